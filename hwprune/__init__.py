@@ -1,0 +1,29 @@
+"""hwprune: prune a CNN to a latency budget that is measured on the device it will run on.
+
+The names below load on first use, so that `import hwprune` stays fast and needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "SearchSpace": "hwprune.structure.space",
+    "trace": "hwprune.structure.trace",
+    "prune": "hwprune.structure.prune",
+    "slice_onnx": "hwprune.structure.onnx_slice",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'hwprune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,238 @@
+"""The only module that opens the project's data files: JSON, CSV and safetensors.
+
+Every file is written to a temporary neighbour and renamed, so a reader sees the old file or the new one,
+never half of one. Every file names its `kind` and `schema_version` and carries a SHA-256 `checksum`.
+Nothing read is ever executed: no pickle, no `torch.load` of untrusted objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pandas as pd
+    import torch
+
+MAX_JSON_BYTES = 512 * 2**20
+
+
+def _digest(*blocks: bytes | memoryview) -> str:
+    sha = hashlib.sha256()
+    for block in blocks:
+        sha.update(block)
+    return sha.hexdigest()
+
+
+@contextlib.contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        do = {
+            errno.ENOSPC: "free some space on that disk and run the same command again",
+            errno.EDQUOT: "free some of your quota and run the same command again",
+            errno.EACCES: "choose a folder you may write to, or change its permissions",
+            errno.EPERM: "choose a folder you may write to, or change its permissions",
+            errno.EROFS: "choose a folder on a disk that is not read-only",
+        }.get(error.errno or 0, "check that path")
+        raise StorageError("The file cannot be written or read.", where=path, got=error.strerror, do=do) from error
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` to `path` atomically, creating folders as needed.
+
+    Raises:
+        StorageError: Full disk, no permission; the old file, if any, is untouched.
+    """
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes:
+    """Read a whole file.
+
+    Args:
+        path: The file.
+        made_by: The command that makes it, for the message when it is missing.
+        limit: The most bytes such a file may have.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        ArtifactError: It is larger than `limit`.
+        StorageError: It may not be read.
+    """
+    if not path.is_file():
+        do = f"run `{made_by}` first" if made_by else None
+        raise MissingArtifactError("A file that this step needs is not there.", where=path, do=do)
+    with _storage_errors(path):
+        if limit is not None and path.stat().st_size > limit:
+            raise ArtifactError("The file is too large to be one of hwprune's.", where=path, allowed=f"{limit} bytes")
+        return path.read_bytes()
+
+
+def _broken(path: Path, got: object, made_by: str = "") -> ArtifactError:
+    do = f"make it again with `{made_by}`" if made_by else "delete the file and make it again"
+    return ArtifactError("The file is damaged or was not written by hwprune.", where=path, got=got, do=do)
+
+
+def _check_header(path: Path, header: Mapping[str, Any], kind: str, schema_version: int, made_by: str) -> None:
+    if header.get("kind") != kind:
+        raise _broken(path, f"kind {header.get('kind')!r}, expected {kind!r}", made_by)
+    if header.get("schema_version") != schema_version:
+        raise MismatchError(
+            "The file has another schema version.",
+            where=path,
+            got=header.get("schema_version"),
+            allowed=schema_version,
+            do=f"make it again with `{made_by}`" if made_by else "make it again with this version of hwprune",
+        )
+
+
+def write_json(path: Path, kind: str, schema_version: int, payload: Mapping[str, Any]) -> None:
+    """Write `payload` as JSON with its kind, schema version and checksum.
+
+    Raises:
+        StorageError: Full disk, no permission.
+    """
+    body = json.dumps(payload, indent=1, sort_keys=False, allow_nan=False)
+    header = {"kind": kind, "schema_version": schema_version, "checksum": _digest(_canonical(payload))}
+    text = json.dumps(header, indent=1)[:-2] + ',\n "payload": ' + body + "\n}\n"
+    write_bytes(path, text.encode())
+
+
+def _canonical(payload: Any) -> bytes:
+    return json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> dict[str, Any]:
+    """Read the payload of a file that `write_json` wrote.
+
+    Raises:
+        MissingArtifactError: There is no such file; names the command that makes it.
+        MismatchError: Written with another schema version.
+        ArtifactError: Not such a file, truncated or altered.
+    """
+    content = read_bytes(path, made_by, MAX_JSON_BYTES)
+    try:
+        file = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, error, made_by) from error
+    if not isinstance(file, dict) or not isinstance(file.get("payload"), dict):
+        raise _broken(path, "no payload", made_by)
+    _check_header(path, file, kind, schema_version, made_by)
+    if file.get("checksum") != _digest(_canonical(file["payload"])):
+        raise _broken(path, "its checksum does not fit its content", made_by)
+    payload: dict[str, Any] = file["payload"]
+    return payload
+
+
+def write_table(path: Path, table: pd.DataFrame) -> str:
+    """Write a data frame as CSV and return the checksum of the file, to be kept beside it.
+
+    Raises:
+        StorageError: Full disk, no permission.
+    """
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    write_bytes(path, content)
+    return _digest(content)
+
+
+def read_table(path: Path, checksum: str, made_by: str = "") -> pd.DataFrame:
+    """Read a CSV file whose checksum was kept elsewhere.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        ArtifactError: Truncated, altered, or not a CSV table.
+    """
+    import pandas as pd
+
+    content = read_bytes(path, made_by, MAX_JSON_BYTES)
+    if _digest(content) != checksum:
+        raise _broken(path, "its checksum does not fit its content", made_by)
+    try:
+        return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=["nan"])
+    except (ValueError, pd.errors.ParserError) as error:
+        raise _broken(path, error, made_by) from error
+
+
+def write_tensors(
+    path: Path, kind: str, schema_version: int, tensors: Mapping[str, torch.Tensor], info: Mapping[str, Any]
+) -> None:
+    """Write named tensors and a JSON-able `info` as one safetensors file.
+
+    Raises:
+        StorageError: Full disk, no permission.
+    """
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    header = {
+        "kind": kind,
+        "schema_version": str(schema_version),
+        "checksum": _tensor_digest(plain),
+        "info": json.dumps(info),
+    }
+    write_bytes(path, save(plain, metadata=header))
+
+
+def _tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    import torch
+
+    blocks = []
+    for name in sorted(tensors):
+        blocks += [name.encode(), tensors[name].reshape(-1).view(torch.uint8).numpy().data]
+    return _digest(*blocks)
+
+
+def read_tensors(
+    path: Path, kind: str, schema_version: int, made_by: str = ""
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read the tensors and the info that `write_tensors` wrote.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        MismatchError: Written with another schema version.
+        ArtifactError: Not such a file, truncated or altered.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    content = read_bytes(path, made_by)
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        tensors = load(content)
+        info = json.loads(header.get("info", "{}"))
+    except (SafetensorError, ValueError, AttributeError, RecursionError, TypeError, OverflowError) as error:
+        raise _broken(path, error, made_by) from error
+    version = header.get("schema_version", "")
+    number = int(version) if version.isdecimal() else version
+    _check_header(path, {**header, "schema_version": number}, kind, schema_version, made_by)
+    if header.get("checksum") != _tensor_digest(tensors):
+        raise _broken(path, "its checksum does not fit its content", made_by)
+    return tensors, info
