@@ -6,7 +6,7 @@ The names below load on first use, so that `import hwprune` stays fast and needs
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 

@@ -14,13 +14,13 @@ import io
 import json
 import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     import pandas as pd
     import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 512 * 2**20
 
 
-def _digest(*blocks: bytes | memoryview) -> str:
+def _digest(*blocks: bytes) -> str:
     sha = hashlib.sha256()
     for block in blocks:
         sha.update(block)
@@ -48,7 +48,9 @@ def _storage_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "choose a folder you may write to, or change its permissions",
             errno.EROFS: "choose a folder on a disk that is not read-only",
         }.get(error.errno or 0, "check that path")
-        raise StorageError("The file cannot be written or read.", where=path, got=error.strerror, do=do) from error
+        raise StorageError(
+            "The file cannot be written or read.", where=path, got=error.strerror, do=do
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -91,7 +93,9 @@ def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes
         raise MissingArtifactError("A file that this step needs is not there.", where=path, do=do)
     with _storage_errors(path):
         if limit is not None and path.stat().st_size > limit:
-            raise ArtifactError("The file is too large to be one of hwprune's.", where=path, allowed=f"{limit} bytes")
+            raise ArtifactError(
+                "The file is too large to be one of hwprune's.", where=path, allowed=f"{limit} bytes"
+            )
         return path.read_bytes()
 
 
@@ -100,7 +104,9 @@ def _broken(path: Path, got: object, made_by: str = "") -> ArtifactError:
     return ArtifactError("The file is damaged or was not written by hwprune.", where=path, got=got, do=do)
 
 
-def _check_header(path: Path, header: Mapping[str, Any], kind: str, schema_version: int, made_by: str) -> None:
+def _check_header(
+    path: Path, header: Mapping[str, Any], kind: str, schema_version: int, made_by: str
+) -> None:
     if header.get("kind") != kind:
         raise _broken(path, f"kind {header.get('kind')!r}, expected {kind!r}", made_by)
     if header.get("schema_version") != schema_version:
@@ -203,9 +209,9 @@ def write_tensors(
 def _tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     import torch
 
-    blocks = []
+    blocks: list[bytes] = []
     for name in sorted(tensors):
-        blocks += [name.encode(), tensors[name].reshape(-1).view(torch.uint8).numpy().data]
+        blocks += [name.encode(), tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes()]
     return _digest(*blocks)
 
 

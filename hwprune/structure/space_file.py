@@ -1,0 +1,138 @@
+"""The JSON form of a `SearchSpace`. A file is untrusted: every index and size in it is checked on reading."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from hwprune import artifacts
+from hwprune.errors import ArtifactError
+from hwprune.structure.layers import FROZEN, ChannelGroup, ChannelMap, Layer, Run, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+KIND, SCHEMA_VERSION = "search-space", 1
+_OPS = ("conv", "linear", "norm", "prelu", "parameter")
+
+
+def write(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write the fields of a space as JSON, atomically."""
+    artifacts.write_json(path, KIND, SCHEMA_VERSION, _to_payload(fields))
+
+
+def read(path: Path, made_by: str = "hwprune profile") -> dict[str, Any]:
+    """Read and check the fields of a space.
+
+    Raises:
+        ArtifactError: Missing, damaged, inconsistent, or written by another schema version.
+    """
+    payload = artifacts.read_json(path, KIND, SCHEMA_VERSION, made_by)
+    try:
+        return _from_payload(payload)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ArtifactError(
+            "The search space in this file is not consistent.",
+            where=path,
+            got=f"{type(error).__name__}: {error}",
+            do=f"make it again with `{made_by}`",
+        ) from error
+
+
+def _to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": fields["model"],
+        "input_shape": list(fields["input_shape"]),
+        "groups": [[g.name, g.width, g.multiple, list(g.choices)] for g in fields["groups"]],
+        "layers": [_layer_payload(layer) for layer in fields["layers"]],
+        "frozen": dict(fields["frozen"]),
+    }
+
+
+def _from_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    groups = tuple(_group(*entry) for entry in payload["groups"])
+    return {
+        "model": str(payload["model"]),
+        "input_shape": _sizes(payload["input_shape"]),
+        "groups": groups,
+        "layers": tuple(_layer(entry, groups) for entry in payload["layers"]),
+        "frozen": {str(name): str(reason) for name, reason in payload["frozen"].items()},
+    }
+
+
+def _map_payload(channels: ChannelMap) -> list[list[int]]:
+    return [[run.group, run.start, run.length, run.repeat] for run in channels.runs]
+
+
+def _layer_payload(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "inputs": _map_payload(layer.inputs),
+        "outputs": _map_payload(layer.outputs),
+        "kernel": list(layer.kernel),
+        "stride": list(layer.stride),
+        "conv_groups": layer.conv_groups,
+        "positions": layer.positions,
+        "tensors": [
+            [t.name, list(t.shape), [[axis, _map_payload(channels)] for axis, channels in t.axes], t.buffer]
+            for t in layer.tensors
+        ],
+    }
+
+
+def _whole(value: Any, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**40:
+        raise ValueError(f"{value!r} is not a whole number of at least {least}")
+    return value
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    return tuple(_whole(value) for value in values)
+
+
+def _group(name: str, width: int, multiple: int, choices: list[int]) -> ChannelGroup:
+    allowed = _sizes(choices)
+    if not allowed or list(allowed) != sorted(set(allowed)) or allowed[-1] != width:
+        raise ValueError(f"choices of group {name} must ascend to its width")
+    if any(choice % _whole(multiple) for choice in allowed[:-1]):
+        raise ValueError(f"choices of group {name} are not multiples of {multiple}")
+    return ChannelGroup(str(name), _whole(width), multiple, allowed)
+
+
+def _map(entries: Any, groups: tuple[ChannelGroup, ...]) -> ChannelMap:
+    runs = []
+    for group, start, length, repeat in entries:
+        run = Run(_whole(group, FROZEN), _whole(start, 0), _whole(length), _whole(repeat))
+        if run.group != FROZEN and run.start + run.length > groups[run.group].width:
+            raise ValueError(f"a channel run leaves group {groups[run.group].name}")
+        runs.append(run)
+    return ChannelMap(tuple(runs))
+
+
+def _tensor(groups: tuple[ChannelGroup, ...], name: str, shape: Any, axes: Any, buffer: bool) -> Tensor:
+    sizes = _sizes(shape)
+    maps = tuple((_whole(axis, 0), _map(entries, groups)) for axis, entries in axes)
+    if any(sizes[axis] != channels.size for axis, channels in maps):
+        raise ValueError(f"the channel maps of {name} do not fit its shape")
+    return Tensor(str(name), sizes, maps, bool(buffer))
+
+
+def _layer(entry: dict[str, Any], groups: tuple[ChannelGroup, ...]) -> Layer:
+    if entry["op"] not in _OPS:
+        raise ValueError(f"{entry['op']!r} is not a layer kind")
+    kernel, stride = _sizes(entry["kernel"]), _sizes(entry["stride"])
+    if math.prod(kernel) > 2**20 or len(kernel) != 2 or len(stride) != 2:
+        raise ValueError(f"the kernel or stride of {entry['name']} is not a pair of sizes")
+    return Layer(
+        name=str(entry["name"]),
+        op=entry["op"],
+        inputs=_map(entry["inputs"], groups),
+        outputs=_map(entry["outputs"], groups),
+        kernel=(kernel[0], kernel[1]),
+        stride=(stride[0], stride[1]),
+        conv_groups=_whole(entry["conv_groups"]),
+        positions=_whole(entry["positions"]),
+        tensors=tuple(_tensor(groups, *tensor) for tensor in entry["tensors"]),
+    )
