@@ -1,0 +1,103 @@
+"""Checkpoints of a training run: weights, momentum and epoch in one safetensors file.
+
+Everything random in an epoch follows from (seed, epoch), so nothing else is needed to go on exactly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hwprune import artifacts
+from hwprune.errors import MismatchError
+from hwprune.training.history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.optim import SGD
+
+_KIND, _SCHEMA = "training-checkpoint", 1
+_WEIGHT, _MOMENTUM = "weight/", "momentum/"
+
+
+def save_checkpoint(
+    path: Path, module: nn.Module, optimiser: SGD, history: History, identity: Mapping[str, Any]
+) -> None:
+    """Write the state after the last epoch of `history`; replaces an earlier checkpoint atomically.
+
+    Args:
+        path: The file.
+        module: The network being trained.
+        optimiser: Its optimiser.
+        history: The epochs finished so far.
+        identity: JSON-able settings that a run must share to go on from here.
+
+    Raises:
+        StorageError: Full disk, no permission.
+    """
+    tensors = {_WEIGHT + name: tensor for name, tensor in module.state_dict().items()}
+    for name, parameter in module.named_parameters():
+        momentum = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
+        if momentum is not None:
+            tensors[_MOMENTUM + name] = momentum
+    info = {"identity": dict(identity), "history": history.to_payload()}
+    artifacts.write_tensors(path, _KIND, _SCHEMA, tensors, info)
+
+
+def load_checkpoint(path: Path, module: nn.Module, optimiser: SGD, identity: Mapping[str, Any]) -> History:
+    """Put `module` and `optimiser` into the state that `save_checkpoint` wrote.
+
+    Returns:
+        The epochs finished in that state.
+
+    Raises:
+        MismatchError: The checkpoint is of another network, seed or recipe; nothing was changed.
+        ArtifactError: Damaged, or not a checkpoint.
+    """
+    tensors, info = artifacts.read_tensors(path, _KIND, _SCHEMA)
+    _check_identity(path, info.get("identity", {}), identity)
+    weights = _with_prefix(tensors, _WEIGHT)
+    _check_shapes(path, weights, module.state_dict())
+    module.load_state_dict(weights)
+    momenta = _with_prefix(tensors, _MOMENTUM)
+    for name, parameter in module.named_parameters():
+        if name in momenta:
+            # In the parameter's own memory layout, else the next steps would not be bit-equal.
+            buffer = torch.empty_like(parameter, requires_grad=False)
+            optimiser.state[parameter]["momentum_buffer"] = buffer.copy_(momenta[name])
+    return History.from_payload(info["history"])
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _check_identity(path: Path, got: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differing = [key for key in wanted if got.get(key) != wanted[key]]
+    if differing:
+        raise _mismatch(
+            path,
+            ", ".join(f"{key}={got.get(key)!r}" for key in differing),
+            ", ".join(f"{key}={wanted[key]!r}" for key in differing),
+        )
+
+
+def _check_shapes(path: Path, got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    for name in sorted(got.keys() | wanted.keys()):
+        shapes = [tuple(side[name].shape) if name in side else "absent" for side in (got, wanted)]
+        if shapes[0] != shapes[1]:
+            raise _mismatch(path, f"{name}: {shapes[0]}", f"{name}: {shapes[1]}")
+
+
+def _mismatch(path: Path, got: str, allowed: str) -> MismatchError:
+    return MismatchError(
+        "The checkpoint belongs to another training run.",
+        where=path,
+        got=got,
+        allowed=allowed,
+        do="delete it to train anew, or run again with the settings it was made with",
+    )

@@ -1,0 +1,114 @@
+"""Where bfloat16 and channels-last are used.
+
+Both follow from the device, never from a timing: a decision that depends on how busy the machine is would
+make two runs differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from hwprune.errors import DeviceError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor, nn
+
+    from hwprune.training.settings import LayoutName, PrecisionName
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How batches are run through a network.
+
+    Attributes:
+        device: Where the network lies.
+        bf16: Whether convolutions and linear layers compute in bfloat16 (autocast; weights stay float32).
+        channels_last: Whether images are stored channels last.
+    """
+
+    device: torch.device
+    bf16: bool = False
+    channels_last: bool = False
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context to compute in."""
+        if self.bf16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def place(self, images: Tensor) -> Tensor:
+        """Images on the device and in the layout: (N, C, H, W) -> (N, C, H, W)."""
+        if self.channels_last and images.ndim == 4:
+            return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        return images.to(self.device, non_blocking=True)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the first parameter of `module` lies; the CPU if it has none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def choose_execution(
+    module: nn.Module, example: Tensor, precision: PrecisionName, channels_last: LayoutName
+) -> Execution:
+    """Decide how to run `module`.
+
+    Args:
+        module: The network.
+        example: A batch of its images, (N, C, H, W); two of them try the layout.
+        precision: `auto` takes bfloat16 where the device has instructions for it.
+        channels_last: `auto` turns it on unless the model cannot take it (a `view` after a convolution).
+
+    Raises:
+        DeviceError: `bf16` was asked for and the device has no such instructions at all.
+    """
+    device = device_of(module)
+    bf16 = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise DeviceError(
+            "This CPU cannot compute in bfloat16.",
+            got="precision=bf16",
+            allowed="a CPU with AVX-512",
+            do="use precision=auto or precision=fp32",
+        )
+    last = Execution(device=device, bf16=bf16, channels_last=True)
+    use_last = channels_last == "on" or (channels_last == "auto" and _takes(module, last, example[:2]))
+    return last if use_last else Execution(device=device, bf16=bf16)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 natively (AVX512_BF16, AMX, or such a GPU).
+
+    Plain AVX-512 counts as support for oneDNN, but there bfloat16 is emulated and slower than float32.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def _takes(module: nn.Module, execution: Execution, images: Tensor) -> bool:
+    """Whether the network runs on channels-last images; tried in eval mode, so no statistics change."""
+    training = [part for part in module.modules() if part.training]
+    try:
+        module.eval()
+        with torch.inference_mode(), execution.autocast():
+            module(execution.place(images))
+    except RuntimeError as error:
+        _log.info("channels-last is off, the model does not take it: %s", error)
+        return False
+    finally:
+        for part in training:
+            part.training = True
+    return True
