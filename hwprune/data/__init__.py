@@ -1,0 +1,1 @@
+"""Images: reading them from disk, augmenting them in batches, and splitting them for the search."""

@@ -1,0 +1,210 @@
+"""`Images`: labelled images that come in batches, from memory or decoded on the way."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from hwprune.data.decode import WORKERS, square
+from hwprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from hwprune.data.augment import Augmentation
+    from hwprune.data.sources.base import Source
+
+_AHEAD = 2  # batches that are being decoded while one is used
+_Pixels = tuple[float, float, float]
+
+
+class Images(ABC):
+    """Labelled images of one size, normalised when they are read.
+
+    The same arguments give the same batches, bit for bit, augmentation included; torch's and numpy's global
+    random generators are neither used nor changed.
+
+    Args:
+        labels: Class of each image, int64 (N,).
+        augmentation: How stored images become those a network sees.
+        mean: Mean of each channel, of pixels in 0..1.
+        std: Standard deviation of each channel.
+    """
+
+    def __init__(self, labels: Tensor, augmentation: Augmentation, mean: _Pixels, std: _Pixels) -> None:
+        self.labels = labels
+        self._augmentation, self._mean, self._std = augmentation, mean, std
+        self._shift = 255 * torch.tensor(mean)[:, None, None]  # (3, 1, 1)
+        self._scale = 1 / (255 * torch.tensor(std)[:, None, None])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def subset(self, indices: Tensor | NDArray[np.int64] | Sequence[int]) -> Images:
+        """The images at `indices`, in that order; nothing is decoded or copied for it."""
+
+    @abstractmethod
+    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[Tensor]:
+        """For each batch of positions uint8 pixels (B, 3, H, W), augmented when there is a seed."""
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        augment: bool = False,
+        shuffle_seed: int | None = None,
+        drop_last: bool = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through all images once.
+
+        Args:
+            batch_size: Images per batch; the last batch has what is left.
+            augment: Give random views of the images (for training) instead of their centres.
+            shuffle_seed: Decides the order and the random views; give another one in each epoch. None keeps
+                the order, and draws the views from seed 0.
+            drop_last: Leave out the last batch when it is not full.
+
+        Returns:
+            Images float32 (B, 3, H, W), normalised and contiguous, and labels int64 (B,).
+
+        Raises:
+            UsageError: `batch_size` is below 1 or the seed below 0.
+            DataError: While iterating: an image that was not decoded before cannot be; names it.
+        """
+        if batch_size < 1:
+            raise UsageError("A batch has at least one image.", where="batch size", got=batch_size)
+        if shuffle_seed is not None and shuffle_seed < 0:
+            raise UsageError("A seed is not negative.", where="shuffle_seed", got=shuffle_seed)
+        order = torch.arange(len(self))
+        if shuffle_seed is not None:
+            order = torch.from_numpy(np.random.default_rng(shuffle_seed).permutation(len(self)))
+        positions = [
+            rows for rows in torch.split(order, batch_size) if len(rows) == batch_size or not drop_last
+        ]
+        return self._batches(positions, (shuffle_seed or 0) if augment else None)
+
+    def _batches(
+        self, positions: Sequence[Tensor], augment_seed: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        if len(self) == 0:
+            return
+        for rows, pixels in zip(positions, self._load(positions, augment_seed), strict=True):
+            yield self._normalised(pixels), self.labels[rows]
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        images = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+        return images.sub_(self._shift).mul_(self._scale)
+
+    def tensor(self) -> Tensor:
+        """All images as `batches` gives them without augmentation: float32 (N, 3, H, W).
+
+        For small subsets that are read many times: a thousand images of 224x224 pixels take 0.6 GB.
+        """
+        size = self._augmentation.image_size
+        images = torch.empty(len(self), 3, size, size)
+        start = 0
+        for batch, _ in self.batches(256):
+            images[start : start + len(batch)] = batch
+            start += len(batch)
+        return images
+
+
+class MemoryImages(Images):
+    """Images that were decoded once and lie in memory; subsets share it.
+
+    Args:
+        pixels: uint8 (M, 3, S, S), with S the augmentation's `stored_side`.
+        labels: int64 (N,), of the images at `rows`.
+        augmentation: How stored images become those a network sees.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        rows: Which of the pixels these images are, int64 (N,); all of them when None.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        augmentation: Augmentation,
+        mean: _Pixels,
+        std: _Pixels,
+        rows: Tensor | None = None,
+    ) -> None:
+        super().__init__(labels, augmentation, mean, std)
+        self._pixels = pixels
+        self._rows = torch.arange(len(labels)) if rows is None else rows
+
+    def subset(self, indices: Tensor | NDArray[np.int64] | Sequence[int]) -> MemoryImages:
+        """The images at `indices`, sharing the memory."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return MemoryImages(
+            self._pixels, self.labels[rows], self._augmentation, self._mean, self._std, self._rows[rows]
+        )
+
+    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[Tensor]:
+        for number, rows in enumerate(batches):
+            pixels = self._pixels[self._rows[rows]]
+            if augment_seed is None:
+                yield self._augmentation.evaluate(pixels)
+            else:
+                yield self._augmentation.augment(pixels, np.random.default_rng((augment_seed, number)))
+
+
+class LazyImages(Images):
+    """Images that are decoded by worker threads, a few batches ahead of their use.
+
+    Args:
+        source: The images and their labels.
+        augmentation: How decoded images become those a network sees.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+    """
+
+    def __init__(self, source: Source, augmentation: Augmentation, mean: _Pixels, std: _Pixels) -> None:
+        super().__init__(source.labels, augmentation, mean, std)
+        self._source = source
+
+    def subset(self, indices: Tensor | NDArray[np.int64] | Sequence[int]) -> LazyImages:
+        """The images at `indices`, still undecoded."""
+        rows = torch.as_tensor(indices, dtype=torch.int64).tolist()
+        return LazyImages(self._source.take(rows), self._augmentation, self._mean, self._std)
+
+    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[Tensor]:
+        pool = ThreadPoolExecutor(WORKERS)
+        waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
+        try:
+            for number in range(len(batches) + _AHEAD):
+                if number < len(batches):
+                    waiting.append(
+                        [pool.submit(self._view, row, augment_seed) for row in batches[number].tolist()]
+                    )
+                if number >= _AHEAD:
+                    decoded = np.stack([future.result() for future in waiting.popleft()])
+                    pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2)  # (B, 3, S, S)
+                    yield self._finished(pixels, number - _AHEAD, augment_seed)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _view(self, row: int, augment_seed: int | None) -> NDArray[np.uint8]:
+        """One image, decoded and, where that is done image by image, augmented: uint8 (S, S, 3)."""
+        image = self._source.image(row)
+        if augment_seed is None or self._augmentation.small:
+            return square(image, self._augmentation.stored_side)
+        return self._augmentation.augment_large(image, np.random.default_rng((augment_seed, row)))
+
+    def _finished(self, pixels: Tensor, number: int, augment_seed: int | None) -> Tensor:
+        if augment_seed is None:
+            return self._augmentation.evaluate(pixels)
+        if self._augmentation.small:
+            return self._augmentation.augment(pixels, np.random.default_rng((augment_seed, number)))
+        return pixels

@@ -1,0 +1,159 @@
+"""`train.parquet` and `test.parquet` in the layout of Hugging Face's image data sets.
+
+Column `image` is a struct of the encoded file (`bytes`) and its name (`path`, never opened), column `label`
+an integer. The names of the classes come from Hugging Face's metadata when the file has it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hwprune.data.sources.base import RawData, Source
+from hwprune.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_LAYOUT = "image: struct<bytes: binary, path: string>, label: int64"
+
+
+class RowSource(Source):
+    """Encoded images in a column of a parquet file, held in memory as they are."""
+
+    def __init__(self, path: Path, encoded: pa.ChunkedArray, labels: Tensor, rows: NDArray[np.int64]) -> None:
+        super().__init__(labels)
+        self._path, self._encoded, self._rows = path, encoded, rows
+
+    def _where(self, index: int) -> str:
+        return f"{self._path}, row {self._rows[index]}"
+
+    def _open(self, index: int) -> Image.Image:
+        content = self._encoded[int(self._rows[index])].as_py()
+        if content is None:
+            raise DataError("A row has no image.", where=self._where(index), allowed=_LAYOUT)
+        return Image.open(io.BytesIO(content))
+
+    def take(self, indices: Sequence[int]) -> RowSource:
+        """The images at `indices`, in that order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return RowSource(self._path, self._encoded, self.labels[torch.from_numpy(rows)], self._rows[rows])
+
+
+def read(root: str) -> RawData:
+    """Read `train.parquet` and, when it is there, `test.parquet` from a folder.
+
+    Raises:
+        DataError: No such folder or file, not a parquet file, a missing column, or a label that is missing,
+            out of range, or never seen in train.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError("There is no such folder.", where=folder, do="check the path")
+    train, test = folder / "train.parquet", folder / "test.parquet"
+    table = _read_table(train)
+    numbers = _label_numbers(train, table)
+    names = _class_names(table)
+    if names is None:  # any set of numbers will do as classes
+        values = np.unique(numbers)
+        names = tuple(str(value) for value in values)
+    else:
+        values = np.arange(len(names))
+    return RawData(
+        classes=names,
+        train=_source(train, table, numbers, values),
+        test=_test(test, values, trained=numbers) if test.is_file() else None,
+    )
+
+
+def _test(path: Path, values: NDArray[np.int64], trained: NDArray[np.int64]) -> RowSource:
+    table = _read_table(path)
+    numbers = _label_numbers(path, table)
+    source = _source(path, table, numbers, values)
+    unseen = np.flatnonzero(~np.isin(numbers, trained))
+    if len(unseen):
+        raise _bad_label(path, unseen[0], numbers[unseen[0]], "a label that train.parquet has, too")
+    return source
+
+
+def _read_table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise DataError("The parquet file is not there.", where=path, do="check the path")
+    try:
+        with pq.ParquetFile(path) as file:
+            found = file.schema_arrow
+            _check_schema(path, found)
+            return file.read(columns=["image.bytes", "label"])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("The file is not a readable parquet file.", where=path, got=error) from error
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
+    import pyarrow as pa
+
+    kinds = {field.name: field.type for field in schema}
+    image, label = kinds.get("image"), kinds.get("label")
+    content = image.field("bytes").type if image is not None and _has_bytes(image) else None
+    binary = content is not None and (pa.types.is_binary(content) or pa.types.is_large_binary(content))
+    if binary and label is not None and pa.types.is_integer(label):
+        return
+    raise DataError(
+        "The parquet file does not have the columns of an image data set.",
+        where=path,
+        got=", ".join(f"{name}: {kind}" for name, kind in kinds.items()) or "no columns",
+        allowed=_LAYOUT,
+    )
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_struct(kind)) and kind.get_field_index("bytes") >= 0
+
+
+def _class_names(table: pa.Table) -> tuple[str, ...] | None:
+    """The names in Hugging Face's metadata, or None when there are none."""
+    try:
+        features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names: Any = features["label"]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
+def _label_numbers(path: Path, table: pa.Table) -> NDArray[np.int64]:
+    column = table["label"]
+    if column.null_count:
+        row = np.flatnonzero(column.is_null().to_numpy())[0]
+        raise _bad_label(path, row, "nothing", "an integer in every row")
+    numbers: NDArray[np.int64] = column.to_numpy().astype(np.int64)
+    return numbers
+
+
+def _source(path: Path, table: pa.Table, numbers: NDArray[np.int64], values: NDArray[np.int64]) -> RowSource:
+    """Turn the file's numbers into labels 0 .. classes-1."""
+    import pyarrow.compute as pc
+
+    bad = np.flatnonzero(~np.isin(numbers, values) | (numbers < 0))
+    if len(bad):
+        raise _bad_label(path, bad[0], numbers[bad[0]], f"0 to {values[-1]}")
+    labels = torch.from_numpy(np.searchsorted(values, numbers))
+    encoded = pc.struct_field(table["image"], "bytes")
+    return RowSource(path, encoded, labels, np.arange(len(numbers)))
+
+
+def _bad_label(path: Path, row: int, got: object, allowed: str) -> DataError:
+    return DataError("A label is out of range.", where=f"{path}, row {row}", got=got, allowed=allowed)
