@@ -1,0 +1,69 @@
+"""Networks as choice indices, and the paper's two operators on them (MetaPruning, section 3.3).
+
+A *genome* is one row of small integers: for each channel group the index of the chosen width. Everything
+here works on many genomes at once, as arrays (N, groups).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from hwprune.structure.space import SearchSpace, Widths
+
+
+class Genome:
+    """Translates between choice indices and widths of a space.
+
+    Attributes:
+        sizes: Number of choices of each group, (groups,).
+        full: Indices of the unpruned network, (groups,).
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.sizes = np.array([len(group.choices) for group in space.groups], dtype=np.int64)
+        self.full: NDArray[np.int64] = self.sizes - 1
+        self._choices = np.zeros((len(space.groups), int(self.sizes.max(initial=0))), dtype=np.int64)
+        for row, group in zip(self._choices, space.groups, strict=True):
+            row[: len(group.choices)] = group.choices
+        self._columns = np.arange(len(space.groups))
+
+    def widths(self, genomes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Indices (..., groups) -> widths (..., groups)."""
+        widths: NDArray[np.int64] = self._choices[self._columns, genomes]
+        return widths
+
+    def nearest(self, widths: Sequence[Widths]) -> NDArray[np.int64]:
+        """Widths of N networks -> indices of the nearest choices, (N, groups)."""
+        table = np.array(widths, dtype=np.int64).reshape(len(widths), len(self.sizes))
+        genomes = np.empty_like(table)
+        for group, size in enumerate(self.sizes):
+            distance = np.abs(table[:, group, None] - self._choices[group, :size])  # (N, choices)
+            genomes[:, group] = distance.argmin(axis=1)
+        return genomes
+
+    def random(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Uniform draws from every group's choices, (count, groups)."""
+        return rng.integers(self.sizes, size=(count, len(self.sizes)))
+
+
+def mutate(
+    genome: Genome, parents: NDArray[np.int64], probability: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Move each gene, with `probability`, to another choice drawn uniformly: (N, groups) -> (N, groups)."""
+    chosen = (rng.random(parents.shape) < probability) & (genome.sizes > 1)
+    step = rng.integers(1, np.maximum(genome.sizes, 2), size=parents.shape)
+    return np.where(chosen, (parents + step) % genome.sizes, parents)
+
+
+def crossover(
+    mothers: NDArray[np.int64], fathers: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Take each gene from one of two parents by a fair coin: (N, groups) twice -> (N, groups)."""
+    return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)

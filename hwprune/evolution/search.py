@@ -1,0 +1,232 @@
+"""Runs an evolution to its end: evaluates, remembers, closes the loop, and can be killed at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hwprune.errors import BudgetError, StorageError
+from hwprune.evolution.algorithm import Evolution, SearchSettings, finite
+from hwprune.evolution.journal import Journal, Record, fingerprint
+from hwprune.evolution.problem import ROUNDING
+from hwprune.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hwprune.evolution.problem import Candidate, Correction, Problem
+    from hwprune.progress import Progress
+    from hwprune.structure.space import Widths
+
+_log = logging.getLogger(__name__)
+
+
+class GenerationHook(Protocol):
+    """Closes the loop: measures leaders and says how far the predictions are off."""
+
+    def __call__(self, leaders: Sequence[Candidate], /) -> Correction | None:
+        """Look at the best networks after a generation; return what measuring them taught, if anything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationSummary:
+    """One generation in figures.
+
+    Attributes:
+        generation: Its number, from 0.
+        evaluated: Networks it evaluated.
+        best_score: Best score inside the budget so far.
+        mean_score: Mean score of this generation's networks.
+        budget_use: Use of the tightest budget by the best network, 1 at the limit.
+    """
+
+    generation: int
+    evaluated: int
+    best_score: float
+    mean_score: float
+    budget_use: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A constraint without its predictor.
+
+    Attributes:
+        name: As in the constraint.
+        limit: The most allowed, in `unit`.
+        unit: As in the constraint.
+        factor: What predictions were multiplied with in the end.
+    """
+
+    name: str
+    limit: float
+    unit: str
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOutcome:
+    """What a search found; plain data.
+
+    Attributes:
+        best: The best network inside the budget.
+        limits: The constraints, in the order of `Candidate.values`.
+        binding: Name of the constraint that `best` comes nearest to.
+        history: One summary for each generation.
+        candidates: Every network evaluated, in order, with its figures after all corrections.
+        corrections: What the hook answered after each generation.
+        seed: The seed of the search.
+    """
+
+    best: Candidate
+    limits: tuple[Limit, ...]
+    binding: str
+    history: tuple[GenerationSummary, ...]
+    candidates: tuple[Candidate, ...]
+    corrections: tuple[Correction | None, ...]
+    seed: int
+
+    def ranked(self) -> list[Candidate]:
+        """The networks inside the budget, best first, for a caller that measures one after the other."""
+        inside = [c for c in self.candidates if self._use(c) <= 1.0 + ROUNDING]
+        return sorted(inside, key=lambda c: (-c.score, self._use(c)))
+
+    def _use(self, candidate: Candidate) -> float:
+        return max(value / limit.limit for limit, value in zip(self.limits, candidate.values, strict=True))
+
+
+def search(
+    problem: Problem,
+    settings: SearchSettings | None = None,
+    *,
+    seed: int = 0,
+    state: Path | None = None,
+    progress: Progress = silent,
+    on_generation: GenerationHook | None = None,
+    starts: Sequence[Widths] = (),
+    identity: str = "",
+) -> SearchOutcome:
+    """Find the best network inside the budget by the paper's evolution.
+
+    No network outside the budget is ever evaluated, none is evaluated twice, and the same seed gives the same
+    answer, also when the search is killed and started again on the same state file. When the unpruned
+    network keeps every limit (`problem.base_feasible()`) there is nothing to search for; the caller sees to
+    that.
+
+    Args:
+        problem: What to optimise.
+        settings: The constants of the evolution; the paper's by default.
+        seed: Seed of all randomness.
+        state: File that keeps the progress of the search; None keeps nothing.
+        progress: Called after each network with the best score so far.
+        on_generation: Called with the leaders after each generation; its corrections change the limits' use.
+        starts: Networks to try first, for example uniform ones.
+        identity: What the scores and predictions depend on, such as checksums of the weights and of the
+            latency table. A state file with another identity is refused.
+
+    Raises:
+        BudgetError: No network keeps the limits; tells the figure of the fastest.
+        MismatchError: The state file belongs to another search.
+        StorageError: The state file cannot be written.
+    """
+    settings = settings or SearchSettings()
+    journal = Journal(state, fingerprint(problem, settings, seed, starts, identity))
+    evolution = Evolution(problem, settings, seed=seed, starts=starts)
+    history: list[GenerationSummary] = []
+    while not evolution.finished:
+        record = _begin(evolution, journal)
+        if record is None:
+            break
+        _evaluate(evolution, record, journal, progress)
+        evolution.tell(record.widths, record.scores)
+        _close(evolution, record, journal, on_generation)
+        history.append(_summary(evolution, record))
+        _log.info("generation %d: best score %.4f", history[-1].generation, history[-1].best_score)
+    journal.flush()
+    return _outcome(evolution, history, journal, seed)
+
+
+def _begin(evolution: Evolution, journal: Journal) -> Record | None:
+    """The next generation, from the state file if it is there; None when no network is left."""
+    if evolution.generation < len(journal.records):
+        record = journal.records[evolution.generation]
+        evolution.resume(record.widths)
+        return record
+    widths = evolution.ask()
+    if not widths:
+        return None
+    journal.records.append(Record(widths))
+    return journal.records[-1]
+
+
+def _evaluate(evolution: Evolution, record: Record, journal: Journal, progress: Progress) -> None:
+    """Score the networks of a generation that have no score yet, remembering each."""
+    settings, done = evolution.settings, len(evolution.candidates)
+    total = max(settings.population * settings.generations, done + len(record.widths))
+    earlier = [evolution.best.score] if evolution.best else []
+    try:
+        for widths in record.widths[len(record.scores) :]:
+            record.scores.append(finite(evolution.problem.accuracy(widths)))
+            journal.save(now=False)
+            best = max(earlier + record.scores)
+            progress(done + len(record.scores), total, best=best, generation=evolution.generation)
+    except BaseException:
+        with contextlib.suppress(StorageError):  # the first error is the one to tell
+            journal.flush()
+        raise
+
+
+def _close(evolution: Evolution, record: Record, journal: Journal, hook: GenerationHook | None) -> None:
+    """Ask the hook about the finished generation, once, and apply its answer."""
+    if not record.closed and hook is not None:
+        journal.flush()  # measuring takes a while
+        record.correction = hook(evolution.ranked()[: evolution.settings.leaders])
+    if not record.closed:
+        record.closed = True
+        journal.save()
+    if record.correction is not None:
+        evolution.correct(record.correction)
+
+
+def _summary(evolution: Evolution, record: Record) -> GenerationSummary:
+    best = evolution.best
+    return GenerationSummary(
+        generation=evolution.generation - 1,
+        evaluated=len(record.widths),
+        best_score=best.score if best else float("nan"),
+        mean_score=sum(record.scores) / len(record.scores),
+        budget_use=_use(evolution.problem, best) if best else float("nan"),
+    )
+
+
+def _use(problem: Problem, candidate: Candidate) -> float:
+    return max(
+        value / constraint.limit
+        for constraint, value in zip(problem.constraints, candidate.values, strict=True)
+    )
+
+
+def _outcome(
+    evolution: Evolution, history: Sequence[GenerationSummary], journal: Journal, seed: int
+) -> SearchOutcome:
+    best, problem = evolution.best, evolution.problem
+    if best is None:
+        raise BudgetError(
+            "After correction by measurements no network that was evaluated keeps the budget.",
+            where=", ".join(constraint.name for constraint in problem.constraints),
+            do="raise the budget a little, or search with more generations",
+        )
+    return SearchOutcome(
+        best=best,
+        limits=tuple(
+            Limit(name=c.name, limit=c.limit, unit=c.unit, factor=c.factor) for c in problem.constraints
+        ),
+        binding=problem.binding(best.values).name,
+        history=tuple(history),
+        candidates=evolution.candidates,
+        corrections=tuple(record.correction for record in journal.records),
+        seed=seed,
+    )

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwprune import artifacts
+from hwprune.errors import ArtifactError, BudgetError, MismatchError
+from hwprune.evolution import Constraint, Correction, SearchSettings, search
+
+SETTINGS = SearchSettings(population=12, parents=4, mutants=5, crossovers=5, generations=5)
+
+
+class Killed(BaseException):
+    """Stands for Ctrl-C and for any crash."""
+
+
+def killed_after(count, accuracy):
+    """An accuracy that dies when it is asked the `count`-th time."""
+    calls = iter(range(count))
+
+    def score(widths):
+        if next(calls, None) is None:
+            raise Killed
+        return accuracy(widths)
+
+    return score
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_search_beats_as_many_random_networks(toy_of, seed):
+    toy = toy_of(groups=20)
+    outcome = search(toy.problem, seed=seed)
+    random = search(toy.problem, SearchSettings(generations=1, population=1000), seed=seed)
+    assert len(outcome.candidates) == len(random.candidates) == 1000
+    assert outcome.best.score > random.best.score
+
+
+def test_only_networks_inside_the_budget_are_evaluated_and_each_once(toy):
+    outcome = search(toy.problem, SETTINGS, seed=0)
+    assert (toy.latency(np.array(toy.evaluated)) <= toy.limit).all()
+    assert len(set(toy.evaluated)) == len(toy.evaluated) == 60
+    assert [c.widths for c in outcome.candidates] == toy.evaluated
+
+
+def test_the_outcome_is_plain_data_that_fits_together(toy):
+    outcome = search(toy.problem, SETTINGS, seed=3)
+    assert outcome.best in outcome.candidates
+    assert outcome.best.score == max(c.score for c in outcome.candidates)
+    assert outcome.best.values == pytest.approx(toy.latency(np.array([outcome.best.widths])))
+    assert outcome.ranked()[0] == outcome.best
+    assert (outcome.binding, outcome.limits[0].limit, outcome.seed) == ("latency", toy.limit, 3)
+    assert [s.generation for s in outcome.history] == [0, 1, 2, 3, 4]
+    scores = [s.best_score for s in outcome.history]
+    assert scores == sorted(scores)
+    assert scores[-1] == outcome.best.score
+    assert outcome.history[-1].budget_use == pytest.approx(outcome.best.values[0] / toy.limit)
+    assert json.loads(json.dumps(dataclasses.asdict(outcome)))["best"]["score"] == outcome.best.score
+
+
+def test_the_same_seed_gives_the_same_outcome(toy):
+    assert search(toy.problem, SETTINGS, seed=7) == search(toy.problem, SETTINGS, seed=7)
+    assert search(toy.problem, SETTINGS, seed=7) != search(toy.problem, SETTINGS, seed=8)
+
+
+def test_progress_counts_every_network(toy):
+    calls = []
+    search(toy.problem, SETTINGS, seed=0, progress=lambda *args, **figures: calls.append((args, figures)))
+    assert [done for (done, _), _ in calls] == list(range(1, 61))
+    assert {total for (_, total), _ in calls} == {60}
+    best = [figures["best"] for _, figures in calls]
+    assert best == sorted(best)
+    assert calls[-1][1]["generation"] == 4
+
+
+@pytest.mark.parametrize("count", [0, 1, 11, 12, 13, 30, 47, 59])
+def test_a_search_killed_after_any_network_goes_on_to_the_same_outcome(tmp_path, toy, count):
+    expected = search(toy.problem, SETTINGS, seed=0)
+    state = tmp_path / "search.json"
+    toy.evaluated.clear()
+    doomed = dataclasses.replace(toy.problem, accuracy=killed_after(count, toy.accuracy))
+    with pytest.raises(Killed):
+        search(doomed, SETTINGS, seed=0, state=state)
+    assert search(toy.problem, SETTINGS, seed=0, state=state) == expected
+    assert len(toy.evaluated) == 60, "nothing that was evaluated is evaluated again"
+
+
+def test_a_finished_search_answers_from_its_state_file(tmp_path, toy):
+    state = tmp_path / "search.json"
+    first = search(toy.problem, SETTINGS, seed=0, state=state)
+    toy.evaluated.clear()
+    assert search(toy.problem, SETTINGS, seed=0, state=state) == first
+    assert toy.evaluated == []
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from conftest import Toy
+from hwprune.evolution import SearchSettings, search
+toy = Toy()
+settings = SearchSettings(population=12, parents=4, mutants=5, crossovers=5, generations=5)
+slow = lambda done, total, **figures: (print(done, flush=True), time.sleep(0.005))
+outcome = search(toy.problem, settings, seed=0, state=Path({state!r}), progress=slow)
+print("winner", outcome.best.widths)
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 17, 40])
+def test_kill_9_at_any_instant_damages_nothing(tmp_path, toy, lines):
+    state = tmp_path / "search.json"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), state=str(state))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for _ in range(lines):
+            assert process.stdout.readline().strip().isdigit()
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    kept = sum(
+        len(generation["scores"])
+        for generation in artifacts.read_json(state, "search-state", 1)["generations"]
+    )
+    assert kept >= lines - 5, "at most a moment's work is lost"
+    assert search(toy.problem, SETTINGS, seed=0, state=state) == search(toy.problem, SETTINGS, seed=0)
+
+
+def test_the_state_of_another_search_is_refused(tmp_path, toy, toy_of):
+    state = tmp_path / "search.json"
+    search(toy.problem, SETTINGS, seed=0, state=state, identity="weights 1")
+    before = state.read_bytes()
+    for changed, problem, settings, seed, identity in (
+        ("seed", toy.problem, SETTINGS, 1, "weights 1"),
+        ("settings", toy.problem, dataclasses.replace(SETTINGS, parents=3), 0, "weights 1"),
+        ("constraints", toy_of(limit=0.5).problem, SETTINGS, 0, "weights 1"),
+        ("groups", toy_of(groups=11).problem, SETTINGS, 0, "weights 1"),
+        ("identity", toy.problem, SETTINGS, 0, "weights 2"),
+    ):
+        with pytest.raises(MismatchError) as caught:
+            search(problem, settings, seed=seed, state=state, identity=identity)
+        assert changed in str(caught.value.got)
+        assert caught.value.where == state
+    assert state.read_bytes() == before
+
+
+def test_a_damaged_state_file_is_refused_and_left_alone(tmp_path, toy):
+    state = tmp_path / "search.json"
+    search(toy.problem, SETTINGS, seed=0, state=state)
+    damaged = state.read_bytes()[:-100]
+    state.write_bytes(damaged)
+    with pytest.raises(ArtifactError, match="damaged"):
+        search(toy.problem, SETTINGS, seed=0, state=state)
+    assert state.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("widths", ["1 2 3"]), ("widths", [5]), ("widths", None), ("scores", ["high"]), ("scores", [0.5] * 99)],
+)
+def test_a_state_file_that_makes_no_sense_is_refused(tmp_path, toy, field, value):
+    state = tmp_path / "search.json"
+    search(toy.problem, SETTINGS, seed=0, state=state)
+    payload = artifacts.read_json(state, "search-state", 1)
+    payload["generations"][2][field] = value
+    artifacts.write_json(state, "search-state", 1, payload)
+    with pytest.raises(ArtifactError, match="not consistent"):
+        search(toy.problem, SETTINGS, seed=0, state=state)
+
+
+def test_an_impossible_budget_is_answered_at_once(tmp_path, toy_of):
+    toy = toy_of(limit=0.001)
+    with pytest.raises(BudgetError, match="below the fastest"):
+        search(toy.problem, SETTINGS, seed=0, state=tmp_path / "search.json")
+    assert toy.evaluated == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_that_is_no_number_stops_the_search_and_keeps_the_rest(tmp_path, toy):
+    scores = iter([0.1, 0.2, float("nan")])
+    state = tmp_path / "search.json"
+    problem = dataclasses.replace(toy.problem, accuracy=lambda widths: next(scores))
+    with pytest.raises(ValueError, match="finite"):
+        search(problem, SETTINGS, seed=0, state=state)
+    assert artifacts.read_json(state, "search-state", 1)["generations"][0]["scores"] == [0.1, 0.2]
+
+
+class Device:
+    """A device on which everything takes 8 % longer than predicted."""
+
+    def __init__(self, toy):
+        self.toy, self.calls = toy, []
+
+    def true(self, widths):
+        return 1.08 * float(self.toy.latency(np.array([widths]))[0])
+
+    def measure(self, leaders):
+        self.calls.append([leader.widths for leader in leaders])
+        figures = {leader.widths: {"latency": self.true(leader.widths)} for leader in leaders}
+        factor = float(
+            np.mean(
+                [
+                    self.true(leader.widths) / self.toy.latency(np.array([leader.widths]))[0]
+                    for leader in leaders
+                ]
+            )
+        )
+        return Correction(factors={"latency": factor}, measured=figures)
+
+
+def test_the_closed_loop_brings_the_answer_inside_the_true_budget(toy):
+    device = Device(toy)
+    blind = search(toy.problem, SETTINGS, seed=0)
+    assert device.true(blind.best.widths) > toy.limit, "otherwise this shows nothing"
+    outcome = search(toy.problem, SETTINGS, seed=0, on_generation=device.measure)
+    assert device.true(outcome.best.widths) <= toy.limit * (1 + 1e-9)
+    assert device.true(outcome.best.widths) > 0.95 * toy.limit
+    assert outcome.limits[0].factor == pytest.approx(1.08)
+    assert len(outcome.corrections) == len(device.calls) == 5
+    assert all(len(leaders) <= SETTINGS.leaders for leaders in device.calls)
+
+
+@pytest.mark.parametrize("count", [12, 30, 59])
+def test_a_killed_closed_loop_measures_nothing_twice(tmp_path, toy, count):
+    device = Device(toy)
+    expected = search(toy.problem, SETTINGS, seed=0, on_generation=device.measure)
+    measured = len(device.calls)
+    device.calls.clear()
+    doomed = dataclasses.replace(toy.problem, accuracy=killed_after(count, toy.accuracy))
+    state = tmp_path / "search.json"
+    with pytest.raises(Killed):
+        search(doomed, SETTINGS, seed=0, state=state, on_generation=device.measure)
+    again = search(toy.problem, SETTINGS, seed=0, state=state, on_generation=device.measure)
+    assert again == expected
+    assert len(device.calls) == measured
+
+
+def test_a_kill_while_measuring_repeats_that_measurement_only(tmp_path, toy):
+    device = Device(toy)
+    expected = search(toy.problem, SETTINGS, seed=0, on_generation=device.measure)
+    state = tmp_path / "search.json"
+
+    def dies(leaders):
+        raise Killed
+
+    with pytest.raises(Killed):
+        search(toy.problem, SETTINGS, seed=0, state=state, on_generation=dies)
+    toy.evaluated.clear()
+    assert search(toy.problem, SETTINGS, seed=0, state=state, on_generation=device.measure) == expected
+    assert len(toy.evaluated) == 48
+
+
+def test_the_binding_constraint_is_told(toy):
+    macs = Constraint(name="macs", predict=lambda w: w.sum(axis=1) * 1.0, limit=200.0, unit="MACs")
+    problem = dataclasses.replace(toy.problem, constraints=(toy.constraint, macs))
+    outcome = search(problem, SETTINGS, seed=0)
+    assert outcome.binding == "macs"
+    assert all(c.values[1] <= 200 and c.values[0] <= toy.limit for c in outcome.candidates)
