@@ -1,0 +1,263 @@
+"""The contract between hwprune and whatever executes a network: `TargetProfile`, `Session`, `Runtime`."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from hwprune.errors import ConfigError, DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    OptionValue = str | int | float | bool
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_DEVICE = re.compile(r"cpu|cuda:\d+")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetProfile:
+    """Under which conditions a network is timed. Two figures compare only when their profiles are equal.
+
+    Attributes:
+        name: Name of the profile: the stem of its TOML file.
+        device: `cpu` or `cuda:N`.
+        runtime: Name of a runtime in `registry`.
+        precision: Number format of weights and activations.
+        batch: Images in one run.
+        threads: Threads that one run may use; 0 means all physical cores this process may use.
+        options: Settings that only the runtime understands; it checks them.
+
+    Raises:
+        ConfigError: A value is out of range; names every such value.
+    """
+
+    name: str
+    device: str = "cpu"
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+    batch: int = 1
+    threads: int = 1
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise ConfigError("The target profile is wrong:\n  - " + "\n  - ".join(problems), where=self.name)
+        object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    def _problems(self) -> list[str]:
+        rules = (
+            (bool(_NAME.fullmatch(self.name)), f"name: {self.name!r}; allowed: letters, digits, . _ -"),
+            (
+                bool(_DEVICE.fullmatch(self.device)),
+                f"device: {self.device!r}; allowed: cpu, cuda:0, cuda:1 ...",
+            ),
+            (
+                self.precision in PRECISIONS,
+                f"precision: {self.precision!r}; allowed: {', '.join(PRECISIONS)}",
+            ),
+            (_is_count(self.batch, 1), f"batch: {self.batch!r}; allowed: 1, 2, 3 ..."),
+            (
+                _is_count(self.threads, 0),
+                f"threads: {self.threads!r}; allowed: 1, 2, 3 ..., or 0 for all cores",
+            ),
+        )
+        return [text for holds, text in rules if not holds]
+
+    @property
+    def thread_count(self) -> int:
+        """Threads that one run uses on this machine, with 0 resolved."""
+        return self.threads or physical_cores()
+
+    def to_payload(self) -> dict[str, Any]:
+        """The profile as JSON-able data; what a latency table keeps and compares."""
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "options": dict(self.options)}
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any], where: object = None) -> TargetProfile:
+        """The profile that `to_payload` described.
+
+        Raises:
+            ConfigError: Unknown keys, values of a wrong type or out of range.
+        """
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(payload) - set(known))
+        wrong = [key for key in payload if key in known and not _has_type(key, payload[key])]
+        if unknown or wrong or "name" not in payload:
+            raise ConfigError(
+                "A target profile has keys that are unknown or of a wrong type.",
+                where=where,
+                got=", ".join(unknown + wrong) or "no name",
+                allowed=", ".join(known),
+            )
+        return cls(**payload)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _has_type(key: str, value: object) -> bool:
+    if key == "options":
+        return isinstance(value, dict) and all(
+            isinstance(v, str | int | float | bool) for v in value.values()
+        )
+    return isinstance(value, int if key in ("batch", "threads") else str)
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use: affinity and hyper-threads taken into account."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = set()
+    for cpu in allowed:
+        try:
+            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
+                cores.add(file.read().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(1, len(cores))
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTime:
+    """How long one kernel took inside a run of the whole network.
+
+    Attributes:
+        tensor: The ONNX tensor that the kernel produces; for a reorder, the tensor whose layout changes;
+            None when the runtime's name for it cannot be traced back.
+        op: The runtime's own name of the operation.
+        reorder: Whether it only changes a memory layout.
+        time_us: Median over the runs, microseconds; the profiler's own cost is taken off.
+        spread_us: Half the distance between the quartiles, microseconds.
+        runs: How many runs it was seen in.
+    """
+
+    tensor: str | None
+    op: str
+    reorder: bool
+    time_us: float
+    spread_us: float
+    runs: int
+
+
+class Session(ABC):
+    """A network compiled for a device, ready to be run again and again on the same random input.
+
+    Subclasses write `_time_runs` and may write `_settle` and `_close`.
+    """
+
+    _closed = False
+
+    def time_runs(self, count: int) -> NDArray[np.float64]:
+        """Run the network `count` times back to back.
+
+        Returns:
+            Milliseconds of each run: (count,).
+
+        Raises:
+            UsageError: `count` is not positive.
+            DeviceError: The session was closed, or the device failed.
+        """
+        if count < 1:
+            raise UsageError("A network must be run at least once.", got=count)
+        if self._closed:
+            raise DeviceError("The session was closed; nothing can be timed any more.")
+        return np.asarray(self._time_runs(count), dtype=np.float64)
+
+    def settle(self) -> None:
+        """Wait until this session's idle threads no longer take cores from the next session."""
+        self._settle()
+
+    def close(self) -> None:
+        """Free the device's memory and threads; closing twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _time_runs(self, count: int) -> NDArray[np.float64]: ...
+
+    def _settle(self) -> None:  # noqa: B027 - an optional hook
+        pass
+
+    def _close(self) -> None:  # noqa: B027 - an optional hook
+        pass
+
+
+class Runtime(ABC):
+    """A backend. Subclasses write the methods that start with an underscore, and `available`, `describe`."""
+
+    name: str
+    install = ""  # the command that brings what is missing
+
+    @abstractmethod
+    def available(self) -> bool:
+        """Whether the backend's libraries and device are here."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Version and build of the runtime: what a table must not be mixed across."""
+
+    def compile(self, onnx: bytes, profile: TargetProfile) -> Session:
+        """Make a session for a network with static shapes.
+
+        Raises:
+            DeviceError: The runtime is not here, or refuses the network.
+            ConfigError: An option of the profile that this runtime does not know.
+        """
+        self.check(profile)
+        return self._compile(onnx, profile)
+
+    def profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int = 10) -> list[KernelTime]:
+        """Run a network under the runtime's own profiler.
+
+        Returns:
+            One entry per kernel in execution order, layout reorders included.
+
+        Raises:
+            UsageError: `runs` is not positive.
+            DeviceError: The runtime is not here, or refuses the network.
+        """
+        if runs < 1:
+            raise UsageError("A network must be run at least once.", got=runs)
+        self.check(profile)
+        return self._profile_kernels(onnx, profile, runs)
+
+    def check(self, profile: TargetProfile) -> None:
+        """Refuse a profile that this runtime cannot serve, before any work.
+
+        Raises:
+            DeviceError: The runtime's libraries or the device are not here.
+            ConfigError: An option or precision that this runtime does not know.
+        """
+        if not self.available():
+            raise DeviceError(
+                "The runtime is not installed.", where=self.name, do=f"install it: {self.install}"
+            )
+        self._check(profile)
+
+    @abstractmethod
+    def _compile(self, onnx: bytes, profile: TargetProfile) -> Session: ...
+
+    @abstractmethod
+    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]: ...
+
+    def _check(self, profile: TargetProfile) -> None:  # noqa: B027 - an optional hook
+        pass

@@ -1,0 +1,252 @@
+"""ONNX Runtime on CPUs: sessions whose threads are fixed, timed through preallocated inputs and outputs."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib.util
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.errors import ConfigError, DeviceError, ModelError
+from hwprune.runtimes import ort_profile
+from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+    from numpy.typing import NDArray
+
+LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+# Idle worker threads spin for tens of milliseconds after a run and so steal the cores of the session timed
+# next. `brief` spins as deployed between back-to-back runs, but sleeps soon after the last; `stop` sleeps
+# as soon as a run ends; `off` never spins (other latencies); `default` leaves ONNX Runtime's own setting.
+BRIEF_SPIN_US = 1000
+SPINNING: dict[str, dict[str, str]] = {
+    "default": {},
+    "brief": {"session.intra_op.spin_duration_us": str(BRIEF_SPIN_US)},
+    "stop": {"session.force_spinning_stop": "1"},
+    "off": {"session.intra_op.allow_spinning": "0"},
+}
+_BRIEF_SINCE = (1, 31)  # older builds ignore the key of `brief` without a word; `stop` is the nearest
+_OPTIONS = {
+    "graph_optimization": tuple(LEVELS),
+    "spinning": tuple(SPINNING),
+    "denormal_as_zero": (True, False),
+}
+_WARM_UP_RUNS = 3
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(int64)": np.int64,
+}
+
+
+class OnnxRuntime(Runtime):
+    """The CPU execution provider of ONNX Runtime.
+
+    Profile options:
+        graph_optimization: `disabled`, `basic`, `extended` or `all` (default).
+        spinning: What idle worker threads do, see `SPINNING`; default `default` for one thread, which has
+            no workers, and `brief` for more.
+        denormal_as_zero: Flush denormal numbers to zero (default false).
+    """
+
+    name = "onnxruntime"
+    install = "pip install onnxruntime"
+
+    def available(self) -> bool:
+        """Whether the onnxruntime package can be imported."""
+        return importlib.util.find_spec("onnxruntime") is not None
+
+    def describe(self) -> dict[str, str]:
+        """Version and build line of ONNX Runtime."""
+        import onnxruntime as ort
+
+        return {"runtime": self.name, "version": ort.__version__, "build": ort.get_build_info().strip()}
+
+    def _check(self, profile: TargetProfile) -> None:
+        wrong = [
+            f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
+            for key, value in profile.options.items()
+            if value not in _OPTIONS.get(key, ())
+        ]
+        if profile.precision != "fp32":
+            wrong.append(f"precision: {profile.precision!r}; allowed: fp32")
+        if wrong:
+            raise ConfigError(
+                "The runtime onnxruntime does not know this setting:\n  - " + "\n  - ".join(wrong),
+                where=f"profile {profile.name}",
+            )
+
+    def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:
+        return OrtSession(_open(onnx, session_options(profile)), profile)
+
+    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
+        floor_us = _profiling_floor_us(profile.thread_count)
+        return _profiled(onnx, profile, runs, floor_us)
+
+
+def session_options(profile: TargetProfile) -> ort.SessionOptions:
+    """Session options for a profile, read back because ONNX Runtime accepts misspelt keys silently.
+
+    Raises:
+        DeviceError: A setting did not stick.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = profile.thread_count
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    level = str(profile.options.get("graph_optimization", "all"))
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+    options.log_severity_level = 3
+    for key, value in _config_entries(profile).items():
+        options.add_session_config_entry(key, value)
+        if options.get_session_config_entry(key) != value:
+            raise DeviceError("ONNX Runtime did not take a setting.", where=key, allowed=value)
+    return options
+
+
+def spinning(profile: TargetProfile) -> str:
+    """The spinning policy in force: the profile's, or the default for its number of threads."""
+    import onnxruntime as ort
+
+    default = "default" if profile.thread_count == 1 else "brief"
+    policy = str(profile.options.get("spinning", default))
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    return "stop" if policy == "brief" and version < _BRIEF_SINCE else policy
+
+
+def _config_entries(profile: TargetProfile) -> dict[str, str]:
+    entries = dict(SPINNING[spinning(profile)])
+    if profile.options.get("denormal_as_zero"):
+        entries["session.set_denormal_as_zero"] = "1"
+    return entries
+
+
+def _open(onnx: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    import onnxruntime as ort
+
+    try:
+        session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
+        raise ModelError("ONNX Runtime refuses the network.", got=str(error)[:300]) from error
+    session.disable_fallback()  # a failing run must fail, not silently go elsewhere
+    return session
+
+
+class OrtSession(Session):
+    """An ONNX Runtime session bound to random inputs and preallocated outputs."""
+
+    def __init__(self, session: ort.InferenceSession, profile: TargetProfile) -> None:
+        self._session: ort.InferenceSession | None = session
+        self._binding = _bind(session)
+        policy = spinning(profile)
+        workers = profile.thread_count > 1
+        self._settle_s = 2e-6 * BRIEF_SPIN_US if workers and policy == "brief" else 0.0
+
+    def _time_runs(self, count: int) -> NDArray[np.float64]:
+        stamps = np.empty(count + 1, dtype=np.int64)
+        run, binding, clock = self._runner(), self._binding, time.perf_counter_ns
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            stamps[0] = clock()
+            for index in range(1, count + 1):
+                run(binding)
+                stamps[index] = clock()
+        finally:
+            if collecting:
+                gc.enable()
+        return np.diff(stamps) / 1e6
+
+    def _runner(self) -> Any:
+        if self._session is None:
+            raise DeviceError("The session was closed; nothing can be timed any more.")
+        return self._session.run_with_iobinding
+
+    def _settle(self) -> None:
+        if self._settle_s:
+            time.sleep(self._settle_s)
+
+    def _close(self) -> None:
+        self._binding = None
+        self._session = None
+
+
+def _bind(session: ort.InferenceSession) -> Any:
+    import onnxruntime as ort
+
+    rng = np.random.default_rng(0)  # all-zero inputs would time denormals and shortcuts
+    binding = session.io_binding()
+    for entry in session.get_inputs():
+        values = _random(rng, _static_shape(entry), _dtype(entry))
+        binding.bind_ortvalue_input(entry.name, ort.OrtValue.ortvalue_from_numpy(values))
+    for entry in session.get_outputs():
+        out = ort.OrtValue.ortvalue_from_shape_and_type(_static_shape(entry), _dtype(entry), "cpu")
+        binding.bind_ortvalue_output(entry.name, out)
+    return binding
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    if np.issubdtype(dtype, np.integer):
+        return rng.integers(0, 100, shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _static_shape(entry: Any) -> tuple[int, ...]:
+    if not all(isinstance(size, int) for size in entry.shape):
+        raise ModelError(
+            "Only networks with static shapes can be timed.",
+            where=entry.name,
+            got=entry.shape,
+            do="export the network with a fixed batch size",
+        )
+    return tuple(entry.shape)
+
+
+def _dtype(entry: Any) -> Any:
+    if entry.type not in _DTYPES:
+        raise ModelError("The network has inputs or outputs of a kind that cannot be timed.", got=entry.type)
+    return _DTYPES[entry.type]
+
+
+def _profiled(onnx: bytes, profile: TargetProfile, runs: int, floor_us: float) -> list[KernelTime]:
+    onnx = ort_profile.with_node_names(onnx)
+    with tempfile.TemporaryDirectory(prefix="hwprune-ort-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options = session_options(profile)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "trace")
+        options.optimized_model_filepath = str(optimised)
+        # The weights go to a file of their own, which nobody reads.
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "weights.bin"
+        )
+        session = _open(onnx, options)
+        with OrtSession(session, profile) as bound:
+            bound.time_runs(_WARM_UP_RUNS + runs)
+            trace = Path(session.end_profiling())
+            bound.settle()
+        return ort_profile.kernel_times(trace, optimised, onnx, runs, floor_us)
+
+
+@functools.cache
+def _profiling_floor_us(threads: int) -> float:
+    """What the profiler reports for a kernel that does nothing: a chain of negations of four numbers."""
+    profile = TargetProfile(name="floor", threads=threads, options={"graph_optimization": "disabled"})
+    kernels = _profiled(ort_profile.noop_chain(), profile, runs=30, floor_us=0.0)
+    return min(float(np.median([kernel.time_us for kernel in kernels])), ort_profile.HIGHEST_FLOOR_US)

@@ -1,0 +1,132 @@
+"""Read ONNX Runtime's profiler: from its trace and its optimised graph to one `KernelTime` per kernel.
+
+The optimiser renames what it fuses, so kernels are traced back to the tensor they produce: a fused node
+that keeps the NCHW layout still writes the original tensor; one moved to the blocked NCHWc layout is named
+after the tensor it made before the move, with `_nchwc` behind it; reorders read or write an original tensor.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from hwprune import artifacts
+from hwprune.runtimes.base import KernelTime
+from hwprune.runtimes.probes import model_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+HIGHEST_FLOOR_US = 5.0  # more than this is a loaded machine, not the profiler's own cost
+LEAST_US = 0.1
+_SUFFIX = "_kernel_time"
+_RENAMES = ("_bn_nchwc", "_nchwc")
+_REORDERS = ("ReorderInput", "ReorderOutput")
+_MAX_TRACE_BYTES = 512 * 2**20
+
+
+def with_node_names(content: bytes) -> bytes:
+    """The same model with a unique name for each node: the profiler knows nodes by name only."""
+    model = onnx.load_model_from_string(content)
+    names = [node.name for node in model.graph.node]
+    if all(names) and len(set(names)) == len(names):
+        return content
+    for index, node in enumerate(model.graph.node):
+        node.name = f"node_{index}"
+    return bytes(model.SerializeToString())
+
+
+def noop_chain(length: int = 32) -> bytes:
+    """A network of nodes that do next to nothing."""
+    shape = onnx.helper.make_tensor_value_info
+    nodes = [
+        onnx.helper.make_node("Neg", [f"t{index}"], [f"t{index + 1}"], name=f"n{index}")
+        for index in range(length)
+    ]
+    ends = [shape(name, onnx.TensorProto.FLOAT, [4]) for name in ("t0", f"t{length}")]
+    graph = onnx.helper.make_graph(nodes, "noop", ends[:1], ends[1:])
+    return model_bytes(graph)
+
+
+def kernel_times(
+    trace: Path, optimised: Path, content: bytes, runs: int, floor_us: float
+) -> list[KernelTime]:
+    """Kernels of one profiled session.
+
+    Args:
+        trace: The file that `end_profiling` named.
+        optimised: The graph that ONNX Runtime executed.
+        content: The model as it was given to ONNX Runtime.
+        runs: How many of the last runs count; those before were warm-up.
+        floor_us: What the profiler reports for a kernel that does nothing; taken off each time.
+
+    Returns:
+        One entry per executed node, in execution order.
+    """
+    events = json.loads(artifacts.read_bytes(trace, limit=_MAX_TRACE_BYTES))
+    origins = _origins(optimised, content)
+    durations: dict[tuple[str, str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event.get("name", "").endswith(_SUFFIX):
+            facts = event["args"]
+            node = (
+                event["name"].removesuffix(_SUFFIX),
+                facts.get("op_name", ""),
+                facts.get("node_index", ""),
+            )
+            durations.setdefault(node, []).append(float(event["dur"]))
+    return [
+        _kernel(_next_origin(origins, name, op), op, np.asarray(times[-runs:]), floor_us)
+        for (name, op, _), times in durations.items()
+    ]
+
+
+def _next_origin(origins: dict[str, list[str | None]], name: str, op: str) -> str | None:
+    """The tensor of an executed node; the trace calls one without a name `<op>_<index>`, so order tells."""
+    waiting = origins.get(name) or origins.get(f"#{op}", [])
+    return waiting.pop(0) if waiting else None
+
+
+def _kernel(tensor: str | None, op: str, times_us: NDArray[np.float64], floor_us: float) -> KernelTime:
+    low, high = np.percentile(times_us, (25, 75))
+    # The trace has whole microseconds; the mean of the middle half is as robust as a median, and finer.
+    cut = len(times_us) // 4
+    middle = np.sort(times_us)[cut : len(times_us) - cut].mean()
+    return KernelTime(
+        tensor=tensor,
+        op=op,
+        reorder=op in _REORDERS,
+        time_us=max(float(middle) - floor_us, LEAST_US),
+        spread_us=float(high - low) / 2,
+        runs=len(times_us),
+    )
+
+
+def _origins(optimised: Path, content: bytes) -> dict[str, list[str | None]]:
+    """Name (`#op` when unnamed) of executed nodes -> the original tensor each produces or reorders."""
+    given = onnx.load_model_from_string(content).graph
+    by_node = {node.name: node.output[0] for node in given.node}
+    tensors = set(by_node.values()) | {entry.name for entry in given.input}
+    origins: dict[str, list[str | None]] = {}
+    made: dict[str, str | None] = {name: name for name in tensors}  # executed graph's tensor -> original
+    for node in onnx.load(str(optimised), load_external_data=False).graph.node:
+        origin = _origin(node, tensors, by_node, made)
+        origins.setdefault(node.name or f"#{node.op_type}", []).append(origin)
+        made.update(dict.fromkeys(node.output, origin))
+    return origins
+
+
+def _origin(node: Any, tensors: set[str], by_node: dict[str, str], made: dict[str, str | None]) -> str | None:
+    if node.op_type in _REORDERS:
+        ends = (*node.output, *node.input[:1])
+        return next((name for name in ends if name in tensors), made.get(node.input[0]))
+    candidates = [*node.output, *(node.name.removesuffix(suffix) for suffix in _RENAMES)]
+    if (found := next((name for name in candidates if name in tensors), by_node.get(node.name))) is not None:
+        return found
+    # A part of a decomposed operator: it belongs to what made its input.
+    return next((made[name] for name in node.input if made.get(name) is not None), None)

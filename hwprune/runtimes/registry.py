@@ -1,0 +1,49 @@
+"""Which runtimes there are, and the one that a target profile asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwprune.errors import DeviceError, nearest
+from hwprune.runtimes.fake import FakeRuntime
+from hwprune.runtimes.onnxruntime import OnnxRuntime
+
+if TYPE_CHECKING:
+    from hwprune.runtimes.base import Runtime, TargetProfile
+
+_RUNTIMES: dict[str, type[Runtime]] = {"onnxruntime": OnnxRuntime, "fake": FakeRuntime}
+_DEVICES = {"onnxruntime": ("cpu",), "fake": ("cpu",)}
+
+
+def runtime_names() -> list[str]:
+    """All runtimes by name, installed or not."""
+    return sorted(_RUNTIMES)
+
+
+def get_runtime(profile: TargetProfile) -> Runtime:
+    """The runtime for a profile, checked: its libraries are here and it knows the profile's options.
+
+    Raises:
+        DeviceError: Unknown runtime, not installed, or it does not serve that device.
+        ConfigError: The profile has options that the runtime does not know.
+    """
+    if profile.runtime not in _RUNTIMES:
+        raise DeviceError(
+            "The runtime is unknown.",
+            where=f"profile {profile.name}",
+            got=profile.runtime,
+            allowed=nearest(profile.runtime, _RUNTIMES),
+        )
+    devices = _DEVICES[profile.runtime]
+    if profile.device not in devices:
+        raise DeviceError(
+            "The runtimes for GPUs are not installed."
+            if profile.device.startswith("cuda")
+            else "The runtime does not serve that device.",
+            where=f"profile {profile.name}, runtime {profile.runtime}",
+            got=profile.device,
+            allowed=", ".join(devices),
+        )
+    runtime = _RUNTIMES[profile.runtime]()
+    runtime.check(profile)
+    return runtime
