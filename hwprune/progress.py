@@ -1,8 +1,12 @@
-"""How the library reports progress: a callback, so that only the command line prints."""
+"""How the library reports progress: callbacks, so that only the command line prints."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Progress(Protocol):
@@ -14,3 +18,25 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, /, **figures: float) -> None:
     """A `Progress` that reports nothing."""
+
+
+class Reporter(Protocol):
+    """Told what a verb is doing."""
+
+    def stage(self, title: str, unit: str) -> contextlib.AbstractContextManager[Progress]:
+        """Begin a piece of long work; `unit` is what its `Progress` counts, in the plural."""
+
+    def note(self, text: str) -> None:
+        """Tell one fact that the user should see."""
+
+
+class Quiet:
+    """A `Reporter` that reports nothing."""
+
+    @contextlib.contextmanager
+    def stage(self, title: str, unit: str) -> Iterator[Progress]:
+        """Give a silent `Progress`."""
+        yield silent
+
+    def note(self, text: str) -> None:
+        """Report nothing."""

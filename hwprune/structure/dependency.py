@@ -62,7 +62,7 @@ class RawGroup:
 
 
 class _CoupledConv2d(nn.Conv2d):
-    """A grouped convolution whose input and output channels are pruned together, a whole conv group at a time."""
+    """A grouped convolution whose two sides are pruned together, a whole conv group at a time."""
 
 
 class _CoupledPruner(ConvPruner):  # type: ignore[misc]

@@ -134,8 +134,11 @@ class SearchSpace:
 def make_choices(width: int, group_multiple: int, multiple: int, ratios: Sequence[float]) -> tuple[int, ...]:
     """Allowed widths of a group: `ratios` of its width rounded to the common multiple, and the full width.
 
-    With `multiple` 1 this is the paper's `int(width * ratio)` (MetaPruning, section 4.1).
+    With `multiple` 1 this is the paper's `int(width * ratio)` (MetaPruning, section 4.1). A group too narrow
+    for four choices at the device's multiple takes half of it, and so on down to 4.
     """
+    while multiple > 4 and width // multiple < 4:
+        multiple //= 2
     step = math.lcm(group_multiple, multiple)
     if step == 1:
         raw = {max(1, int(width * ratio + 1e-9)) for ratio in ratios}

@@ -33,6 +33,8 @@ from hwprune.structure.trial import broken_groups, record_positions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
 _Axes = dict[tuple[str, str], ChannelMap]
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
@@ -47,8 +49,8 @@ def trace(
 ) -> SearchSpace:
     """Find the channel groups of any CNN.
 
-    What cannot be pruned safely is frozen: kept at full width, listed in `SearchSpace.frozen`, and named in an
-    `HwpruneWarning` with the reason. The model's outputs are never pruned.
+    What cannot be pruned safely is frozen: kept at full width, listed in `SearchSpace.frozen`, and named in
+    an `HwpruneWarning` with the reason. The model's outputs are never pruned.
 
     Args:
         model: Any module whose forward runs on `example_inputs` in eval mode; it is not modified.
@@ -171,7 +173,7 @@ def _parameter_axis(parameter: torch.Tensor) -> int:
     return max((axis for axis, size in enumerate(parameter.shape) if size > 1), default=0)
 
 
-def encode_runs(group_of: np.ndarray, root_of: np.ndarray) -> ChannelMap:  # type: ignore[type-arg]
+def encode_runs(group_of: NDArray[np.int64], root_of: NDArray[np.int64]) -> ChannelMap:
     """Write two arrays over local channels (group, root channel) as the fewest runs."""
     runs: list[Run] = []
     local, size = 0, len(group_of)
@@ -211,6 +213,7 @@ def _assemble(
 
 def _layer(path: str, module: nn.Module, axes: _Axes, positions: Mapping[str, int]) -> Layer | None:
     """Describe a module that owns tensors directly, or return None."""
+    own: list[tuple[str, torch.Tensor, bool]]
     own = [(leaf, tensor, False) for leaf, tensor in module.named_parameters(recurse=False)]
     own += [(leaf, tensor, True) for leaf, tensor in module.named_buffers(recurse=False) if tensor.ndim > 0]
     if not own:

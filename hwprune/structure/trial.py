@@ -1,7 +1,7 @@
 """Try a search space on its model: does the model still run when a group is narrower?
 
-Trials run on the meta device (shapes only, no arithmetic); a model that creates tensors on a device of its own
-is tried for real instead.
+Trials run on the meta device (shapes only, no arithmetic); a model that creates tensors on a device of its
+own is tried for real instead.
 """
 
 from __future__ import annotations

@@ -1,0 +1,244 @@
+"""`hwprune.toml`: the settings of a project, checked at birth, every problem reported at once. No torch."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+import typing
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from hwprune import artifacts
+from hwprune.errors import ConfigError, HwpruneError, nearest
+from hwprune.evolution.algorithm import SearchSettings
+from hwprune.pruningnet.settings import GeneratorName, PruningNetSettings
+from hwprune.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FILE_NAME = "hwprune.toml"
+ScoreName = Literal["auto", "pruningnet", "macs"]
+StartName = Literal["scratch", "generated"]
+_MAX_BYTES = 2**20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network to prune.
+
+    Attributes:
+        name: `resnet20`, `torchvision:resnet50`, `timm:NAME`, `path/to/file.py:factory`, ...
+        weights: Weights of the unpruned network: FILE.safetensors, FILE.pt or torchvision:NAME; "" trains it.
+        exclude: Patterns of layers whose output channels must stay, such as `layer4.*`.
+    """
+
+    name: str = "resnet20"
+    weights: str = ""
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The images.
+
+    Attributes:
+        source: `digits`, `cifar10:ROOT`, `imagefolder:ROOT`, `parquet:DIR`; "" has none (latency only).
+        image_size: Side of the images in pixels; 0 takes the data's own, or the model's without data.
+        sub_val_per_class: Images of each class kept from training to score candidates on.
+    """
+
+    source: str = "digits"
+    image_size: int = 0
+    sub_val_per_class: int = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetConfig:
+    """Where the network must be fast.
+
+    Attributes:
+        device: `cpu` or `cuda:0`.
+        profile: A target profile (`cpu-1t`, `cpu`, or a TOML file); "" takes the device's default.
+    """
+
+    device: str = "cpu"
+    profile: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfilingConfig:
+    """How long the latency table may take to build.
+
+    Attributes:
+        max_seconds: Device time to spend.
+        max_error: Mean error, as a fraction, at which profiling may stop earlier.
+    """
+
+    max_seconds: float = 120.0
+    max_error: float = 0.03
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningNetConfig(PruningNetSettings):
+    """How PruningNet is made, trained and used as the judge.
+
+    Attributes:
+        generator: `fc` is the paper's; `shared` crops shared weights and generates nothing.
+        hidden: Width of the generator's hidden layer.
+    """
+
+    generator: GeneratorName = "fc"
+    hidden: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(SearchSettings):
+    """The evolution.
+
+    Attributes:
+        score: `pruningnet`, or `macs` (prefers larger networks; needs no images); `auto` decides by the data.
+    """
+
+    score: ScoreName = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainSettings):
+    """The recipe of the final network, and of the unpruned one when no weights are given.
+
+    Attributes:
+        start: `scratch` as in the paper, or `generated`: from PruningNet's weights.
+        distill: Whether the unpruned network teaches the pruned one.
+    """
+
+    start: StartName = "scratch"
+    distill: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of a project.
+
+    Attributes:
+        seed: Seed of everything random.
+        model: The network.
+        data: The images.
+        target: The device.
+        profiling: The latency table.
+        pruningnet: The judge.
+        search: The evolution.
+        training: The final recipe.
+    """
+
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    profiling: ProfilingConfig = field(default_factory=ProfilingConfig)
+    pruningnet: PruningNetConfig = field(default_factory=PruningNetConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+
+def load_config(path: Path) -> Config:
+    """Read `hwprune.toml`.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        ConfigError: Not TOML, unknown keys, wrong types or impossible values; lists all of them.
+    """
+    try:
+        content = tomllib.loads(artifacts.read_bytes(path, "hwprune init", _MAX_BYTES).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            "The configuration is not a TOML file.", where=path, got=error, do="mend that line"
+        ) from error
+    problems: list[str] = []
+    config = _build(Config, content, "", problems)
+    if config is None or problems:
+        raise ConfigError(
+            "The configuration has problems.",
+            where=path,
+            got="\n           ".join(problems),
+            do="mend these lines; `hwprune init` in an empty folder writes a file with every key explained",
+        )
+    return config
+
+
+def save_config(path: Path, config: Config) -> None:
+    """Write every setting with its explanation as a comment."""
+    lines = ["# Settings of an hwprune project.", f"seed = {config.seed}  # {_explain(Config)['seed']}"]
+    for entry in fields(config):
+        section = getattr(config, entry.name)
+        if entry.name != "seed":
+            notes = _explain(type(section))
+            lines += ["", f"[{entry.name}]"]
+            for item in fields(section):
+                lines.append(f"{item.name} = {_toml(getattr(section, item.name))}  # {notes[item.name]}")
+    artifacts.write_bytes(path, ("\n".join(lines) + "\n").encode())
+
+
+def _build(cls: type[_T], table: Mapping[str, Any], where: str, problems: list[str]) -> _T | None:
+    """Make a settings object of a TOML table, adding what is wrong to `problems`."""
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        label = f"{where}{key}"
+        if key not in hints:
+            problems.append(f"{label} is not a setting; {nearest(key, hints)}")
+        elif isinstance(hints[key], type) and hasattr(hints[key], "__dataclass_fields__"):
+            if isinstance(value, dict):
+                values[key] = _build(hints[key], value, f"{label}.", problems)
+            else:
+                problems.append(f"{label} = {value!r}; allowed: a table [{label}]")
+        else:
+            values[key] = _convert(hints[key], value, label, problems)
+    if problems:
+        return None
+    try:
+        return cls(**values)
+    except HwpruneError as error:
+        problems.append(f"[{where.rstrip('.')}] {error.got or error.what}")
+    return None
+
+
+def _convert(hint: Any, value: Any, label: str, problems: list[str]) -> Any:
+    """Check one value against its type; whole numbers are good floats, lists are good tuples."""
+    if typing.get_origin(hint) is Literal:
+        allowed, fits = ", ".join(map(repr, typing.get_args(hint))), value in typing.get_args(hint)
+    elif hint == tuple[str, ...]:
+        allowed, fits = "a list of texts", isinstance(value, list) and all(isinstance(v, str) for v in value)
+        value = tuple(value) if fits else value
+    elif hint is float:
+        allowed, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        value = float(value) if fits else value
+    else:
+        allowed = {int: "a whole number", bool: "true or false", str: "a text"}[hint]
+        fits = type(value) is hint
+    if not fits:
+        problems.append(f"{label} = {value!r}; allowed: {allowed}")
+    return value
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _explain(cls: type) -> dict[str, str]:
+    """Attribute -> first sentence of its explanation, from the docstrings of a class and its parents."""
+    notes: dict[str, str] = {}
+    for parent in reversed(cls.__mro__):
+        text = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2]
+        for name, words in re.findall(r"^ {4}(\w+): ((?:.|\n {8})+)", text, flags=re.M):
+            notes[name] = re.sub(r"\s+", " ", words).partition(". ")[0]
+    return notes

@@ -1,0 +1,115 @@
+"""Make the ONNX of any pruned network by slicing the initialisers of the unpruned one. No torch.
+
+The base model is exported once; after that a pruned network costs milliseconds, and the machine that
+profiles it needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import numpy_helper
+
+from hwprune.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.structure.space import ChannelMap, SearchSpace
+
+
+def slice_onnx(
+    base_onnx: bytes, space: SearchSpace, widths: Sequence[int], *, batch: int | None = None
+) -> bytes:
+    """Cut the pruned network's ONNX out of the unpruned one's.
+
+    Args:
+        base_onnx: What `export_base` made of the traced model.
+        space: The model's search space.
+        widths: Channels to keep, one for each group.
+        batch: New batch size; the base model's when None.
+
+    Returns:
+        The serialised model, weights inside.
+
+    Raises:
+        UsageError: The widths do not belong to the space.
+        ModelError: The ONNX is not the base of this space.
+    """
+    return OnnxSlicer(base_onnx, space).slice(widths, batch=batch)
+
+
+class OnnxSlicer:
+    """`slice_onnx` for many networks of one space: the base model is parsed once."""
+
+    def __init__(self, base_onnx: bytes, space: SearchSpace) -> None:
+        try:
+            base = onnx.load_model_from_string(base_onnx)
+        except Exception as error:  # protobuf raises its own, undocumented errors
+            raise ModelError("This is not an ONNX model.", got=error) from error
+        self.space = space
+        self.axes = _initialiser_axes(space)
+        self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
+        self.grouped = _conv_groups(space)
+        self.skeleton = base
+        del base.graph.initializer[:]
+        del base.graph.value_info[:]  # intermediate shapes, which pruning changes
+        self._check_names()
+
+    def _check_names(self) -> None:
+        for name, axes in self.axes.items():
+            array = self.arrays.get(name)
+            if array is not None and any(array.shape[axis] != channels.size for axis, channels in axes):
+                raise ModelError(
+                    "This ONNX is not the unpruned model of the search space.",
+                    where=name,
+                    got=array.shape,
+                    do="export the unpruned model again",
+                )
+
+    def slice(self, widths: Sequence[int], *, batch: int | None = None) -> bytes:
+        """The serialised ONNX of one pruned network; see `slice_onnx`."""
+        chosen = self.space.check(widths)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.skeleton)
+        for name, array in self.arrays.items():
+            for axis, channels in self.axes.get(name, ()):
+                array = array.take(channels.kept(chosen), axis=axis)
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+        for node in model.graph.node:
+            inputs = self.grouped.get(node.input[1]) if node.op_type == "Conv" else None
+            if inputs is not None:
+                _set_group(node, self.arrays[node.input[1]].shape[1], int(inputs.count(chosen)))
+        if batch is not None:
+            for value in (*model.graph.input, *model.graph.output):
+                value.type.tensor_type.shape.dim[0].dim_value = batch
+        return bytes(model.SerializeToString())
+
+
+def _initialiser_axes(space: SearchSpace) -> dict[str, tuple[tuple[int, ChannelMap], ...]]:
+    """Initialiser name -> prunable axes, with the biases that folding batch normalisation makes."""
+    convs = (layer for layer in space.layers if layer.op == "conv" and layer.outputs.groups)
+    axes: dict[str, tuple[tuple[int, ChannelMap], ...]] = {
+        f"{layer.name}.bias": ((0, layer.outputs),) for layer in convs
+    }
+    axes.update(
+        {tensor.name: tensor.axes for layer in space.layers for tensor in layer.tensors if tensor.axes}
+    )
+    return axes
+
+
+def _conv_groups(space: SearchSpace) -> dict[str, ChannelMap]:
+    """Weight name of each grouped convolution whose groups are pruned -> map of its input channels."""
+    return {
+        f"{layer.name}.weight": layer.inputs
+        for layer in space.layers
+        if layer.op == "conv" and layer.conv_groups > 1 and layer.inputs.groups
+    }
+
+
+def _set_group(node: onnx.NodeProto, channels_of_one: int, inputs: int) -> None:
+    """Conv groups left: input channels over the input channels of one conv group."""
+    for attribute in node.attribute:
+        if attribute.name == "group":
+            attribute.i = inputs // channels_of_one
