@@ -53,9 +53,8 @@ def count_right(model: nn.Module, batches: Iterable[Batch], execution: Execution
 def recalibrate(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> None:
     """Replace the running statistics of every batch normalisation by those of `batches` (already placed).
 
-    As MetaPruning does for each candidate: generated or cropped weights make statistics that were gathered with other
-    widths useless. The new ones are plain averages over the batches, so their order does not matter beyond
-    rounding; dropout stays off.
+    As MetaPruning does for each candidate: statistics that were gathered with other widths are useless. The
+    new ones are plain averages over the batches, which should be of one size; dropout stays off.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]

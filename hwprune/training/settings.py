@@ -65,7 +65,7 @@ class Recipe:
         """Everything that is wrong, so that it can be mended at once."""
         bounds = {
             "epochs": (1, math.inf),
-            "batch_size": (1, math.inf),
+            "batch_size": (2, math.inf),
             "lr": (1e-12, 1e3),
             "momentum": (0, 0.9999),
             "weight_decay": (0, 1),

@@ -1,0 +1,85 @@
+"""Scoring candidates with a trained PruningNet."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from hwprune.errors import DataError
+from hwprune.training.evaluation import count_right, recalibrate
+from hwprune.training.loop import TrainImages
+from hwprune.training.precision import choose_execution
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from hwprune.pruningnet.net import PruningNet
+    from hwprune.pruningnet.settings import PruningNetSettings
+    from hwprune.training.evaluation import Batch
+
+
+class EvalImages(TrainImages, Protocol):
+    """What scoring needs of images; `hwprune.data.Images` has it."""
+
+    def subset(self, indices: NDArray[np.int64], /) -> EvalImages:
+        """The images at `indices`."""
+
+
+class Evaluator:
+    """Gives the accuracy of any widths: an `AccuracyScore` for the search.
+
+    A candidate's weights are generated once, into a dense module; its batch-norm statistics are taken from
+    sub-train images; then it is scored on sub-val. The images are decoded and normalised once, here, and
+    every candidate sees the same ones in the same batches: the same widths give the same accuracy.
+
+    Args:
+        net: A trained PruningNet.
+        sub_train: Where `settings.recalibration_images` of the images are drawn from.
+        sub_val: The images to score on.
+        settings: Number of images, batch size, precision.
+        seed: Fixes the draw.
+
+    Raises:
+        DataError: One of the splits is empty.
+    """
+
+    def __init__(
+        self,
+        net: PruningNet,
+        sub_train: EvalImages,
+        sub_val: TrainImages,
+        settings: PruningNetSettings,
+        seed: int = 0,
+    ) -> None:
+        if len(sub_train) == 0 or len(sub_val) == 0:
+            raise DataError("Candidates cannot be scored: a split of the images is empty.")
+        self.net, self.settings = net, settings
+        example, _ = next(sub_val.batches(2))
+        self.execution = choose_execution(net, example, settings.precision, settings.channels_last)
+        drawn = np.random.default_rng(seed).permutation(len(sub_train))[: settings.recalibration_images]
+        self._recalibration = self._batches(sub_train.subset(np.sort(drawn)))
+        self._validation = self._batches(sub_val)
+        self._total = len(sub_val)
+
+    def _batches(self, images: TrainImages) -> list[Batch]:
+        # Batches of one size: recalibration gives each the same weight.
+        count = math.ceil(len(images) / self.settings.eval_batch_size)
+        placed = []
+        for x, y in images.batches(math.ceil(len(images) / count)):
+            placed.append((self.execution.place(x), y.to(self.execution.device)))
+        return placed
+
+    def network(self, widths: Sequence[int]) -> nn.Module:
+        """The dense network of `widths` with recalibrated batch normalisation, in eval mode."""
+        dense = self.net.materialise(widths).eval()
+        recalibrate(dense, self._recalibration, self.execution)
+        return dense
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        """Top-1 accuracy on sub-val of the network of `widths`, 0 to 1."""
+        return count_right(self.network(widths), self._validation, self.execution) / self._total

@@ -1,0 +1,135 @@
+"""Where the weights of a PruningNet come from.
+
+A `WeightGenerator` gives one tensor of one layer at any widths. Those here:
+
+- `CroppedWeight` (`shared`): one full-width parameter, cropped. The paper's ablation of weight generation,
+  and what biases, normalisation and linear layers always use.
+- `FcWeight` (`fc`): the paper's two fully-connected layers on the layer's encoding.
+
+To add one, write a subclass and give it a line in `make_generator`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from torch import nn
+
+from hwprune.errors import UsageError, nearest
+from hwprune.pruningnet.crop import Crop
+from hwprune.pruningnet.settings import GeneratorName
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hwprune.structure.space import ChannelMap, SearchSpace, Widths
+
+Axes = tuple[tuple[int, "ChannelMap"], ...]
+
+
+class WeightGenerator(nn.Module, ABC):
+    """Gives one tensor of one layer, cropped to widths."""
+
+    @abstractmethod
+    def weight(self, widths: Widths) -> Tensor:
+        """The tensor of the pruned layer, dense, differentiable with respect to the generator."""
+
+
+class CroppedWeight(WeightGenerator):
+    """A full-width parameter, cropped to the leading channels of each group.
+
+    Args:
+        full: The full-width tensor; it becomes a parameter and starts at these values.
+        axes: Its prunable axes.
+        requires_grad: Whether it is trained.
+    """
+
+    def __init__(self, full: Tensor, axes: Axes, *, requires_grad: bool = True) -> None:
+        super().__init__()
+        self.full = nn.Parameter(full.detach().clone(), requires_grad=requires_grad)
+        self.crop = Crop(axes)
+
+    def weight(self, widths: Widths) -> Tensor:
+        """The cropped parameter."""
+        return self.crop(self.full, widths)
+
+
+class FcWeight(WeightGenerator):
+    """MetaPruning's generator: encoding -> Linear -> ReLU -> Linear -> reshape -> crop top-left.
+
+    The encoding holds, for each channel group that the layer writes or reads, the share of the group's
+    channels that is kept. The last linear layer has one row for each element of the full-width weight; only
+    the rows that survive the crop are computed, which gives the same weight for less memory traffic.
+
+    Args:
+        shape: Shape of the full-width weight, (O, I, ...).
+        axes: Its prunable axes.
+        seen: (group, full width) for each group that the layer writes or reads.
+        hidden: Width of the hidden layer.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], axes: Axes, seen: tuple[tuple[int, int], ...], hidden: int
+    ) -> None:
+        super().__init__()
+        self.crop = Crop(axes)
+        self.seen = seen
+        self.first = nn.Linear(len(seen), hidden)
+        self.rows = nn.Parameter(torch.empty(*shape, hidden))  # the last layer's weight, (O, I, ..., hidden)
+        self.row_bias = nn.Parameter(torch.empty(shape))  # and its bias, (O, I, ...)
+        self._initialise(math.prod(shape[1:]))
+
+    @torch.no_grad()
+    def _initialise(self, fan_in: int) -> None:
+        """Give generated weights the variance of He et al. (2015), 2 / fan-in, at full width.
+
+        Half of it comes from the bias rows, which do not depend on the encoding, so narrow networks start
+        with between half of it and all of it too.
+        """
+        hidden = self._hidden(torch.ones(len(self.seen)))
+        self.rows.normal_(std=math.sqrt(1 / fan_in) / max(float(hidden.norm()), 1e-3))
+        self.row_bias.normal_(std=math.sqrt(1 / fan_in))
+
+    def encoding(self, widths: Widths) -> Tensor:
+        """Kept share of each group that the layer sees: (groups seen,)."""
+        return torch.tensor([widths[group] / full for group, full in self.seen], device=self.rows.device)
+
+    def _hidden(self, encoding: Tensor) -> Tensor:
+        return torch.relu(self.first(encoding))
+
+    def weight(self, widths: Widths) -> Tensor:
+        """The generated weight, only its kept part computed."""
+        # In float32 also under autocast: casting the rows would cost more than it saves.
+        with torch.autocast(self.rows.device.type, enabled=False):
+            hidden = self._hidden(self.encoding(widths))
+            return torch.matmul(self.crop(self.rows, widths), hidden) + self.crop(self.row_bias, widths)
+
+
+def make_generator(
+    name: GeneratorName, full: nn.Parameter, axes: Axes, space: SearchSpace, hidden: int
+) -> WeightGenerator:
+    """The generator `name` for one convolution weight.
+
+    Args:
+        name: `fc` or `shared`.
+        full: The base network's full-width weight.
+        axes: Its prunable axes.
+        space: Gives the full width of each group.
+        hidden: Width of the hidden layer of `fc`.
+    """
+    if name == "fc":
+        groups = dict.fromkeys(group for _, channels in axes for group in channels.groups)
+        seen = tuple((group, space.groups[group].width) for group in groups)
+        return FcWeight(tuple(full.shape), axes, seen, hidden)
+    return CroppedWeight(full, axes, requires_grad=full.requires_grad)
+
+
+def check_generator(name: str) -> None:
+    """Raise `UsageError` unless `name` is a generator."""
+    if name not in get_args(GeneratorName):
+        raise UsageError(
+            "There is no such weight generator.", got=name, allowed=nearest(name, get_args(GeneratorName))
+        )

@@ -1,0 +1,171 @@
+"""Layers that take their tensors from generators, at widths that can be set.
+
+They stand in for a model's own layers, under the same names, so the model's `forward` runs unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+from torch.nn import functional
+
+from hwprune.pruningnet.crop import Crop
+from hwprune.pruningnet.generators import CroppedWeight, WeightGenerator
+from hwprune.structure.prune import _set_channels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from hwprune.pruningnet.generators import Axes
+    from hwprune.structure.space import Layer, Widths
+
+
+class PrunableModule(nn.Module):
+    """A layer whose tensors are made anew for each widths.
+
+    Args:
+        module: The layer it stands in for.
+        layer: What the search space says about it.
+        generators: Generators of single parameters, by local name; all others are plainly cropped.
+    """
+
+    def __init__(self, module: nn.Module, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.widths: Widths = ()
+        axes: dict[str, Axes] = {tensor.name.rpartition(".")[2]: tensor.axes for tensor in layer.tensors}
+        own = {name: p for name, p in module._parameters.items() if p is not None}
+        self.parameter_names = tuple(own)
+        # The prefix keeps a parameter called "keys" or "values" from colliding with the dictionary's methods.
+        self.make = nn.ModuleDict()
+        for name, full in own.items():
+            self.make[f"make_{name}"] = generators.get(name) or CroppedWeight(
+                full, axes.get(name, ()), requires_grad=full.requires_grad
+            )
+        self.buffer_crops = {
+            name: Crop(axes.get(name, ())) for name, b in module._buffers.items() if b is not None
+        }
+        for name in self.buffer_crops:
+            lasting = name not in module._non_persistent_buffers_set
+            self.register_buffer(name, module._buffers[name], persistent=lasting)
+
+    def set_widths(self, widths: Widths) -> None:
+        """Choose the widths of the next forward passes."""
+        self.widths = widths
+
+    def parameter(self, name: str) -> Tensor:
+        """A parameter at the present widths."""
+        return cast("WeightGenerator", self.make[f"make_{name}"]).weight(self.widths)
+
+    def optional(self, name: str) -> Tensor | None:
+        """A parameter or buffer at the present widths, or None if the layer has none of that name."""
+        if name in self.buffer_crops:
+            return self.buffer_crops[name](self.get_buffer(name), self.widths)
+        return self.parameter(name) if name in self.parameter_names else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers at the present widths, by local name."""
+        found = {name: self.optional(name) for name in (*self.parameter_names, *self.buffer_crops)}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+class PrunableConv2d(PrunableModule):
+    """Stands in for `nn.Conv2d`, also depthwise and grouped: groups go, each keeps its channels."""
+
+    def __init__(self, module: nn.Conv2d, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
+        super().__init__(module, layer, generators)
+        self.stride, self.padding, self.dilation = module.stride, module.padding, module.dilation
+        self.groups = module.groups
+
+    def set_widths(self, widths: Widths) -> None:
+        """Choose the widths of the next forward passes."""
+        super().set_widths(widths)
+        layer = self.layer
+        if layer.conv_groups > 1:
+            self.groups = int(layer.outputs.count(widths)) // (layer.outputs.size // layer.conv_groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve: (N, C_in, H, W) -> (N, C_out, H', W')."""
+        weight, bias = self.parameter("weight"), self.optional("bias")
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class PrunableLinear(PrunableModule):
+    """Stands in for `nn.Linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply: (..., in) -> (..., out)."""
+        return functional.linear(x, self.parameter("weight"), self.optional("bias"))
+
+
+class PrunableBatchNorm2d(PrunableModule):
+    """Stands in for `nn.BatchNorm2d`.
+
+    Training uses the statistics of the batch and keeps none: those of other widths would be of no use.
+    Evaluation uses the base network's, cropped; a candidate is recalibrated after it was materialised.
+
+    The paper keeps one batch norm for each of the 31 widths of a position, without scale and shift. Their
+    running statistics are overwritten by the recalibration of every candidate, and they hold nothing else,
+    so a single one serves as well. Here it also has the scale and shift of the base network, cropped (the
+    authors found that they make no obvious difference).
+    """
+
+    def __init__(
+        self, module: nn.BatchNorm2d, layer: Layer, generators: Mapping[str, WeightGenerator]
+    ) -> None:
+        super().__init__(module, layer, generators)
+        self.eps = module.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel: (N, C, H, W) -> (N, C, H, W)."""
+        mean = None if self.training else self.optional("running_mean")
+        variance = None if self.training else self.optional("running_var")
+        return functional.batch_norm(
+            x, mean, variance, self.optional("weight"), self.optional("bias"), mean is None, 0.0, self.eps
+        )
+
+
+class PrunableOther(PrunableModule):
+    """Stands in for any other layer (PReLU, LayerNorm, subclasses of convolutions, bare parameters).
+
+    The layer itself runs, with its tensors replaced for the time of the call.
+    """
+
+    def __init__(self, module: nn.Module, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
+        super().__init__(module, layer, generators)
+        for name in self.parameter_names:
+            del module._parameters[name]
+        for name in self.buffer_crops:
+            del module._buffers[name]
+        self.inner = module
+
+    def set_widths(self, widths: Widths) -> None:
+        """Choose the widths of the next forward passes."""
+        super().set_widths(widths)
+        if self.layer.op != "parameter":
+            inputs, outputs = self.layer.inputs.count(widths), self.layer.outputs.count(widths)
+            _set_channels(self.inner, int(inputs), int(outputs))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer itself does."""
+        tensors = self.tensors()
+        try:
+            self.inner.__dict__.update(tensors)
+            return self.inner(*args, **kwargs)
+        finally:
+            for name in tensors:
+                self.inner.__dict__.pop(name, None)
+
+
+def prunable(module: nn.Module, layer: Layer, generators: Mapping[str, WeightGenerator]) -> PrunableModule:
+    """The stand-in for `module`: a direct one for the three common classes, else the general one."""
+    if type(module) is nn.Conv2d and module.padding_mode == "zeros":
+        return PrunableConv2d(module, layer, generators)
+    if type(module) is nn.Linear:
+        return PrunableLinear(module, layer, generators)
+    if type(module) is nn.BatchNorm2d:
+        return PrunableBatchNorm2d(module, layer, generators)
+    return PrunableOther(module, layer, generators)

@@ -1,0 +1,185 @@
+"""`PruningNet`: any traced model, with its layers' weights made for the widths that are set."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from hwprune import artifacts
+from hwprune.errors import MismatchError
+from hwprune.pruningnet.generators import check_generator, make_generator
+from hwprune.pruningnet.modules import PrunableModule, prunable
+from hwprune.structure.prune import prune
+from hwprune.training.precision import device_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from hwprune.pruningnet.generators import WeightGenerator
+    from hwprune.pruningnet.settings import GeneratorName
+    from hwprune.structure.space import Layer, SearchSpace
+
+_KIND, _SCHEMA = "pruningnet", 1
+
+
+class PruningNet(nn.Module):
+    """A network with a weight generator in each layer that has channels to prune.
+
+    Made from a copy of the model by putting stand-ins in the place of its layers, under the same names; the
+    model's own `forward` runs unchanged. Generators make the weights of convolutions; biases,
+    normalisation, linear layers and bare parameters are cropped parameters (as the classifier is in the
+    paper: generating a VGG's would take billions of rows).
+
+    Args:
+        model: The traced model; it is not modified. With `shared` its weights are the start; `fc` starts from
+            nothing, as in the paper, and so re-initialises the layers around its generators too.
+        space: What `trace` returned for it.
+        generator: `fc` (the paper's) or `shared` (cropped weights, nothing generated).
+        hidden: Width of the hidden layer of `fc`; the paper uses 32, and 64 in MobileNetV2.
+        seed: Fixes the initial weights of the generators.
+
+    Raises:
+        UsageError: No such generator.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        space: SearchSpace,
+        generator: GeneratorName = "fc",
+        hidden: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_generator(generator)
+        self.space, self.generator, self.hidden = space, generator, hidden
+        # In a tuple, so that it is no part of this module: only its structure is used, by `materialise`.
+        self._base = (copy.deepcopy(model),)
+        self.widths = space.full()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = self._convert(copy.deepcopy(model))
+        self.set_widths(self.widths)
+
+    def _convert(self, model: nn.Module) -> nn.Module:
+        """Put stand-ins into `model`; remembers for each module name who has its tensors now."""
+        if self.generator == "fc":
+            _reinitialise(model)
+        modules = dict(model.named_modules(remove_duplicate=False))
+        stand_ins: dict[int, nn.Module] = {id(module): module for module in modules.values()}
+        for layer in self.space.layers:
+            if any(tensor.axes for tensor in layer.tensors):
+                module = modules[layer.name]
+                stand_ins[id(module)] = self._stand_in(module, layer)
+        self._owners = {name: stand_ins[id(module)] for name, module in modules.items()}
+        for name, module in modules.items():
+            parent, _, leaf = name.rpartition(".")
+            if name and self._owners[name] is not module:
+                setattr(modules[parent], leaf, self._owners[name])
+        return self._owners[""]
+
+    def _stand_in(self, module: nn.Module, layer: Layer) -> PrunableModule:
+        generators: dict[str, WeightGenerator] = {}
+        axes = {tensor.name.rpartition(".")[2]: tensor.axes for tensor in layer.tensors}
+        weight = module._parameters.get("weight")
+        if layer.op == "conv" and weight is not None and axes.get("weight"):
+            generators["weight"] = make_generator(
+                self.generator, weight, axes["weight"], self.space, self.hidden
+            )
+        return prunable(module, layer, generators)
+
+    def set_widths(self, widths: Sequence[int]) -> None:
+        """Choose the widths of the next forward passes.
+
+        Raises:
+            UsageError: They do not belong to the space.
+        """
+        self.widths = self.space.check(widths)
+        for module in self.modules():
+            if isinstance(module, PrunableModule):
+                module.set_widths(self.widths)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward at the present widths: (N, C, H, W) -> (N, classes)."""
+        return self.model(*args, **kwargs)
+
+    @torch.no_grad()
+    def materialise(self, widths: Sequence[int]) -> nn.Module:
+        """Make the network of `widths`: a dense, ordinary module with the weights generated for it.
+
+        Its batch-norm statistics are of no use before `training.evaluation.recalibrate`.
+
+        Returns:
+            A new module of the base model's class, on this network's device, in this network's mode.
+
+        Raises:
+            UsageError: The widths do not belong to the space.
+        """
+        before = self.widths
+        self.set_widths(widths)
+        dense = prune(self._base[0], self.space, self.widths)
+        dense.load_state_dict(self._state(dense))
+        self.set_widths(before)
+        return dense.to(device_of(self)).train(self.training)
+
+    def _state(self, dense: nn.Module) -> dict[str, Tensor]:
+        """What to load into `dense`, by its names."""
+        made: dict[int, dict[str, Tensor]] = {}
+        state = {}
+        for name in dense.state_dict():
+            owner_name, _, leaf = name.rpartition(".")
+            owner = self._owners[owner_name]
+            if isinstance(owner, PrunableModule):
+                state[name] = made.setdefault(id(owner), owner.tensors())[leaf]
+            else:
+                state[name] = getattr(owner, leaf)
+        return state
+
+    def save(self, path: Path) -> None:
+        """Write the trained weights.
+
+        Raises:
+            StorageError: Full disk, no permission.
+        """
+        artifacts.write_tensors(path, _KIND, _SCHEMA, self.state_dict(), self._identity())
+
+    def load(self, path: Path, made_by: str = "") -> None:
+        """Read weights that `save` wrote.
+
+        Args:
+            path: The file.
+            made_by: The command that makes it, for messages.
+
+        Raises:
+            MismatchError: They are of another model, space or generator.
+            ArtifactError: Missing or damaged.
+        """
+        tensors, identity = artifacts.read_tensors(path, _KIND, _SCHEMA, made_by)
+        own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        if identity != self._identity() or own != {n: tuple(t.shape) for n, t in tensors.items()}:
+            raise MismatchError(
+                "The weights are of a PruningNet for another model, space or generator.",
+                where=path,
+                got=identity,
+                allowed=self._identity(),
+                do=f"make it again with `{made_by}`" if made_by else "train the PruningNet again",
+            )
+        self.load_state_dict(tensors)
+
+    def _identity(self) -> dict[str, Any]:
+        groups = [[group.name, group.width] for group in self.space.groups]
+        return {"generator": self.generator, "hidden": self.hidden, "groups": groups}
+
+
+def _reinitialise(model: nn.Module) -> None:
+    """Give every layer that knows how the initial values of its class."""
+    for module in model.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()

@@ -1,0 +1,34 @@
+"""Settings of PruningNet, as plain data (no torch)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from hwprune.training.settings import Recipe, ScheduleName, outside
+
+GeneratorName = Literal["fc", "shared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningNetSettings(Recipe):
+    """How a PruningNet is trained and how candidates are scored with it.
+
+    The paper's recipe (ImageNet): MobileNets 64 epochs, batch 512, rate 0.25 falling linearly, weight decay
+    0 or 4e-5; ResNet-50 32 epochs, batch 256, rate 0.1 in steps, weight decay 1e-4; no Nesterov.
+
+    Attributes:
+        recalibration_images: Sub-train images that a candidate's batch-norm statistics are taken from.
+        eval_batch_size: Images of one batch of recalibration and scoring.
+    """
+
+    schedule: ScheduleName = "onecycle"
+    weight_decay: float = 1e-4
+    recalibration_images: int = 1000
+    eval_batch_size: int = 250
+
+    def _problems(self) -> list[str]:
+        return super()._problems() + outside(
+            self, {"recalibration_images": (2, math.inf), "eval_batch_size": (2, math.inf)}
+        )
