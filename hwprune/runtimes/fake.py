@@ -46,6 +46,7 @@ class FakeDevice:
         kernel_us: Cost of starting a kernel, microseconds.
         run_us: Cost of starting a run, microseconds.
         noise: Scale of the one-sided noise of a run (0.02: about 2 %).
+        burst: Chance that a run is preempted and takes three times as long.
         drift: How far the machine's speed wanders (0.1: 10 % either way).
         drift_period_ms: Simulated time in which it wanders to and fro.
         seed: Seed of the noise.
@@ -59,6 +60,7 @@ class FakeDevice:
     kernel_us: float = 1.0
     run_us: float = 2.0
     noise: float = 0.0
+    burst: float = 0.0
     drift: float = 0.0
     drift_period_ms: float = 5_000.0
     seed: int = 0
@@ -97,9 +99,8 @@ class FakeRuntime(Runtime):
 
     def spend(self, quiet_ms: float) -> float:
         """Let a run that takes `quiet_ms` on the quiet machine happen now; returns what it takes."""
-        noise = (
-            1.0 + self.device.noise * abs(float(self._rng.standard_normal())) if self.device.noise else 1.0
-        )
+        noise = 1.0 + self.device.noise * abs(float(self._rng.standard_normal()))
+        noise *= 3.0 if self._rng.random() < self.device.burst else 1.0
         took = quiet_ms * self.speed() * noise
         self.elapsed_ms += took
         return took

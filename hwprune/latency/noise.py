@@ -1,0 +1,54 @@
+"""How far this machine can be trusted: one small network timed against itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.latency.measure import low_percentile, measure
+from hwprune.runtimes.probes import conv_chain
+
+if TYPE_CHECKING:
+    from hwprune.runtimes.base import Runtime, TargetProfile
+
+_CHANNELS = (64,) * 9  # about a millisecond on one server core
+
+
+@dataclass(frozen=True)
+class MachineNoise:
+    """What timing a network against itself shows.
+
+    Attributes:
+        drift: Relative spread of its plain latency over the blocks: what a naive benchmark would suffer.
+        error: Relative standard error that interleaving reached in the same time.
+        bias: How far the interleaved ratio is from 1, its true value.
+        slowest: The slowest block relative to the median one: throttling and preemption show here.
+        too_noisy: Whether latencies measured now should not be trusted.
+    """
+
+    drift: float
+    error: float
+    bias: float
+    slowest: float
+    too_noisy: bool
+
+
+def machine_noise(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0) -> MachineNoise:
+    """Time a small network against a twin of itself.
+
+    Raises:
+        DeviceError: The runtime is not here.
+    """
+    content = conv_chain(_CHANNELS, size=14)
+    with runtime.compile(content, profile) as network, runtime.compile(content, profile) as twin:
+        result = measure(network, twin, relative_error=1e-4, max_seconds=seconds)
+    lows = np.array([low_percentile(block) for block in result.samples_ms])
+    return MachineNoise(
+        drift=result.noise,
+        error=result.relative_error,
+        bias=abs(result.ratio - 1.0),
+        slowest=float(lows.max() / np.median(lows)),
+        too_noisy=result.too_noisy,
+    )
