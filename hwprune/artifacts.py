@@ -21,6 +21,7 @@ from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, S
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     import pandas as pd
     import torch
@@ -88,10 +89,10 @@ def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes
         ArtifactError: It is larger than `limit`.
         StorageError: It may not be read.
     """
-    if not path.is_file():
-        do = f"run `{made_by}` first" if made_by else None
-        raise MissingArtifactError("A file that this step needs is not there.", where=path, do=do)
     with _storage_errors(path):
+        if not path.is_file():
+            do = f"run `{made_by}` first" if made_by else None
+            raise MissingArtifactError("A file that this step needs is not there.", where=path, do=do)
         if limit is not None and path.stat().st_size > limit:
             raise ArtifactError(
                 "The file is too large to be one of hwprune's.", where=path, allowed=f"{limit} bytes"
@@ -99,16 +100,17 @@ def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes
         return path.read_bytes()
 
 
-def _broken(path: Path, got: object, made_by: str = "") -> ArtifactError:
+def broken(path: Path, got: object, made_by: str = "") -> ArtifactError:
+    """The error for a file whose content cannot be what hwprune wrote."""
     do = f"make it again with `{made_by}`" if made_by else "delete the file and make it again"
     return ArtifactError("The file is damaged or was not written by hwprune.", where=path, got=got, do=do)
 
 
 def _check_header(
-    path: Path, header: Mapping[str, Any], kind: str, schema_version: int, made_by: str
+    path: Path, header: Mapping[str, Any], kind: str, schema_version: int | str, made_by: str
 ) -> None:
     if header.get("kind") != kind:
-        raise _broken(path, f"kind {header.get('kind')!r}, expected {kind!r}", made_by)
+        raise broken(path, f"kind {header.get('kind')!r}, expected {kind!r}", made_by)
     if header.get("schema_version") != schema_version:
         raise MismatchError(
             "The file has another schema version.",
@@ -126,7 +128,9 @@ def write_json(path: Path, kind: str, schema_version: int, payload: Mapping[str,
         StorageError: Full disk, no permission.
     """
     body = json.dumps(payload, indent=1, sort_keys=False, allow_nan=False)
-    header = {"kind": kind, "schema_version": schema_version, "checksum": _digest(_canonical(payload))}
+    # What a reader will see: JSON turns tuples into lists and number keys into text.
+    seen = json.loads(body)
+    header = {"kind": kind, "schema_version": schema_version, "checksum": _digest(_canonical(seen))}
     text = json.dumps(header, indent=1)[:-2] + ',\n "payload": ' + body + "\n}\n"
     write_bytes(path, text.encode())
 
@@ -147,12 +151,12 @@ def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> 
     try:
         file = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, error, made_by) from error
+        raise broken(path, error, made_by) from error
     if not isinstance(file, dict) or not isinstance(file.get("payload"), dict):
-        raise _broken(path, "no payload", made_by)
+        raise broken(path, "no payload", made_by)
     _check_header(path, file, kind, schema_version, made_by)
     if file.get("checksum") != _digest(_canonical(file["payload"])):
-        raise _broken(path, "its checksum does not fit its content", made_by)
+        raise broken(path, "its checksum does not fit its content", made_by)
     payload: dict[str, Any] = file["payload"]
     return payload
 
@@ -163,7 +167,7 @@ def write_table(path: Path, table: pd.DataFrame) -> str:
     Raises:
         StorageError: Full disk, no permission.
     """
-    content = table.to_csv(index=False, lineterminator="\n").encode()
+    content = table.to_csv(index=False, lineterminator="\n", na_rep="nan").encode()
     write_bytes(path, content)
     return _digest(content)
 
@@ -179,11 +183,17 @@ def read_table(path: Path, checksum: str, made_by: str = "") -> pd.DataFrame:
 
     content = read_bytes(path, made_by, MAX_JSON_BYTES)
     if _digest(content) != checksum:
-        raise _broken(path, "its checksum does not fit its content", made_by)
+        raise broken(path, "its checksum does not fit its content", made_by)
     try:
-        return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=["nan"])
+        # pandas reads floats exactly from 3.1 on; before, only when told to.
+        exact = {} if _version(pd) >= (3, 1) else {"float_precision": "round_trip"}
+        return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=["nan"], **exact)
     except (ValueError, pd.errors.ParserError) as error:
-        raise _broken(path, error, made_by) from error
+        raise broken(path, error, made_by) from error
+
+
+def _version(module: ModuleType) -> tuple[int, ...]:
+    return tuple(int(part) for part in module.__version__.split(".")[:2])
 
 
 def write_tensors(
@@ -197,21 +207,23 @@ def write_tensors(
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(info, allow_nan=False)
     header = {
         "kind": kind,
         "schema_version": str(schema_version),
-        "checksum": _tensor_digest(plain),
-        "info": json.dumps(info),
+        "checksum": _tensor_digest(plain, text),
+        "info": text,
     }
     write_bytes(path, save(plain, metadata=header))
 
 
-def _tensor_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def _tensor_digest(tensors: Mapping[str, torch.Tensor], info: str) -> str:
     import torch
 
-    blocks: list[bytes] = []
-    for name in sorted(tensors):
-        blocks += [name.encode(), tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes()]
+    blocks: list[bytes] = [info.encode()]
+    for name, tensor in sorted(tensors.items()):
+        blocks.append(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        blocks.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return _digest(*blocks)
 
 
@@ -233,12 +245,13 @@ def read_tensors(
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
         tensors = load(content)
-        info = json.loads(header.get("info", "{}"))
+        text = header.get("info", "{}")
+        info = json.loads(text)
+        if not isinstance(info, dict):
+            raise TypeError("its info is not a table")
     except (SafetensorError, ValueError, AttributeError, RecursionError, TypeError, OverflowError) as error:
-        raise _broken(path, error, made_by) from error
-    version = header.get("schema_version", "")
-    number = int(version) if version.isdecimal() else version
-    _check_header(path, {**header, "schema_version": number}, kind, schema_version, made_by)
-    if header.get("checksum") != _tensor_digest(tensors):
-        raise _broken(path, "its checksum does not fit its content", made_by)
+        raise broken(path, error, made_by) from error
+    _check_header(path, header, kind, str(schema_version), made_by)
+    if header.get("checksum") != _tensor_digest(tensors, text):
+        raise broken(path, "its checksum does not fit its content", made_by)
     return tensors, info

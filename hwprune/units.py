@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hwprune.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*"
-_LATENCY = re.compile(_NUMBER + r"(?P<unit>us|µs|ms|s|%)")
+# The micro sign and the Greek mu look the same; keyboards give either.
+_LATENCY = re.compile(_NUMBER + r"(?P<unit>us|\u00b5s|\u03bcs|ms|s|%)")
 _DURATION = re.compile(_NUMBER + r"(?P<unit>s|m|min|h)?")
 _COUNT = re.compile(_NUMBER + r"(?P<unit>k|M|G|%)?(?:MACs|params)?")
 
-_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
-_SECONDS = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_SCALE = {None: 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_MS: dict[str | None, float] = {"us": 1e-3, "\u00b5s": 1e-3, "\u03bcs": 1e-3, "ms": 1.0, "s": 1e3}
+_SECONDS: dict[str | None, float] = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SCALE: dict[str | None, float] = {None: 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,17 @@ class Quantity:
         return self.value * base if self.relative else self.value
 
 
-def _parse(pattern: re.Pattern[str], text: str, option: str, allowed: str) -> tuple[float, str | None]:
+def _parse(
+    pattern: re.Pattern[str], text: str, scales: Mapping[str | None, float], option: str, allowed: str
+) -> Quantity:
+    """Read a number with a unit; in base units too it must be a finite number above zero."""
     match = pattern.fullmatch(text.strip())
-    if match is None or not 0.0 < float(match["number"]) < math.inf:
-        raise UsageError(f"{option} is not a quantity above zero.", got=repr(text), allowed=allowed)
-    return float(match["number"]), match["unit"]
+    if match is not None:
+        number, relative = float(match["number"]), match["unit"] == "%"
+        value = number / 100 if relative else number * scales[match["unit"]]
+        if 0.0 < value < math.inf:
+            return Quantity(value, relative, text.strip())
+    raise UsageError(f"{option} is not a quantity above zero.", got=repr(text), allowed=allowed)
 
 
 def parse_latency(text: str, option: str = "--latency") -> Quantity:
@@ -50,10 +61,7 @@ def parse_latency(text: str, option: str = "--latency") -> Quantity:
     Raises:
         UsageError: The text is not such a quantity.
     """
-    number, unit = _parse(_LATENCY, text, option, "15ms, 800us, 0.015s, or 60% of the unpruned network")
-    if unit == "%":
-        return Quantity(number / 100, True, text.strip())
-    return Quantity(number * _MS[str(unit)], False, text.strip())
+    return _parse(_LATENCY, text, _MS, option, "15ms, 800us, 0.015s, or 60% of the unpruned network")
 
 
 def parse_count(text: str, option: str) -> Quantity:
@@ -62,8 +70,7 @@ def parse_count(text: str, option: str) -> Quantity:
     Raises:
         UsageError: The text is not such a quantity.
     """
-    number, unit = _parse(_COUNT, text, option, "300M, 1.2G, or 60% of the unpruned network")
-    return Quantity(number / 100, True, text) if unit == "%" else Quantity(number * _SCALE[unit], False, text)
+    return _parse(_COUNT, text, _SCALE, option, "300M, 1.2G, or 60% of the unpruned network")
 
 
 def parse_seconds(text: str, option: str) -> float:
@@ -72,29 +79,30 @@ def parse_seconds(text: str, option: str) -> float:
     Raises:
         UsageError: The text is not such a quantity.
     """
-    number, unit = _parse(_DURATION, text, option, "90s, 2m or 1.5h")
-    return number * _SECONDS[unit]
+    return _parse(_DURATION, text, _SECONDS, option, "90s, 2m or 1.5h").value
 
 
 def format_ms(value_ms: float) -> str:
     """A latency with three significant digits and a unit that keeps it readable."""
-    if value_ms >= 1000:
-        return f"{value_ms / 1000:.3g} s"
-    return f"{value_ms:.3g} ms" if value_ms >= 1 else f"{value_ms * 1000:.3g} µs"
+    return _scaled(value_ms, ((1e3, " s"), (1.0, " ms"), (1e-3, " µs")))
 
 
 def format_count(value: float) -> str:
     """A count with three significant digits: `41.2 M`."""
-    for scale, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= scale:
-            return f"{value / scale:.3g}{unit}"
-    return f"{value:.3g}"
+    return _scaled(value, ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")))
+
+
+def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    """`value` in the largest unit that leaves at least one before the point; never in powers of ten."""
+    digits = float(f"{value:.3g}") if math.isfinite(value) else value  # rounded first: 999.9 k is 1 M
+    scale, unit = next((pair for pair in units if digits >= pair[0]), units[-1])
+    return f"{digits / scale:.0f}{unit}" if digits >= 1000 * scale else f"{digits / scale:.3g}{unit}"
 
 
 def format_seconds(seconds: float) -> str:
     """A time as a person says it: `3 m 05 s`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if round(seconds, 1) < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} m" if hours else f"{minutes} m {rest:02d} s"

@@ -1,0 +1,60 @@
+"""Settings and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The machines that run these tests are shared: a slow example is no failure. Examples are the same each time.
+settings.register_profile("hwprune", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("hwprune")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """The folder with real CIFAR-10 images, kept beside the repository and not in it."""
+    folder = ROOT.parent / "shared" / "data" / "cifar10"
+    if not (folder / "train.parquet").is_file():
+        pytest.skip(f"no CIFAR-10 images at {folder}")
+    return folder
+
+
+@pytest.fixture
+def read_only_folder():
+    """A folder that this process may look into but not write to, root or not."""
+    yield from _folder_with_rights(0o555)
+
+
+@pytest.fixture
+def locked_folder():
+    """A folder that this process may not even look into, root or not."""
+    yield from _folder_with_rights(0o000)
+
+
+def _folder_with_rights(mode: int):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "locked"
+        folder.mkdir()
+        os.chmod(name, 0o755)
+        os.chmod(folder, mode)
+        root = os.geteuid() == 0
+        if root:  # root may do everything, so be nobody for a while
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            os.chmod(folder, 0o755)
