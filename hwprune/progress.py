@@ -40,3 +40,6 @@ class Quiet:
 
     def note(self, text: str) -> None:
         """Report nothing."""
+
+
+QUIET: Reporter = Quiet()

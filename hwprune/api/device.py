@@ -1,0 +1,77 @@
+"""Networks of a project on its device: measured end to end, against the unpruned network."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from hwprune.latency.measure import Measurement, measure, measure_many
+from hwprune.runtimes.registry import get_runtime
+from hwprune.structure.onnx_slice import OnnxSlicer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hwprune.api.project import Project
+    from hwprune.runtimes.base import Session, TargetProfile
+    from hwprune.structure.space import SearchSpace, Widths
+
+
+class Device:
+    """Measures networks of one space on one target.
+
+    The unpruned network is the reference that every measurement is interleaved with, so a budget in percent
+    is the measured ratio itself, and a drift of the machine cancels.
+
+    Args:
+        project: The project.
+        space: Its search space.
+        target: Where to measure.
+        base_ms: The unpruned network's latency, once it is known: the unit of all measurements.
+    """
+
+    def __init__(
+        self, project: Project, space: SearchSpace, target: TargetProfile, base_ms: float | None = None
+    ) -> None:
+        self.space, self.target, self.base_ms = space, target, base_ms
+        self.runtime = get_runtime(target)
+        self._slicer = OnnxSlicer(project.base_onnx(), space)
+
+    def base(self, max_seconds: float = 8.0) -> Measurement:
+        """Measure the unpruned network against a twin of itself.
+
+        Raises:
+            DeviceError: The machine is too noisy to trust.
+        """
+        with self._session(self.space.full()) as base, self._session(self.space.full()) as twin:
+            return measure(base, twin, relative_error=0.005, max_seconds=max_seconds).trusted()
+
+    def networks(
+        self, widths: Sequence[Widths], *, relative_error: float, max_seconds: float
+    ) -> list[Measurement]:
+        """Measure several networks in one interleaved session, in the unit of `base`."""
+        with contextlib.ExitStack() as stack:
+            reference = stack.enter_context(self._session(self.space.full()))
+            sessions = [stack.enter_context(self._session(w)) for w in widths]
+            return measure_many(
+                sessions,
+                reference,
+                relative_error=relative_error,
+                max_seconds=max_seconds,
+                reference_ms=self.base_ms,
+            )
+
+    def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:
+        """Measure an exported file against the unpruned network.
+
+        Returns:
+            The file's measurement, and the unpruned network's latency in the same session (ms).
+        """
+        with self._session(self.space.full()) as base, self.runtime.compile(model, self.target) as session:
+            result = measure(session, base, relative_error=relative_error, max_seconds=max_seconds)
+        return result, result.reference_ms
+
+    @contextlib.contextmanager
+    def _session(self, widths: Widths) -> Iterator[Session]:
+        with self.runtime.compile(self._slicer.slice(widths), self.target) as session:
+            yield session

@@ -1,0 +1,142 @@
+"""`hwprune export`: write the ONNX file, check it against torch, measure it on the device."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hwprune
+from hwprune import artifacts
+from hwprune.api.project import Project
+from hwprune.errors import ModelError, UsageError
+from hwprune.progress import QUIET, Reporter
+from hwprune.results import ExportResult, SearchResult, TrainResult
+from hwprune.units import parse_latency
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwprune.runtimes.base import TargetProfile
+
+TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
+_TIGHT = {"relative_error": 0.005, "max_seconds": 10.0}
+
+
+def export(
+    *,
+    project: Path = Path("."),
+    onnx: bool = True,
+    output: Path = Path("pruned.onnx"),
+    reporter: Reporter = QUIET,
+) -> ExportResult:
+    """Write one ONNX file, weights inside; check it against torch and measure it on the device.
+
+    Args:
+        project: The project folder.
+        onnx: Export to ONNX, the one format there is.
+        output: The file to write, relative to the project folder.
+        reporter: Told about progress.
+
+    Returns:
+        What was measured; the file's metadata holds it too.
+
+    Raises:
+        ArtifactError: `hwprune search` (or, with images, `hwprune train`) has not been run here.
+        ModelError: The file computes something else than torch.
+        UsageError: Another format was asked for.
+    """
+    if not onnx:
+        raise UsageError("There is no other format than ONNX.", got="--no-onnx", allowed="--onnx")
+    opened = Project(project)
+    found = SearchResult.load(opened.path("search.json"))
+    target = opened.target(profile=found.profile)
+    model, trained = _network(opened, found)
+    content, difference = _checked_onnx(opened, model, target)
+    result = _measure(opened, found, target, content, reporter)
+    result = ExportResult(
+        file=str(output), bytes=len(content), max_difference=difference, tolerance=TOLERANCE, trained=trained,
+        widths=found.widths, profile=target.name, **result,
+    )  # fmt: skip
+    artifacts.write_bytes(opened.folder / output, _with_metadata(opened, content, found, result))
+    result.save(opened.path("export.json"))
+    return result
+
+
+def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, bool]:
+    """The pruned network with its trained weights, or with random ones when there are no images."""
+    from hwprune.structure.prune import prune
+
+    model = prune(opened.new_model(), opened.space(), found.widths)
+    if not opened.config.data.source:
+        return model.eval(), False
+    tensors, info = opened.load_network("pruned", "hwprune train")
+    if tuple(info["widths"]) != found.widths:
+        raise artifacts.broken(
+            opened.path("pruned.safetensors"), "widths of an earlier search", "hwprune train"
+        )
+    model.load_state_dict(tensors)
+    return model.eval(), True
+
+
+def _checked_onnx(opened: Project, model: nn.Module, target: TargetProfile) -> tuple[bytes, float]:
+    """The file's content, and how far its outputs are from torch's."""
+    from hwprune.export import export_base, largest_difference
+
+    shape = (target.batch, 3, opened.image_size, opened.image_size)
+    content = export_base(model, shape)
+    difference = largest_difference(model, content, shape)
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            "The exported file does not compute what torch computes.",
+            got=f"relative difference {difference:.1e}",
+            allowed=f"{TOLERANCE:.0e}",
+            do="report this with the name of the model; the file was not written",
+        )
+    return content, difference
+
+
+def _measure(
+    opened: Project, found: SearchResult, target: TargetProfile, content: bytes, reporter: Reporter
+) -> dict[str, Any]:
+    """Measure the file interleaved with the unpruned network, in this session's milliseconds."""
+    from hwprune.api.device import Device
+
+    reporter.note(f"Measuring the exported file on {target.name}.")
+    measured, base_ms = Device(opened, opened.space(), target).onnx(content, **_TIGHT)
+    limit_ms = parse_latency(found.budget).of(base_ms)
+    return {
+        "measured_ms": measured.ms,
+        "error_ms": measured.error_ms,
+        "base_ms": base_ms,
+        "limit_ms": limit_ms,
+        "within_budget": found.base_meets_budget or measured.ms <= limit_ms,
+    }
+
+
+def _with_metadata(opened: Project, content: bytes, found: SearchResult, result: ExportResult) -> bytes:
+    """The file with its provenance in `metadata_props`."""
+    import onnx as onnx_package
+
+    from hwprune.environment import device_fingerprint
+    from hwprune.structure.onnx_fold import set_metadata
+
+    model = onnx_package.load_model_from_string(content)
+    facts = {
+        "hwprune.version": hwprune.__version__,
+        "hwprune.model": found.model,
+        "hwprune.widths": json.dumps(found.widths),
+        "hwprune.budget": found.budget,
+        "hwprune.measured_ms": f"{result.measured_ms:.6g}",
+        "hwprune.error_ms": f"{result.error_ms:.2g}",
+        "hwprune.base_ms": f"{result.base_ms:.6g}",
+        "hwprune.profile": result.profile,
+        "hwprune.device": json.dumps(device_fingerprint()),
+    }
+    if result.trained:
+        facts["hwprune.top1"] = f"{TrainResult.load(opened.path('train.json')).top1:.6g}"
+        dataset = opened.dataset
+        facts["hwprune.normalisation"] = json.dumps({"mean": dataset.mean, "std": dataset.std})
+        facts["hwprune.classes"] = json.dumps(dataset.classes)
+    set_metadata(model, facts)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,88 @@
+"""`hwprune init`: write the settings of a project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hwprune.api.project import Project
+from hwprune.config import FILE_NAME, Config, DataConfig, ModelConfig, TargetConfig, save_config
+from hwprune.errors import UsageError
+from hwprune.progress import QUIET, Reporter
+
+_DIGITS = 2000  # data sets with fewer training images keep the embedded example's recipe
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """What `init` wrote.
+
+    Attributes:
+        path: The configuration file.
+        model: Name of the model.
+        classes: Number of classes of the data, or of the model without data.
+        image_size: Side of the images in pixels.
+        train_images: Training images, before sub-val is split off.
+    """
+
+    path: str
+    model: str
+    classes: int
+    image_size: int
+    train_images: int
+
+
+def init(
+    *,
+    project: Path = Path("."),
+    model: str = "resnet20",
+    data: str = "digits",
+    weights: str = "",
+    image_size: int = 0,
+    device: str = "cpu",
+    profile: str = "",
+    force: bool = False,
+    reporter: Reporter = QUIET,
+) -> InitResult:
+    """Write hwprune.toml: model, data, target, and a recipe that suits the amount of data.
+
+    Args:
+        project: The project folder.
+        model: resnet20, mobilenet_v2_cifar, torchvision:NAME, timm:NAME, path/to/file.py:factory, ...
+        data: digits, cifar10:ROOT, imagefolder:ROOT, parquet:DIR, or "" for latency only.
+        weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME; "" trains it.
+        image_size: Side of the images in pixels; 0 takes the data's own.
+        device: cpu or cuda:0.
+        profile: A target profile, such as cpu-1t or cpu; "" takes the device's default.
+        force: Replace an existing hwprune.toml.
+        reporter: Told about progress.
+    """
+    path = project / FILE_NAME
+    if path.exists() and not force:
+        raise UsageError(
+            "This folder is a project already.", where=path, do="use another --project, or add --force"
+        )
+    config = Config(
+        model=ModelConfig(name=model, weights=weights),
+        data=DataConfig(source=data, image_size=image_size),
+        target=TargetConfig(device=device, profile=profile),
+    )
+    opened = Project(project, config)
+    opened.target()
+    opened.new_model()
+    images = len(opened.dataset.train) if data else 0
+    if images > _DIGITS:
+        config = _large(config, images, len(opened.dataset.classes))
+    save_config(path, config)
+    return InitResult(str(path), model, opened.num_classes, opened.image_size, images)
+
+
+def _large(config: Config, images: int, classes: int) -> Config:
+    """Settings for data of CIFAR-10's size and more: fewer passes, more images to judge by."""
+    per_class = min(200, max(5, images // classes // 10))
+    return replace(
+        config,
+        data=replace(config.data, sub_val_per_class=per_class),
+        pruningnet=replace(config.pruningnet, epochs=20),
+        training=replace(config.training, epochs=20),
+    )

@@ -1,0 +1,100 @@
+"""`hwprune predict`: ask the latency table about any widths, without running anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.api.project import Project
+from hwprune.errors import UsageError
+from hwprune.progress import QUIET, Reporter
+from hwprune.results import ProfileResult
+
+if TYPE_CHECKING:
+    from hwprune.structure.space import SearchSpace, Widths
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What the table says about some networks.
+
+    Attributes:
+        profile: Name of the target profile.
+        base_ms: Measured latency of the unpruned network.
+        rows: For each network: its name, widths, predicted latency (ms), MACs and parameters.
+    """
+
+    profile: str
+    base_ms: float
+    rows: tuple[tuple[str, tuple[int, ...], float, int, int], ...]
+
+
+def predict(
+    *,
+    project: Path = Path("."),
+    uniform: tuple[str, ...] = (),
+    widths: tuple[str, ...] = (),
+    device: str = "",
+    profile: str = "",
+    reporter: Reporter = QUIET,
+) -> PredictResult:
+    """Predict the latency of networks from the table; predicted, not measured.
+
+    Args:
+        project: The project folder.
+        uniform: Networks with all groups at a share of their width, such as 50% 75%.
+        widths: Networks by their widths, one number for each group, such as 16,32,64.
+        device: cpu or cuda:0; "" takes the project's.
+        profile: A target profile; "" takes the project's or the device's default.
+        reporter: Told about progress.
+
+    Returns:
+        Predictions for the networks asked for; without any, for 25, 50, 75 and 100 % uniform widths.
+
+    Raises:
+        UsageError: Widths that the space does not have.
+        ArtifactError: `hwprune profile` has not been run here.
+    """
+    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.table import LatencyTable
+    from hwprune.runtimes.registry import get_runtime
+
+    opened = Project(project)
+    target, space = opened.target(device, profile), opened.space()
+    folder = opened.table_folder(target)
+    table = LatencyTable.load(folder)
+    table.check_matches(target, get_runtime(target), space)
+    model = LatencyModel.fit(table, space, opened.base_onnx())
+    named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
+    latencies = model.predict(np.array([net for _, net in named]))
+    rows = tuple(
+        (name, net, float(ms), int(space.macs(net)), int(space.params(net)))
+        for (name, net), ms in zip(named, latencies, strict=True)
+    )
+    return PredictResult(target.name, ProfileResult.load(folder / "profile.json").base_ms, rows)
+
+
+def _networks(
+    space: SearchSpace, uniform: tuple[str, ...], widths: tuple[str, ...]
+) -> list[tuple[str, Widths]]:
+    networks = []
+    for text in uniform:
+        try:
+            ratio = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            ratio = 0.0
+        if not 0 < ratio <= 1:
+            raise UsageError("--uniform is not a share of the width.", got=repr(text), allowed="50% or 0.5")
+        networks.append((f"uniform {ratio:.0%}", space.uniform(ratio)))
+    for text in widths:
+        try:
+            numbers = [int(part) for part in text.split(",")]
+        except ValueError as error:
+            raise UsageError(
+                "--widths is not a list of numbers.", got=repr(text), allowed="16,32,64"
+            ) from error
+        networks.append((text, space.check(numbers)))
+    return networks

@@ -1,0 +1,248 @@
+"""`hwprune search`: train PruningNet, evolve under the budget, measure what is returned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.api import judge
+from hwprune.api.device import Device
+from hwprune.api.project import Project, digest
+from hwprune.config import ScoreName
+from hwprune.errors import BudgetError
+from hwprune.evolution.algorithm import SearchSettings
+from hwprune.evolution.problem import Constraint, Correction, Problem
+from hwprune.evolution.sampling import Sampler
+from hwprune.evolution.search import search as evolve
+from hwprune.latency.model import LatencyModel
+from hwprune.latency.table import LatencyTable
+from hwprune.progress import QUIET, Reporter
+from hwprune.results import ProfileResult, SearchResult
+from hwprune.units import Quantity, format_ms, parse_latency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from hwprune.evolution.problem import AccuracyScore, Candidate
+    from hwprune.evolution.search import SearchOutcome
+    from hwprune.latency.measure import Measurement
+    from hwprune.structure.space import Widths
+    from hwprune.training.history import History
+
+    Predict = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+_LATENCY = "latency"
+_QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
+_TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
+_ATTEMPTS = 12  # networks measured for the answer before giving up
+
+
+def search(
+    *,
+    latency: str,
+    project: Path = Path("."),
+    device: str = "",
+    profile: str = "",
+    score: ScoreName | None = None,
+    generations: int = 0,
+    population: int = 0,
+    seed: int | None = None,
+    reporter: Reporter = QUIET,
+) -> SearchResult:
+    """Find the best network within the latency budget; trains PruningNet first if that is not done yet.
+
+    Args:
+        latency: The budget: 15ms, 800us, 0.015s, or 60% of the unpruned network on this device.
+        project: The project folder.
+        device: cpu or cuda:0; "" takes the project's.
+        profile: A target profile; "" takes the project's or the device's default.
+        score: pruningnet, or macs (no images needed); by default what the data allows.
+        generations: Generations of the evolution; 0 takes the project's.
+        population: Networks of one generation; 0 takes the project's.
+        seed: Seed; by default the project's.
+        reporter: Told about progress.
+
+    Returns:
+        The network with its predicted and measured latency; also written to the work folder.
+
+    Raises:
+        UsageError: The budget cannot be understood.
+        BudgetError: No network keeps it; tells the fastest network's latency.
+        ArtifactError: `hwprune profile` has not been run here, or for another model or device.
+    """
+    budget = parse_latency(latency)
+    opened = Project(project)
+    settings = replace(
+        opened.config.search,
+        score=score or opened.config.search.score,
+        generations=generations or opened.config.search.generations,
+    )
+    if population:
+        half, parents = population // 2, min(settings.parents, population)
+        settings = replace(settings, population=population, mutants=half, crossovers=half, parents=parents)
+    opened = opened.with_config(search=settings)
+    if seed is not None:
+        opened = opened.with_config(seed=seed)
+    return _Search(opened, budget, device, profile, reporter).run()
+
+
+class _Search:
+    """The steps of one search."""
+
+    def __init__(
+        self, project: Project, budget: Quantity, device: str, profile: str, reporter: Reporter
+    ) -> None:
+        self.project, self.budget, self.reporter = project, budget, reporter
+        self.target = project.target(device, profile)
+        self.space = project.space()
+        folder = project.table_folder(self.target)
+        table = LatencyTable.load(folder)
+        self.base_ms = ProfileResult.load(folder / "profile.json").base_ms
+        self.device = Device(project, self.space, self.target, self.base_ms)
+        table.check_matches(self.target, self.device.runtime, self.space)
+        self.model = LatencyModel.fit(table, self.space, project.base_onnx())
+        self.table_name = digest(table.networks.to_csv())
+
+    def run(self) -> SearchResult:
+        """All steps; writes and returns the result."""
+        base_ms = self.base_ms
+        limit_ms = self.budget.of(base_ms)
+        if base_ms <= limit_ms:
+            self.reporter.note(f"The unpruned network meets {self.budget.text} already: it is the answer.")
+            result = self._result(self.space.full(), limit_ms, base_meets_budget=True)
+        else:
+            self.reporter.note(
+                f"Budget {self.budget.text}: {format_ms(limit_ms)}; the unpruned network takes "
+                f"{format_ms(base_ms)}."
+            )
+            result = self._evolve(limit_ms)
+        result.save(self.project.path("search.json"))
+        return result
+
+    def _evolve(self, limit_ms: float) -> SearchResult:
+        constraint = Constraint(name=_LATENCY, predict=self._predict, limit=limit_ms, unit="ms")
+        kind = judge.score_kind(self.project)
+        problem = Problem(space=self.space, constraints=(constraint,), accuracy=judge.macs_score(self.space))
+        Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
+        made: dict[str, Any] = {}
+        if kind == "pruningnet":
+            score, history = self._pruningnet()
+            path = judge.checkpoint_path(self.project, self.space)
+            made = {"pruningnet": path.name, "pruningnet_history": tuple(history.to_payload())}
+            problem = replace(problem, accuracy=score)
+        outcome = self._run_evolution(problem, kind, made)
+        best, measured = self._first_within(outcome, limit_ms)
+        return self._result(
+            best.widths, limit_ms, measured_ms=measured.ms, error_ms=measured.error_ms, score=best.score,
+            score_kind=kind, predicted_ms=float(self._predict(np.array([best.widths]))[0]), **made,
+            **_trail(outcome),
+        )  # fmt: skip
+
+    def _predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.model.predict(widths)
+
+    def _pruningnet(self) -> tuple[AccuracyScore, History]:
+        from hwprune.pruningnet.evaluate import Evaluator
+
+        net, history = judge.train_pruningnet(self.project, self.space, self.reporter)
+        splits = self.project.splits
+        recipe = judge.recipe(self.project.config.pruningnet)
+        score = Evaluator(net, splits.sub_train, splits.sub_val, recipe, seed=self.project.config.seed)
+        judge.sanity(net, score, self.project.num_classes)
+        return score, history
+
+    def _run_evolution(self, problem: Problem, kind: str, made: dict[str, Any]) -> SearchOutcome:
+        config = self.project.config
+        own = {item.name for item in fields(SearchSettings)}
+        settings = SearchSettings(**{k: v for k, v in asdict(config.search).items() if k in own})
+        identity = digest(kind, made.get("pruningnet"), self.table_name)
+        key = digest(identity, settings, self.budget.text, config.seed)
+        with self.reporter.stage("Search", "networks") as progress:
+            return evolve(
+                problem,
+                settings,
+                seed=config.seed,
+                state=self.project.path(f"search-{key}.json"),
+                progress=progress,
+                on_generation=_Loop(self.device, self._predict),
+                starts=judge.starts(self.space),
+                identity=identity,
+            )
+
+    def _first_within(self, outcome: SearchOutcome, limit_ms: float) -> tuple[Candidate, Measurement]:
+        """The best network whose measured latency, with its error, is within the budget."""
+        fastest = float("inf")
+        with self.reporter.stage("Measuring the answer", "networks") as progress:
+            for count, candidate in enumerate(outcome.ranked()[:_ATTEMPTS], start=1):
+                (measured,) = self.device.networks([candidate.widths], **_TIGHT)
+                progress(count, count, measured_ms=measured.ms)
+                if measured.ms + measured.error_ms <= limit_ms:
+                    return candidate, measured
+                fastest = min(fastest, measured.ms)
+        raise BudgetError(
+            f"None of the {_ATTEMPTS} best networks was measured within the budget.",
+            got=f"fastest of them {format_ms(fastest)}",
+            allowed=format_ms(limit_ms),
+            do="run the search again: what was measured now corrects it; or profile longer (--max-time 5m)",
+        )
+
+    def _result(self, widths: Widths, limit_ms: float, **found: Any) -> SearchResult:
+        space = self.space
+        unpruned = {
+            "predicted_ms": self.base_ms,
+            "measured_ms": self.base_ms,
+            "error_ms": 0.0,
+            "base_meets_budget": False,
+            "score": 1.0,
+            "score_kind": "macs",
+        }
+        return SearchResult(
+            model=space.model,
+            widths=widths,
+            groups=tuple(group.name for group in space.groups),
+            full_widths=space.full(),
+            budget=self.budget.text,
+            limit_ms=limit_ms,
+            base_ms=self.base_ms,
+            macs=int(space.macs(widths)),
+            params=int(space.params(widths)),
+            base_macs=int(space.macs(space.full())),
+            base_params=int(space.params(space.full())),
+            profile=self.target.name,
+            seed=self.project.config.seed,
+            **{**unpruned, **found},
+        )
+
+
+class _Loop:
+    """Closes the loop: measures the leaders of a generation and corrects the predictions by them."""
+
+    def __init__(self, device: Device, predict: Predict) -> None:
+        self.device, self.predict = device, predict
+        self.ratios: dict[Widths, float] = {}  # measured / predicted
+
+    def __call__(self, leaders: Sequence[Candidate], /) -> Correction | None:
+        new = [leader.widths for leader in leaders if leader.widths not in self.ratios]
+        if not new:
+            return None
+        results = self.device.networks(new, **_QUICK)
+        predicted = self.predict(np.array(new))
+        for widths, result, expected in zip(new, results, predicted, strict=True):
+            self.ratios[widths] = result.ms / float(expected)
+        factor = float(np.median(list(self.ratios.values())))
+        measured = {widths: {_LATENCY: result.ms} for widths, result in zip(new, results, strict=True)}
+        return Correction(factors={_LATENCY: factor}, measured=measured)
+
+
+def _trail(outcome: SearchOutcome) -> dict[str, Any]:
+    factors = [c.factors.get(_LATENCY, 1.0) if c else 1.0 for c in outcome.corrections]
+    return {
+        "history": tuple(asdict(summary) for summary in outcome.history),
+        "candidates": tuple((c.score, c.values[0]) for c in outcome.candidates),
+        "corrections": tuple(factors),
+    }

@@ -1,0 +1,145 @@
+"""`hwprune train`: train the chosen network, and the unpruned one by the same recipe, and score both on test."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwprune.api import judge
+from hwprune.api.project import Project, digest
+from hwprune.config import StartName
+from hwprune.errors import MismatchError
+from hwprune.progress import QUIET, Reporter
+from hwprune.results import SearchResult, TrainResult
+from hwprune.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwprune.structure.space import SearchSpace
+    from hwprune.training.history import History
+
+
+def train(
+    *,
+    project: Path = Path("."),
+    start: StartName | None = None,
+    epochs: int = 0,
+    reporter: Reporter = QUIET,
+) -> TrainResult:
+    """Train the network that search chose, and the unpruned one; run it again to go on where it was stopped.
+
+    Args:
+        project: The project folder.
+        start: scratch (the paper's protocol) or generated (PruningNet's weights); by default the project's.
+        epochs: Epochs of both networks; 0 takes the project's.
+        reporter: Told about progress.
+
+    Returns:
+        Test accuracies of both; the only place where the test images are read.
+
+    Raises:
+        ArtifactError: `hwprune search` has not been run here.
+        DataError: The project has no images.
+    """
+    opened = Project(project)
+    settings = opened.config.training
+    settings = replace(settings, start=start or settings.start, epochs=epochs or settings.epochs)
+    opened = opened.with_config(training=settings)
+    opened.require_data()
+    found = SearchResult.load(opened.path("search.json"))
+    return _Trainer(opened, found, reporter).run()
+
+
+class _Trainer:
+    """Trains the two networks of a project."""
+
+    def __init__(self, project: Project, found: SearchResult, reporter: Reporter) -> None:
+        self.project, self.found, self.reporter = project, found, reporter
+        self.space: SearchSpace = project.space()
+        if tuple(g.name for g in self.space.groups) != found.groups:
+            raise MismatchError(
+                "The search result belongs to another search space.",
+                where=project.path("search.json"),
+                do="run `hwprune search` again",
+            )
+        own = set(TrainSettings.__dataclass_fields__)
+        config = project.config.training
+        self.settings = TrainSettings(**{k: v for k, v in asdict(config).items() if k in own})
+
+    def run(self) -> TrainResult:
+        """Train both, score both on test, write the result."""
+        from hwprune.training.evaluation import accuracy
+
+        config, test = self.project.config, self.project.splits.test
+        base, base_history, source = self._base()
+        base_top1 = accuracy(base, test)
+        pruned, history = (base, base_history) if self.found.base_meets_budget else self._pruned(base)
+        top1 = base_top1 if self.found.base_meets_budget else accuracy(pruned, test)
+        start = "base" if self.found.base_meets_budget else config.training.start
+        self.project.save_network("pruned", pruned, self.found.widths, {"top1": top1, "start": start})
+        result = TrainResult(
+            model=config.model.name,
+            widths=self.found.widths,
+            base_top1=base_top1,
+            top1=top1,
+            base_source=source,
+            start=start,
+            epochs=self.settings.epochs,
+            test_images=len(test),
+            seed=config.seed,
+            history=tuple(history.to_payload()),
+            base_history=tuple(base_history.to_payload()),
+        )
+        result.save(self.project.path("train.json"))
+        return result
+
+    def _base(self) -> tuple[nn.Module, History, str]:
+        """The unpruned network: with the weights given, or trained by the recipe of the pruned one."""
+        from hwprune.training.history import History
+
+        model = self.project.new_model()
+        if self.project.config.model.weights:
+            return model.eval(), History(), self.project.config.model.weights
+        history = self._fit("base", model, None)
+        self.project.save_network("base", model, self.space.full(), {})
+        return model, history, "trained by the recipe of the pruned network"
+
+    def _pruned(self, base: nn.Module) -> tuple[nn.Module, History]:
+        from hwprune.structure.prune import prune
+
+        if self.project.config.training.start == "generated":
+            model = self._generated()
+        else:
+            model = prune(self._fresh(), self.space, self.found.widths)
+        teacher = base if self.project.config.training.distill else None
+        return model, self._fit("pruned", model, teacher)
+
+    def _fresh(self) -> nn.Module:
+        """The unpruned network with random weights, whatever weights the project gives."""
+        model = replace(self.project.config.model, weights="")
+        return Project(self.project.folder, replace(self.project.config, model=model)).new_model()
+
+    def _generated(self) -> nn.Module:
+        """The chosen network with the weights that PruningNet generates for it."""
+        net = judge.load_pruningnet(self.project, self.space, self.found.pruningnet)
+        return net.materialise(self.found.widths)
+
+    def _fit(self, name: str, model: nn.Module, teacher: nn.Module | None) -> History:
+        from hwprune.training.loop import train as run
+
+        config = self.project.config
+        widths = self.found.widths if name == "pruned" else ()
+        key = digest(self.settings, config.training, config.model, config.data, config.seed, widths)
+        title = {"base": "Training the unpruned network", "pruned": "Training the pruned network"}[name]
+        with self.reporter.stage(title, "epochs") as progress:
+            return run(
+                model,
+                self.project.dataset.train,
+                self.settings,
+                checkpoint=self.project.path(f"{name}-{key}.safetensors"),
+                seed=config.seed,
+                progress=progress,
+                teacher=teacher,
+            )

@@ -1,0 +1,1 @@
+"""Reports: made of the files that the stages left, and of nothing else."""

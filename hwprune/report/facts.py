@@ -1,0 +1,125 @@
+"""The facts of a report, read off a project's artifacts. No torch, no runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+from hwprune.units import format_count, format_ms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of both networks, as text ready to show."""
+
+    name: str
+    base: str
+    pruned: str
+    change: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that is known about a project's result.
+
+    Attributes:
+        profile: The device's table, if it is there.
+        search: The chosen network.
+        train: The accuracies, if trained.
+        export: The exported file, if exported.
+        verdict: One sentence: is the budget met, and at which accuracy.
+        rows: Base versus pruned, for the table.
+    """
+
+    profile: ProfileResult | None
+    search: SearchResult
+    train: TrainResult | None
+    export: ExportResult | None
+    verdict: str
+    rows: tuple[Row, ...]
+
+
+def collect(work: Path, folder: Path) -> Report:
+    """Read what the stages left in a project's work folder.
+
+    A result of an earlier search (other widths) does not count.
+
+    Raises:
+        ArtifactError: There is no search result, or a file is damaged.
+    """
+    search = SearchResult.load(work / "search.json")
+    profile_path = work / "latency" / search.profile / "profile.json"
+    profile = ProfileResult.load(profile_path) if profile_path.exists() else None
+    train = TrainResult.load(work / "train.json") if (work / "train.json").exists() else None
+    export = ExportResult.load(work / "export.json") if (work / "export.json").exists() else None
+    train = train if train and train.widths == search.widths else None
+    export = export if export and export.widths == search.widths and (folder / export.file).exists() else None
+    return Report(
+        profile=profile,
+        search=search,
+        train=train,
+        export=export,
+        verdict=_verdict(search, train, export),
+        rows=_rows(search, train, export),
+    )
+
+
+def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
+    measured = export or search
+    met = export.within_budget if export else search.measured_ms + search.error_ms <= search.limit_ms
+    limit = format_ms(measured.limit_ms)
+    budget = f"{search.budget} ({limit})" if search.budget.endswith("%") else limit
+    if search.base_meets_budget:
+        text = f"The unpruned network meets the budget of {budget} already: {format_ms(measured.measured_ms)}"
+    else:
+        words = "Budget met" if met else "BUDGET MISSED"
+        what = "the exported file runs in" if export else "the network was measured at"
+        text = f"{words}: {what} {format_ms(measured.measured_ms)}, the budget is {budget}"
+    if train and not search.base_meets_budget:
+        points = 100 * (train.top1 - train.base_top1)
+        text += f"; test top-1 {train.top1:.1%}, {points:+.1f} points against the unpruned network"
+    return text + "."
+
+
+def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> tuple[Row, ...]:
+    measured = export or search
+    speed_up = measured.base_ms / measured.measured_ms
+    rows = [
+        Row(
+            name="test top-1",
+            base=f"{train.base_top1:.2%}" if train else MISSING,
+            pruned=f"{train.top1:.2%}" if train else MISSING,
+            change=f"{100 * (train.top1 - train.base_top1):+.2f} points" if train else "run `hwprune train`",
+        ),
+        _count("MACs", search.base_macs, search.macs),
+        _count("parameters", search.base_params, search.params),
+        Row(
+            name="latency, predicted",
+            base=format_ms(search.base_ms),
+            pruned=format_ms(search.predicted_ms),
+            change=f"{search.predicted_ms / search.base_ms:.1%}",
+        ),
+        Row(
+            name="latency, measured",
+            base=format_ms(measured.base_ms),
+            pruned=f"{format_ms(measured.measured_ms)} ± {format_ms(measured.error_ms)}",
+            change=f"{measured.measured_ms / measured.base_ms:.1%}",
+        ),
+        Row(name="budget", base="", pruned=format_ms(measured.limit_ms), change=search.budget),
+        Row(name="speed-up", base="1.00x", pruned=f"{speed_up:.2f}x"),
+    ]
+    if export:
+        rows.append(
+            Row(name="ONNX file", base="", pruned=f"{export.bytes / 2**20:.2f} MiB", change=export.file)
+        )
+    return tuple(rows)
+
+
+def _count(name: str, base: int, pruned: int) -> Row:
+    return Row(name=name, base=format_count(base), pruned=format_count(pruned), change=f"{pruned / base:.1%}")

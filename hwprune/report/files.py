@@ -1,0 +1,59 @@
+"""Writes a report as Markdown and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from hwprune import artifacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hwprune.report.facts import Report
+
+KIND, SCHEMA_VERSION = "report", 1
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write report.md and report.json into `folder`."""
+    artifacts.write_bytes(folder / "report.md", markdown(report).encode())
+    artifacts.write_json(folder / "report.json", KIND, SCHEMA_VERSION, asdict(report))
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    search = report.search
+    lines = [f"# {search.model} under {search.budget} on {search.profile}", "", f"**{report.verdict}**", ""]
+    lines += ["| | unpruned | pruned | |", "|---|---|---|---|"]
+    lines += [f"| {row.name} | {row.base} | {row.pruned} | {row.change} |" for row in report.rows]
+    lines += ["", "## Widths", "", "| channel group | unpruned | pruned | kept |", "|---|---|---|---|"]
+    for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True):
+        lines.append(f"| `{name}` | {full} | {width} | {width / full:.0%} |")
+    return "\n".join([*lines, "", "## How it was found", "", *_how(report)]) + "\n"
+
+
+def _how(report: Report) -> list[str]:
+    search, lines = report.search, []
+    if report.profile:
+        lines.append(
+            f"- Latency table `{search.profile}`: {report.profile.networks} networks measured, "
+            f"{report.profile.kernels} kernels, mean error on held-out networks "
+            f"{report.profile.error_percent:.1f} %, channel multiple {report.profile.channel_multiple}."
+        )
+    if search.candidates:
+        lines.append(
+            f"- {len(search.candidates)} networks scored by {search.score_kind} in "
+            f"{len(search.history)} generations, seed {search.seed}."
+        )
+    if report.train:
+        lines.append(
+            f"- Trained for {report.train.epochs} epochs from {report.train.start}; unpruned network: "
+            f"{report.train.base_source}. Accuracy on {report.train.test_images} test images."
+        )
+    if report.export:
+        lines.append(
+            f"- Exported file differs from torch by at most {report.export.max_difference:.1e} of the output's "
+            f"scale (allowed {report.export.tolerance:.0e})."
+        )
+    return lines
