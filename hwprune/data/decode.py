@@ -83,11 +83,11 @@ def decode_all(source: Source, side: int) -> Tensor:
     Raises:
         DataError: An image cannot be decoded; the first such one is named.
     """
-    pixels = np.empty((len(source), side, side, 3), dtype=np.uint8)
+    pixels = np.empty((len(source), 3, side, side), dtype=np.uint8)
 
     def fill(start: int) -> None:
         for index in range(start, min(start + _PER_TASK, len(source))):
-            pixels[index] = square(source.image(index), side)
+            pixels[index] = square(source.image(index), side).transpose(2, 0, 1)
 
     pool = ThreadPoolExecutor(WORKERS)
     try:
@@ -95,4 +95,4 @@ def decode_all(source: Source, side: int) -> Tensor:
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(pixels)
