@@ -1,0 +1,61 @@
+# Two commands do everything on a machine with Python 3.11 or newer, pip, venv and make:
+#
+#   make quickstart    set up .venv and run the main job on bundled images
+#   make test          set up .venv for development, check style, types and layers, and run all tests
+#
+# Further: make check (no tests), make clean (caches and build outputs), make distclean (.venv too).
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# constraints.txt pins torch and torchvision together. They must come from one build: a CPU-only torch (+cpu)
+# beside a torchvision built for CUDA fails on import. To have the CPU-only pair, take both from one index:
+#   make test PIP_ARGS='--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple'
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+
+.DELETE_ON_ERROR:
+.PHONY: quickstart test check format clean distclean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/hwprune quickstart
+
+test: check
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The stamp files say that the environment is complete for this pyproject.toml and these versions.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'hwprune needs Python 3.11 or newer, and `$(PYTHON)` is not:' >&2; \
+	  $(PYTHON) --version >&2 || true; \
+	  echo 'Name another one, for example: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find hwprune tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
