@@ -1,8 +1,8 @@
 """Export to ONNX, with names that the search space knows.
 
 The TorchScript-based exporter is used on purpose: it writes `GlobalAveragePool`, `Flatten` and `Gemm`,
-which runtimes fuse and lay out better than the `ReduceMean` and constant `Reshape` of the dynamo exporter, and
-whose shapes follow the channels when initialisers are sliced.
+which runtimes fuse and lay out better than the `ReduceMean` and constant `Reshape` of the dynamo exporter,
+and whose shapes follow the channels when initialisers are sliced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`hwprune train`: train the chosen network, and the unpruned one by the same recipe, and score both on test."""
+"""`hwprune train`: train the chosen network and the unpruned one alike, and score both on test."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _how(report: Report) -> list[str]:
         )
     if report.export:
         lines.append(
-            f"- Exported file differs from torch by at most {report.export.max_difference:.1e} of the output's "
-            f"scale (allowed {report.export.tolerance:.0e})."
+            f"- The exported file differs from torch by {report.export.max_difference:.1e} of the output's "
+            f"scale at most (allowed {report.export.tolerance:.0e})."
         )
     return lines

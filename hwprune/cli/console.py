@@ -1,0 +1,109 @@
+"""What the user sees: progress, notes, warnings, results. Progress goes to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json as json_format
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from hwprune.cli.views import view
+from hwprune.units import format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hwprune.progress import Progress
+
+_LINE_EVERY_S = 10.0  # plain log lines are no more frequent than this
+
+
+class Console:
+    """The `Reporter` of the command line.
+
+    Args:
+        json: Print results as JSON on stdout and everything else on stderr.
+    """
+
+    def __init__(self, json: bool = False) -> None:
+        self.json = json
+        self.out = RichConsole(highlight=False)
+        self.err = RichConsole(stderr=True, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Tell one fact."""
+        self.err.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Tell a warning."""
+        self.err.print(f"warning: {text}", style="yellow", markup=False)
+
+    @contextlib.contextmanager
+    def stage(self, title: str, unit: str) -> Iterator[Progress]:
+        """A progress bar on a terminal, plain lines elsewhere."""
+        started = time.monotonic()
+        if self.err.is_terminal:
+            with self._bar() as bar:
+                yield _BarProgress(bar, bar.add_task(title, total=None, unit=unit, figures=""))
+        else:
+            self.note(f"{title} ...")
+            yield _LineProgress(self, title, unit)
+        self.note(f"{title}: done in {format_seconds(time.monotonic() - started)}")
+
+    def _bar(self) -> Bar:
+        return Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}  {task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.err,
+            transient=True,
+        )
+
+    def show(self, verb: str, result: Any) -> None:
+        """Print a verb's result."""
+        if self.json:
+            print(json_format.dumps(asdict(result), indent=1))
+        else:
+            for part in view(verb, result):
+                self.out.print(part)
+
+
+class _BarProgress:
+    def __init__(self, bar: Bar, task: Any) -> None:
+        self.bar, self.task = bar, task
+
+    def __call__(self, done: int, total: int, /, **figures: float) -> None:
+        self.bar.update(self.task, completed=done, total=total, figures=_figures(figures))
+
+
+class _LineProgress:
+    def __init__(self, console: Console, title: str, unit: str) -> None:
+        self.console, self.title, self.unit = console, title, unit
+        self.started = self.last = time.monotonic()
+        self.first = 0
+
+    def __call__(self, done: int, total: int, /, **figures: float) -> None:
+        now = time.monotonic()
+        if self.last == self.started:
+            self.first = done - 1  # what an earlier run had finished does not count for the rate
+        if done < total and now - self.last < _LINE_EVERY_S and self.last != self.started:
+            return
+        self.last = now
+        rate = (done - self.first) / max(now - self.started, 1e-9)
+        left = format_seconds(max(total - done, 0) / rate) if rate > 0 else "?"
+        self.console.note(
+            f"{self.title}: {done}/{total} {self.unit}, {rate:.3g}/s, {left} left  {_figures(figures)}"
+        )
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -1,0 +1,124 @@
+"""The command `hwprune`: one verb, one public function of `hwprune.api`, whose signature makes the flags."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from hwprune import __version__
+from hwprune.errors import HwpruneError, HwpruneWarning, UsageError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+VERBS = {
+    "quickstart": "the whole job on bundled images, in minutes",
+    "init": "write hwprune.toml: model, data, target, recipe",
+    "profile": "measure the device, build its latency table",
+    "predict": "ask the latency table about any widths",
+    "search": "find the best network within a latency budget",
+    "train": "train the network that search chose",
+    "export": "write the ONNX file, check and measure it",
+    "report": "base versus pruned, as text, Markdown and JSON",
+    "doctor": "devices, runtimes, noise of this machine, what is missing",
+}
+_INTERRUPTED = 130  # what shells use for a program stopped by Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 an error that the message explains, 2 wrong usage, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"hwprune {__version__}")
+        return 0
+    try:
+        return _run(arguments[0], arguments[1:])
+    except HwpruneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: The operating system refused.\n  got:     {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _overview() -> str:
+    lines = ["usage: hwprune VERB [OPTIONS]      hwprune VERB --help explains a verb's options", ""]
+    lines += ["Prune a CNN to a latency budget that is measured on the device it will run on.", "", "verbs:"]
+    lines += [f"  {name:11} {summary}" for name, summary in VERBS.items()]
+    return "\n".join([*lines, "", "options:", "  --version   the version", "  --help      this text"])
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if verb not in VERBS:
+        raise UsageError(
+            "There is no such verb.", got=verb, allowed=nearest(verb, VERBS), do="see hwprune --help"
+        )
+    import tyro
+
+    from hwprune.cli.console import Console
+
+    function = getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
+    options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
+    console = Console(json=options.pop("json"))
+    with _warnings_to(console):
+        result = function(**options, reporter=console)
+    console.show(verb, result)
+    return 0
+
+
+def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
+    """A function that returns its own arguments: those of a verb, with --json for the reporter."""
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [item for name, item in signature.parameters.items() if name != "reporter"]
+    flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
+
+    def options(**values: Any) -> dict[str, Any]:
+        return values
+
+    options.__signature__ = inspect.Signature([*parameters, flag])  # type: ignore[attr-defined]
+    options.__annotations__ = {item.name: item.annotation for item in [*parameters, flag]}
+    options.__doc__ = _help_text(function)
+    return options
+
+
+def _help_text(function: Callable[..., Any]) -> str:
+    """The verb's docstring up to its results, with the flag that the command line adds."""
+    text = inspect.cleandoc(function.__doc__ or "")
+    for section in ("\n\nReturns:", "\n\nRaises:"):
+        text = text.partition(section)[0]
+    return text + "\n    json: Print the result as JSON and nothing else."
+
+
+@contextlib.contextmanager
+def _warnings_to(console: Any) -> Iterator[None]:
+    """Show hwprune's warnings as notes; those of libraries stay silent."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, HwpruneWarning):
+            console.warn(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", HwpruneWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

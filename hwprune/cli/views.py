@@ -1,0 +1,143 @@
+"""How each verb's result looks on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from hwprune.units import format_count, format_ms, format_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rich.console import RenderableType
+
+    from hwprune.api.init import InitResult
+    from hwprune.api.predict import PredictResult
+    from hwprune.report.facts import Report
+    from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+
+
+def view(verb: str, result: Any) -> Iterable[RenderableType]:
+    """The parts to print for the result of a verb."""
+    return _VIEWS[verb](result)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def _facts(title: str, *facts: tuple[str, str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", show_header=False)
+    for name, value in facts:
+        table.add_row(name, Text(value))
+    return table
+
+
+def _init(result: InitResult) -> Iterable[RenderableType]:
+    images = f"{result.train_images} training images, " if result.train_images else "no images, "
+    yield Text(
+        f"Wrote {result.path}: {result.model}, {images}{result.classes} classes, {result.image_size} px."
+    )
+    yield Text("Next: hwprune profile")
+
+
+def _profile(result: ProfileResult) -> Iterable[RenderableType]:
+    yield _facts(
+        f"{result.model} on {result.profile}",
+        ("unpruned network", f"{format_ms(result.base_ms)} ± {format_ms(result.base_error_ms)}"),
+        ("channel groups", str(result.groups)),
+        ("latency table", f"{result.kernels} kernels from {result.networks} networks"),
+        ("error on held-out networks", f"{result.error_percent:.1f} %"),
+        ("channel multiple", str(result.channel_multiple)),
+        ("device time", format_seconds(result.seconds)),
+    )
+    yield Text("Next: hwprune search --latency 60%")
+
+
+def _predict(result: PredictResult) -> Iterable[RenderableType]:
+    title = f"Predicted from the table of {result.profile}, not measured"
+    table = _table(title, "network", "latency", "of the unpruned", "MACs", "parameters")
+    for name, _, ms, macs, params in result.rows:
+        share = f"{ms / result.base_ms:.1%}"
+        table.add_row(Text(name), format_ms(ms), share, format_count(macs), format_count(params))
+    yield table
+
+
+def _search(result: SearchResult) -> Iterable[RenderableType]:
+    if result.base_meets_budget:
+        yield Text(
+            f"The unpruned network takes {format_ms(result.base_ms)} and meets the budget of {result.budget} "
+            "already. Nothing was pruned."
+        )
+    table = _table(f"{result.model} under {result.budget} on {result.profile}", "", "unpruned", "chosen")
+    error = format_ms(result.error_ms)
+    table.add_row(
+        "latency, measured", format_ms(result.base_ms), f"{format_ms(result.measured_ms)} ± {error}"
+    )
+    table.add_row("latency, predicted", "", format_ms(result.predicted_ms))
+    table.add_row("budget", "", format_ms(result.limit_ms))
+    table.add_row("MACs", format_count(result.base_macs), format_count(result.macs))
+    table.add_row("parameters", format_count(result.base_params), format_count(result.params))
+    judge = "top-1 of the judge (sub-val)" if result.score_kind == "pruningnet" else "share of MACs kept"
+    table.add_row(judge, "", f"{result.score:.1%}")
+    yield table
+    yield Text("widths: " + " ".join(map(str, result.widths)))
+    if result.score_kind == "macs" and not result.base_meets_budget:
+        yield Text(
+            "No images: the network with the most MACs in the budget was chosen, not the most accurate."
+        )
+    yield Text("Next: hwprune train" if result.score_kind == "pruningnet" else "Next: hwprune export --onnx")
+
+
+def _train(result: TrainResult) -> Iterable[RenderableType]:
+    points = 100 * (result.top1 - result.base_top1)
+    yield _facts(
+        f"Top-1 on {result.test_images} test images",
+        ("unpruned network", f"{result.base_top1:.2%}  ({result.base_source})"),
+        ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {result.start})"),
+    )
+    yield Text("Next: hwprune export --onnx")
+
+
+def _export(result: ExportResult) -> Iterable[RenderableType]:
+    verdict = "within" if result.within_budget else "OVER"
+    yield _facts(
+        f"{result.file}, {result.bytes / 2**20:.2f} MiB",
+        ("latency, measured", f"{format_ms(result.measured_ms)} ± {format_ms(result.error_ms)}"),
+        ("budget", f"{format_ms(result.limit_ms)}: {verdict} budget"),
+        ("unpruned network, same session", format_ms(result.base_ms)),
+        ("difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"),
+        ("weights", "trained" if result.trained else "random: this project has no images"),
+    )
+    yield Text("Next: hwprune report")
+
+
+def _report(result: Report) -> Iterable[RenderableType]:
+    search = result.search
+    table = _table(f"{search.model} under {search.budget} on {search.profile}", "", "unpruned", "pruned", "")
+    for row in result.rows:
+        table.add_row(row.name, row.base, row.pruned, Text(row.change))
+    yield table
+    widths = _table("Widths", "channel group", "unpruned", "pruned")
+    for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True):
+        widths.add_row(Text(name), str(full), str(width))
+    yield widths
+    yield Text(result.verdict, style="bold")
+
+
+_VIEWS: dict[str, Callable[[Any], Iterable[RenderableType]]] = {
+    "quickstart": _report,
+    "init": _init,
+    "profile": _profile,
+    "predict": _predict,
+    "search": _search,
+    "train": _train,
+    "export": _export,
+    "report": _report,
+}
