@@ -23,7 +23,7 @@ from hwprune.errors import DataError, UsageError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
+    from numpy.typing import NDArray
 
     from hwprune.data.sources.base import RawData, Source
 
@@ -179,13 +179,13 @@ def _load(
     return mean, std, (first, MemoryImages(decode_all(test, side), test.labels, augmentation, mean, std))
 
 
-def _statistics(pixels: Tensor) -> tuple[_Channels, _Channels]:
+def _statistics(pixels: NDArray[np.uint8]) -> tuple[_Channels, _Channels]:
     """Mean and deviation of each channel over at most 5000 images spread over uint8 (N, 3, S, S)."""
     sample = pixels[:: max(1, len(pixels) // _MEASURED_IMAGES)][:_MEASURED_IMAGES]
     means, deviations = [], []
     values = np.arange(256) / 255
     for channel in range(3):
-        counts = np.bincount(sample[:, channel].reshape(-1).numpy(), minlength=256)
+        counts = np.bincount(sample[:, channel].ravel(), minlength=256)
         mean = float(np.average(values, weights=counts))
         means.append(round(mean, 4))
         deviations.append(round(float(np.average((values - mean) ** 2, weights=counts)) ** 0.5, 4))

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import v2
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from hwprune.data.sources.base import Source
 
@@ -77,7 +75,7 @@ def square(image: Image.Image, side: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def decode_all(source: Source, side: int) -> Tensor:
+def decode_all(source: Source, side: int) -> NDArray[np.uint8]:
     """All images of a source as squares of `side` pixels: uint8 (N, 3, side, side).
 
     Raises:
@@ -95,4 +93,4 @@ def decode_all(source: Source, side: int) -> Tensor:
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    return torch.from_numpy(pixels)
+    return pixels

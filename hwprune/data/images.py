@@ -43,8 +43,9 @@ class Images(ABC):
     def __init__(self, labels: Tensor, augmentation: Augmentation, mean: _Pixels, std: _Pixels) -> None:
         self.labels = labels
         self._augmentation, self._mean, self._std = augmentation, mean, std
-        self._shift = 255 * torch.tensor(mean)[:, None, None]  # (3, 1, 1)
-        self._scale = 1 / (255 * torch.tensor(std)[:, None, None])
+        # numpy rather than torch: see augment.py on threads
+        self._shift = 255 * np.array(mean, dtype=np.float32)[:, None, None]  # (3, 1, 1)
+        self._scale = 1 / (255 * np.array(std, dtype=np.float32)[:, None, None])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +55,7 @@ class Images(ABC):
         """The images at `indices`, in that order; nothing is decoded or copied for it."""
 
     @abstractmethod
-    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[Tensor]:
+    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         """For each batch of positions uint8 pixels (B, 3, H, W), augmented when there is a seed."""
 
     def batches(
@@ -101,9 +102,11 @@ class Images(ABC):
         for rows, pixels in zip(positions, self._load(positions, augment_seed), strict=True):
             yield self._normalised(pixels), self.labels[rows]
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        images = pixels.to(torch.float32, memory_format=torch.contiguous_format)
-        return images.sub_(self._shift).mul_(self._scale)
+    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        images = pixels.astype(np.float32, order="C")
+        images -= self._shift
+        images *= self._scale
+        return torch.from_numpy(images)
 
     def tensor(self) -> Tensor:
         """All images as `batches` gives them without augmentation: float32 (N, 3, H, W).
@@ -111,12 +114,12 @@ class Images(ABC):
         For small subsets that are read many times: a thousand images of 224x224 pixels take 0.6 GB.
         """
         size = self._augmentation.image_size
-        images = torch.empty(len(self), 3, size, size)
+        images = np.empty((len(self), 3, size, size), dtype=np.float32)
         start = 0
         for batch, _ in self.batches(256):
-            images[start : start + len(batch)] = batch
+            images[start : start + len(batch)] = batch.numpy()
             start += len(batch)
-        return images
+        return torch.from_numpy(images)
 
 
 class MemoryImages(Images):
@@ -133,7 +136,7 @@ class MemoryImages(Images):
 
     def __init__(
         self,
-        pixels: Tensor,
+        pixels: NDArray[np.uint8],
         labels: Tensor,
         augmentation: Augmentation,
         mean: _Pixels,
@@ -151,9 +154,9 @@ class MemoryImages(Images):
             self._pixels, self.labels[rows], self._augmentation, self._mean, self._std, self._rows[rows]
         )
 
-    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[Tensor]:
+    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         for number, rows in enumerate(batches):
-            pixels = self._pixels[self._rows[rows]]
+            pixels = self._pixels[self._rows[rows].numpy()]
             if augment_seed is None:
                 yield self._augmentation.evaluate(pixels)
             else:
@@ -179,7 +182,7 @@ class LazyImages(Images):
         rows = torch.as_tensor(indices, dtype=torch.int64).tolist()
         return LazyImages(self._source.take(rows), self._augmentation, self._mean, self._std)
 
-    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[Tensor]:
+    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         pool = ThreadPoolExecutor(WORKERS)
         waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
         try:
@@ -190,7 +193,7 @@ class LazyImages(Images):
                     )
                 if number >= _AHEAD:
                     decoded = np.stack([future.result() for future in waiting.popleft()])
-                    pixels = torch.from_numpy(decoded).permute(0, 3, 1, 2)  # (B, 3, S, S)
+                    pixels = decoded.transpose(0, 3, 1, 2)  # (B, 3, S, S)
                     yield self._finished(pixels, number - _AHEAD, augment_seed)
         finally:
             pool.shutdown(cancel_futures=True)
@@ -202,7 +205,9 @@ class LazyImages(Images):
             return square(image, self._augmentation.stored_side)
         return self._augmentation.augment_large(image, np.random.default_rng((augment_seed, row)))
 
-    def _finished(self, pixels: Tensor, number: int, augment_seed: int | None) -> Tensor:
+    def _finished(
+        self, pixels: NDArray[np.uint8], number: int, augment_seed: int | None
+    ) -> NDArray[np.uint8]:
         if augment_seed is None:
             return self._augmentation.evaluate(pixels)
         if self._augmentation.small:
