@@ -1,0 +1,118 @@
+"""Which operators a runtime executes together, learnt from what it reported for a few profiled networks.
+
+A runtime fuses operators into kernels, and fuses differently at different widths. So fusion is not assumed
+but observed, and all operators that were one kernel in any of the networks count as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hwprune.structure.onnx_graph import ACTIVATIONS, LIGHT, WEIGHTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hwprune.structure.onnx_graph import NetGraph
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Which operators a runtime executes together, as observed.
+
+    Attributes:
+        kernels: Output tensor of each operator -> a tensor that stands for its kernel.
+        reordered: Tensors (of kernels, or inputs of the network) that were seen to change layout.
+    """
+
+    kernels: Mapping[str, str]
+    reordered: frozenset[str] = frozenset()
+
+    def to_payload(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"kernels": dict(self.kernels), "reordered": sorted(self.reordered)}
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> Fusion:
+        """The fusion that `to_payload` described."""
+        kernels = {str(tensor): str(kernel) for tensor, kernel in payload["kernels"].items()}
+        return cls(kernels, frozenset(str(tensor) for tensor in payload["reordered"]))
+
+
+def observe(graph: NetGraph, reports: Iterable[Sequence[tuple[str | None, bool]]]) -> Fusion:
+    """Learn from profiled networks which operators are executed together.
+
+    Args:
+        graph: The unpruned network.
+        reports: For each profiled network, (tensor, is a reorder) of its kernels in execution order.
+
+    Returns:
+        Operators that were one kernel in any of the networks are one kernel here, unless that joined two
+        operators with weights: an addition that is fused now into one branch, now into the other, stays with
+        the branch of the network reported first.
+    """
+    leader = {node.output: node.output for node in graph.nodes}
+    heavy = {node.output for node in graph.nodes if node.op in WEIGHTED}  # leaders of kernels with weights
+    reordered: set[str] = set()
+    for report in reports:
+        made = [tensor for tensor, reorder in report if tensor is not None and not reorder]
+        reordered |= {tensor for tensor, reorder in report if tensor is not None and reorder}
+        for tensor, kernel in _assign(graph, made).items():
+            _join(leader, heavy, tensor, kernel)
+    kernels = {tensor: _find(leader, tensor) for tensor in leader}
+    return Fusion(kernels, frozenset(kernels.get(tensor, tensor) for tensor in reordered))
+
+
+def _find(leader: dict[str, str], tensor: str) -> str:
+    while leader[tensor] != tensor:
+        leader[tensor] = leader[leader[tensor]]
+        tensor = leader[tensor]
+    return tensor
+
+
+def _join(leader: dict[str, str], heavy: set[str], one: str, other: str) -> None:
+    if one not in leader or other not in leader:
+        return
+    first, second = _find(leader, one), _find(leader, other)
+    if first == second or (first in heavy and second in heavy):
+        return
+    if first in heavy:
+        heavy.add(second)
+    leader[first] = second
+
+
+def _assign(graph: NetGraph, made: Sequence[str]) -> dict[str, str]:
+    """Each operator -> the reported tensor whose kernel executes it, in one profiled network.
+
+    A kernel is named after some tensor it makes, not always the last. So an operator with weights that was
+    not reported itself is looked for behind its output, through light operators only; a light operator that
+    was not reported belongs to the last executed of the kernels that made its inputs.
+    """
+    position = {tensor: index for index, tensor in enumerate(made)}
+    assigned: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.output in position:
+            assigned[node.output] = node.output
+        elif node.op not in LIGHT and (behind := _behind(graph, node.output, position)) is not None:
+            assigned[node.output] = behind
+        else:
+            sources = [assigned[name] for name in node.inputs if name in assigned]
+            if sources:
+                assigned[node.output] = max(sources, key=lambda tensor: position[tensor])
+    return assigned
+
+
+def _behind(graph: NetGraph, tensor: str, reported: Mapping[str, int]) -> str | None:
+    while tensor not in reported:
+        readers = graph.consumers.get(tensor, ())
+        if len(readers) != 1 or readers[0].op not in LIGHT:
+            return None
+        tensor = readers[0].output
+    return tensor
+
+
+def expected_fusion(graph: NetGraph) -> Fusion:
+    """A guess for a runtime that was not observed: activations go with what makes their input."""
+    made = [node.output for node in graph.nodes if node.op not in ACTIVATIONS]
+    return observe(graph, [[(tensor, False) for tensor in made]])

@@ -1,0 +1,210 @@
+"""The unpruned network's ONNX graph as plain data, and how many channels each of its tensors has."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from hwprune.errors import ModelError
+from hwprune.structure.layers import ChannelMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hwprune.structure.layers import Layer
+    from hwprune.structure.space import SearchSpace
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_UNARY = (
+    "Relu Clip Sigmoid HardSigmoid HardSwish LeakyRelu PRelu Elu Selu Tanh Softplus Gelu Erf Softmax Mish"
+)
+ACTIVATIONS = frozenset(re.findall(r"\w+", _UNARY))
+BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"})
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
+LIGHT = ACTIVATIONS | BINARY | {"BatchNormalization", "Identity", "Dropout", "Cast"}
+# Operators whose output has the channels of their first input, as long as the size agrees.
+_SAME_CHANNELS = LIGHT | POOLS | {"Pad", "Resize", "Upsample", "LRN", "ReduceMean", "LayerNormalization"}
+_SAME_CHANNELS |= {
+    "InstanceNormalization",
+    "GroupNormalization",
+    "Sqrt",
+    "Unsqueeze",
+    "Squeeze",
+    "Neg",
+    "Exp",
+    "Transpose",
+}
+_LARGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """One operator that works on feature maps; operators on weights alone are left out.
+
+    Attributes:
+        op: ONNX operator.
+        output: Its first output tensor.
+        inputs: The feature maps it reads.
+        weight: The initialiser behind its second input, if it is one.
+        kernel: Kernel height and width.
+        stride: The larger stride.
+        groups: Convolution groups.
+        axis: Axis of a concatenation.
+        perm: Permutation of a transposition.
+    """
+
+    op: str
+    output: str
+    inputs: tuple[str, ...]
+    weight: str | None
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    groups: int = 1
+    axis: int = 1
+    perm: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetGraph:
+    """Operators in execution order, tensor shapes, and the names of inputs and outputs."""
+
+    nodes: tuple[GraphNode, ...]
+    shapes: dict[str, tuple[int, ...]]
+    inputs: tuple[str, ...]
+
+    @functools.cached_property
+    def consumers(self) -> dict[str, tuple[GraphNode, ...]]:
+        """Tensor -> the operators that read it."""
+        readers: dict[str, list[GraphNode]] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    @functools.cached_property
+    def makers(self) -> dict[str, GraphNode]:
+        """Tensor -> the operator that makes it."""
+        return {node.output: node for node in self.nodes}
+
+    def size(self, tensor: str, axis: int) -> int:
+        """Size of one dimension of a tensor in the unpruned network, 1 when it has none."""
+        shape = self.shapes.get(tensor, ())
+        return shape[axis] if axis < len(shape) else 1
+
+
+def read_graph(base_onnx: bytes) -> NetGraph:
+    """Read the unpruned network.
+
+    Raises:
+        ModelError: Not an ONNX model, or its shapes cannot be inferred.
+    """
+    try:
+        model = onnx.load_model_from_string(base_onnx)
+        for init in model.graph.initializer:
+            if init.ByteSize() > _LARGE_BYTES:  # shapes follow from constants, never from weights
+                init.ClearField("raw_data")
+        model = onnx.shape_inference.infer_shapes(model)
+    except Exception as error:  # protobuf and shape inference raise errors of their own
+        raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
+    graph = model.graph
+    weights = {init.name: init.name for init in graph.initializer}
+    shapes = dict(_value_shapes((*graph.input, *graph.value_info, *graph.output)))
+    nodes = []
+    for node in graph.node:
+        if all(name in weights for name in node.input if name):  # constants, reshaped weights
+            root = next((weights[name] for name in node.input if name), "")
+            weights.update(dict.fromkeys(node.output, root))
+        else:
+            nodes.append(_graph_node(node, weights))
+    inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
+    return NetGraph(tuple(nodes), shapes, inputs)
+
+
+def _value_shapes(entries: Iterable[Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
+    for entry in entries:
+        yield entry.name, tuple(dim.dim_value for dim in entry.type.tensor_type.shape.dim)
+
+
+def _graph_node(node: Any, weights: dict[str, str]) -> GraphNode:
+    facts = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    data = tuple(name for name in node.input if name and name not in weights)
+    weight = weights.get(node.input[1]) if len(node.input) > 1 and node.op_type in WEIGHTED else None
+    made = GraphNode(node.op_type, node.output[0], data, weight or None)
+    size = (*facts.get("kernel_shape", (1, 1)), 1)[:2]
+    return replace(
+        made,
+        kernel=(int(size[0]), int(size[1])),
+        stride=int(max(facts.get("strides", (1,)))),
+        groups=int(facts.get("group", 1)),
+        axis=int(facts.get("axis", 1)) if node.op_type == "Concat" else 1,
+        perm=tuple(int(axis) for axis in facts.get("perm", ())),
+    )
+
+
+def layers_by_tensor(space: SearchSpace) -> dict[str, Layer]:
+    """Name of each parameter -> the layer that owns it."""
+    return {tensor.name: layer for layer in space.layers for tensor in layer.tensors}
+
+
+def channel_maps(graph: NetGraph, space: SearchSpace) -> dict[str, ChannelMap]:
+    """Tensor -> how its channels follow the groups; what is not understood keeps its full size."""
+    layers = layers_by_tensor(space)
+    maps: dict[str, ChannelMap] = {}
+    axes: dict[str, int] = {}
+    for name in graph.inputs:
+        axes[name] = _usual_axis(graph.shapes.get(name, ()))
+        maps[name] = ChannelMap.frozen(graph.size(name, axes[name]))
+    for node in graph.nodes:
+        axis = _axis(node, graph, axes)
+        found = _follow(node, graph, maps, layers, axis)
+        size = graph.size(node.output, axis)
+        axes[node.output] = axis
+        maps[node.output] = found if found is not None and found.size == size else ChannelMap.frozen(size)
+    return maps
+
+
+def _usual_axis(shape: tuple[int, ...]) -> int:
+    return 1 if len(shape) in (2, 4) else max(len(shape) - 1, 0)
+
+
+def _axis(node: GraphNode, graph: NetGraph, axes: dict[str, int]) -> int:
+    """Which axis of a node's output the channels are on: they move only where something is transposed."""
+    shape = graph.shapes.get(node.output, ())
+    if node.op == "MatMul":
+        return max(len(shape) - 1, 0)
+    before = axes.get(node.inputs[0]) if node.inputs else None
+    if before is None or node.op in ("Conv", "ConvTranspose", "Gemm"):
+        return _usual_axis(shape)
+    if node.op == "Transpose" and before in node.perm:
+        return node.perm.index(before)
+    return before if before < len(shape) else _usual_axis(shape)
+
+
+def _follow(
+    node: GraphNode, graph: NetGraph, maps: dict[str, ChannelMap], layers: dict[str, Layer], axis: int
+) -> ChannelMap | None:
+    if node.op in WEIGHTED:
+        layer = layers.get(node.weight or "")
+        return layer.outputs if layer else None
+    sources = [maps[name] for name in node.inputs if name in maps]
+    if node.op == "Concat" and node.axis == axis:
+        return ChannelMap(tuple(run for source in sources for run in source.runs))
+    if node.op in ("Flatten", "Reshape") and sources:
+        return _flattened(graph.shapes.get(node.inputs[0], ()), graph.shapes.get(node.output, ()), sources[0])
+    if node.op in _SAME_CHANNELS:
+        size = graph.size(node.output, axis)
+        return next((source for source in sources if source.size == size), None)
+    return None
+
+
+def _flattened(before: tuple[int, ...], after: tuple[int, ...], source: ChannelMap) -> ChannelMap | None:
+    """(N, C, H, W) -> (N, C*H*W): each channel becomes H*W neighbours."""
+    if len(after) != 2 or len(before) < 2 or before[0] != after[0]:
+        return source if before == after else None
+    repeat = math.prod(before[2:])
+    return ChannelMap(tuple(replace(run, repeat=run.repeat * repeat) for run in source.runs))
