@@ -1,0 +1,121 @@
+"""Weight generators against direct, slow references."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from hwprune.errors import UsageError
+from hwprune.pruningnet.crop import Crop
+from hwprune.pruningnet.generators import CroppedWeight, FcWeight
+from hwprune.pruningnet.net import PruningNet
+from hwprune.structure.layers import ChannelMap, Run
+
+WIDE, NARROW = 24, 12
+OUT = ChannelMap((Run(0, 0, WIDE),))
+IN = ChannelMap((Run(1, 0, NARROW),))
+CONCAT = ChannelMap((Run(1, 0, NARROW), Run(-1, 0, 2), Run(0, 0, WIDE)))  # kept channels with gaps
+
+
+def make(shape=(WIDE, NARROW, 3, 3), axes=((0, OUT), (1, IN)), hidden=32) -> FcWeight:
+    torch.manual_seed(0)
+    return FcWeight(shape, axes, ((0, WIDE), (1, NARROW)), hidden)
+
+
+def papers_weight(generator: FcWeight, widths: tuple[int, int]) -> torch.Tensor:
+    """MetaPruning's block as published: generate all, reshape, crop top-left."""
+    encoding = torch.tensor([widths[0] / WIDE, widths[1] / NARROW])
+    hidden = functional.relu(functional.linear(encoding, generator.first.weight, generator.first.bias))
+    rows = generator.rows.reshape(-1, generator.rows.shape[-1])
+    everything = functional.linear(hidden, rows, generator.row_bias.reshape(-1))
+    return everything.view(generator.row_bias.shape)[: widths[0], : widths[1]]
+
+
+@pytest.mark.parametrize("widths", [(24, 12), (7, 12), (24, 1), (2, 5)])
+def test_cropping_first_equals_the_papers_formula(widths):
+    generator = make()
+    expected = papers_weight(generator, widths)
+    got = generator.weight(widths)
+    assert got.shape == (widths[0], widths[1], 3, 3)
+    torch.testing.assert_close(got, expected)
+
+
+def test_gradients_equal_the_papers_formula():
+    first, second = make(), make()
+    target = torch.randn(7, 5, 3, 3)
+    (first.weight((7, 5)) * target).sum().backward()
+    (papers_weight(second, (7, 5)) * target).sum().backward()
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_gradients_reach_the_kept_rows_alone():
+    generator = make()
+    generator.weight((7, 5)).sum().backward()
+    for grad in (generator.rows.grad, generator.row_bias.grad):
+        kept = torch.zeros(WIDE, NARROW, dtype=torch.bool)
+        kept[:7, :5] = True
+        touched = grad.flatten(2).abs().amax(2) > 0
+        assert torch.equal(touched, kept)
+    assert generator.first.weight.grad.abs().max() > 0
+
+
+def test_depthwise_and_concat_weights():
+    depthwise = make((WIDE, 1, 3, 3), ((0, OUT),))
+    assert depthwise.weight((9, 4)).shape == (9, 1, 3, 3)
+    concat = make((WIDE, CONCAT.size, 1, 1), ((0, OUT), (1, CONCAT)))
+    kept = torch.from_numpy(CONCAT.kept((9, 4)))
+    full = torch.matmul(concat.rows, torch.relu(concat.first(concat.encoding((9, 4))))) + concat.row_bias
+    torch.testing.assert_close(concat.weight((9, 4)), full[:9][:, kept])
+
+
+def test_weights_depend_on_the_encoding():
+    generator = make()
+    wide, narrow = generator.weight((24, 12))[:7, :5], generator.weight((7, 5))
+    assert (wide - narrow).abs().mean() > 0.01 * wide.abs().mean()
+
+
+@pytest.mark.parametrize("hidden", [16, 32, 64])
+def test_initial_weights_have_the_scale_of_he(hidden):
+    fan_in = 64 * 9
+    torch.manual_seed(1)
+    wide, deep = ChannelMap((Run(0, 0, 64),)), ChannelMap((Run(1, 0, 64),))
+    generator = FcWeight((64, 64, 3, 3), ((0, wide), (1, deep)), ((0, 64), (1, 64)), hidden)
+    he = (2 / fan_in) ** 0.5
+    assert generator.weight((64, 64)).std().item() == pytest.approx(he, rel=0.05)
+    for widths in ((6, 6), (64, 6), (6, 64), (32, 32)):
+        assert 0.6 * he < generator.weight(widths).std().item() < 1.3 * he
+
+
+def test_generation_stays_in_float32_under_autocast():
+    generator = make()
+    expected = generator.weight((7, 5))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = generator.weight((7, 5))
+    assert got.dtype == torch.float32
+    assert torch.equal(got, expected)
+
+
+def test_cropped_weight_is_the_leading_block():
+    full = torch.randn(WIDE, NARROW, 3, 3)
+    generator = CroppedWeight(full, ((0, OUT), (1, IN)))
+    assert torch.equal(generator.weight((7, 5)), full[:7, :5])
+    assert generator.weight((24, 12)).data_ptr() == generator.full.data_ptr()  # cropping copies nothing
+
+
+def test_crop_equals_numpy_indexing():
+    rng = np.random.default_rng(0)
+    tensor = torch.randn(WIDE, CONCAT.size, 2)
+    crop = Crop(((0, OUT), (1, CONCAT)))
+    for _ in range(20):
+        widths = (int(rng.integers(1, WIDE + 1)), int(rng.integers(1, NARROW + 1)))
+        expected = tensor.numpy()[np.ix_(OUT.kept(widths), CONCAT.kept(widths), range(2))]
+        assert np.array_equal(crop(tensor, widths).numpy(), expected)
+
+
+def test_unknown_generator_is_refused(model, space):
+    with pytest.raises(UsageError, match="no such weight generator") as error:
+        PruningNet(model, space, "shard")
+    assert "shared" in str(error.value)
