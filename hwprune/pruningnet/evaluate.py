@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hwprune.errors import DataError
+from hwprune.pruningnet.fuse import conv_norm_pairs, fold
 from hwprune.training.evaluation import count_right, recalibrate
 from hwprune.training.loop import TrainImages
 from hwprune.training.precision import choose_execution
@@ -65,6 +66,7 @@ class Evaluator:
         self._recalibration = self._batches(sub_train.subset(np.sort(drawn)))
         self._validation = self._batches(sub_val)
         self._total = len(sub_val)
+        self._pairs = conv_norm_pairs(net.materialise(net.space.smallest()))
 
     def _batches(self, images: TrainImages) -> list[Batch]:
         # Batches of one size: recalibration gives each the same weight.
@@ -82,4 +84,6 @@ class Evaluator:
 
     def __call__(self, widths: Sequence[int]) -> float:
         """Top-1 accuracy on sub-val of the network of `widths`, 0 to 1."""
-        return count_right(self.network(widths), self._validation, self.execution) / self._total
+        network = self.network(widths)
+        fold(network, self._pairs)
+        return count_right(network, self._validation, self.execution) / self._total

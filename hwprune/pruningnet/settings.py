@@ -20,13 +20,13 @@ class PruningNetSettings(Recipe):
 
     Attributes:
         recalibration_images: Sub-train images that a candidate's batch-norm statistics are taken from.
-        eval_batch_size: Images of one batch of recalibration and scoring.
+        eval_batch_size: Images of one batch of recalibration and scoring; small batches stay in the cache.
     """
 
     schedule: ScheduleName = "onecycle"
     weight_decay: float = 1e-4
     recalibration_images: int = 1000
-    eval_batch_size: int = 250
+    eval_batch_size: int = 100
 
     def _problems(self) -> list[str]:
         return super()._problems() + outside(

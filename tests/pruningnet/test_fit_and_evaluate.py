@@ -119,7 +119,7 @@ def test_widths_are_drawn_anew_in_each_step_from_the_choices(learner, splits, mo
     fit(net, splits.sub_train, PruningNetSettings(epochs=2, batch_size=64, precision="fp32"))
     steps = 2 * (len(splits.sub_train) // 64)
     assert len(drawn) == steps + 1  # and the full width at the end
-    assert len(set(drawn[:-1])) > 0.8 * steps
+    assert len(set(drawn[:-1])) > 10  # of 27 that exist
     for index, group in enumerate(space.groups):
         assert {widths[index] for widths in drawn[:-1]} == set(group.choices)
 
