@@ -46,7 +46,7 @@ def conv_norm_pairs(model: nn.Module) -> tuple[Pair, ...]:
 
 
 def fold(model: nn.Module, pairs: Iterable[Pair]) -> None:
-    """Replace, in place, each convolution of `pairs` by one with its norm folded in, and the norm by nothing."""
+    """Fold each norm of `pairs` into its convolution, in place; an identity takes the place of the norm."""
     modules = dict(model.named_modules())
     for conv, norm in pairs:
         fused = fuse_conv_bn_eval(modules[conv], modules[norm])
