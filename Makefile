@@ -11,8 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # constraints.txt pins torch and torchvision together. They must come from one build: a CPU-only torch (+cpu)
-# beside a torchvision built for CUDA fails on import. To have the CPU-only pair, take both from one index:
-#   make test PIP_ARGS='--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple'
+# beside a torchvision built for CUDA fails on import. To have the CPU-only pair, give pip an index that has both
+# of them through PIP_ARGS.
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt

@@ -52,7 +52,9 @@ class HwpruneError(Exception):
 
     def __str__(self) -> str:
         details = (("where", self.where), ("got", self.got), ("allowed", self.allowed), ("do", self.do))
-        return "\n".join([self.what, *(f"  {key + ':':9}{text}" for key, text in details if text is not None)])
+        return "\n".join(
+            [self.what, *(f"  {key + ':':9}{text}" for key, text in details if text is not None)]
+        )
 
 
 class UsageError(HwpruneError):

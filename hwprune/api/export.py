@@ -53,7 +53,7 @@ def export(
     target = opened.target(profile=found.profile)
     model, trained = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)
-    result = _measure(opened, found, target, content, reporter)
+    measured = _measure(opened, found, target, content, reporter)
     result = ExportResult(
         file=str(output), bytes=len(content), max_difference=difference, tolerance=TOLERANCE, trained=trained,
         widths=found.widths, profile=target.name, **result,

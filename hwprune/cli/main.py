@@ -116,7 +116,7 @@ def _warnings_to(console: Any) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", HwpruneWarning)
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield
 
 

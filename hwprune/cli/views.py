@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from hwprune.api.doctor import DoctorResult
     from hwprune.api.init import InitResult
     from hwprune.api.predict import PredictResult
     from hwprune.report.facts import Report
@@ -118,6 +119,15 @@ def _export(result: ExportResult) -> Iterable[RenderableType]:
     yield Text("Next: hwprune report")
 
 
+def _doctor(result: DoctorResult) -> Iterable[RenderableType]:
+    table = Table(show_header=False)
+    for finding in result.findings:
+        mark = Text("ok" if finding.good else "!!", style="green" if finding.good else "bold red")
+        text = finding.value + (f"\n-> {finding.do}" if finding.do else "")
+        table.add_row(mark, finding.name, Text(text))
+    yield table
+
+
 def _report(result: Report) -> Iterable[RenderableType]:
     search = result.search
     table = _table(f"{search.model} under {search.budget} on {search.profile}", "", "unpruned", "pruned", "")
@@ -140,4 +150,5 @@ _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType]]] = {
     "train": _train,
     "export": _export,
     "report": _report,
+    "doctor": _doctor,
 }

@@ -20,6 +20,11 @@ def runtime_names() -> list[str]:
     return sorted(_RUNTIMES)
 
 
+def all_runtimes() -> list[Runtime]:
+    """One of each, installed or not."""
+    return [_RUNTIMES[name]() for name in runtime_names()]
+
+
 def get_runtime(profile: TargetProfile) -> Runtime:
     """The runtime for a profile, checked: its libraries are here and it knows the profile's options.
 

@@ -91,6 +91,8 @@ def _is_opaque(node: Any) -> bool:
     if before is None or not metadata:
         return True
     source, result = tuple(before), tuple(metadata[0].shape)
+    if len(source) == 1 and max(result) == source[0] == math.prod(result):
+        return False  # a vector of weights, one for each channel, made ready for broadcasting
     if min(len(source), len(result)) < 2:
         return True
     keeps_channels = source[:2] == result[:2]

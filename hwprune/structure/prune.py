@@ -42,7 +42,7 @@ def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) 
                     modules, tensor.name, [(axis, channels.kept(widths)) for axis, channels in tensor.axes]
                 )
         if layer.op != "parameter":
-            _set_channels(
+            set_channels(
                 modules[layer.name], int(layer.inputs.count(widths)), int(layer.outputs.count(widths))
             )
     return model
@@ -60,7 +60,7 @@ def _shrink(modules: dict[str, nn.Module], name: str, keep: list[tuple[int, obje
         modules[owner].register_buffer(leaf, new.clone())
 
 
-def _set_channels(module: nn.Module, inputs: int, outputs: int) -> None:
+def set_channels(module: nn.Module, inputs: int, outputs: int) -> None:
     """Bring a module's channel attributes in line with its tensors."""
     if isinstance(module, nn.Conv2d):
         if module.groups > 1:

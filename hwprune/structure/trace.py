@@ -120,6 +120,9 @@ class _Owners:
         """Enter a group's members, marking it and others where they overlap or repeat a channel."""
         for member in group.members:
             key = (member.layer, member.axis)
+            if member.local.max(initial=-1) >= self.sizes[key]:
+                group.problem = group.problem or f"its channels cannot be followed into {member.layer}"
+                continue
             if len(set(member.local.tolist())) != len(member.local):
                 group.problem = group.problem or f"it meets itself in {member.layer}"
             for other in self.claims.setdefault(key, []):

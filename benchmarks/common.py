@@ -1,0 +1,51 @@
+"""What every result file says about where it came from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = (
+    "hwprune",
+    "torch",
+    "torchvision",
+    "torch-pruning",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "numpy",
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Hardware, versions, date and command of this run."""
+    model = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "cpu": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def finish(name: str, figures: dict[str, Any]) -> None:
+    """Write `results/NAME.json` and print the figures as one JSON line, the last of the output."""
+    RESULTS.mkdir(exist_ok=True)
+    content = {**figures, "provenance": provenance()}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps(figures))

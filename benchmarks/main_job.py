@@ -1,0 +1,141 @@
+"""The main job end to end, timed verb by verb, and its result checked from outside by plain ONNX Runtime.
+
+    python benchmarks/main_job.py --name cifar10_resnet20 --model resnet20 \
+        --data parquet:../shared/data/cifar10 --latency 60%
+
+The run folder is kept under `runs/`, so a broken run goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from common import finish
+
+from hwprune.api.project import Project
+
+VERBS = ("profile", "search", "train", "export", "report")
+
+
+def main() -> None:
+    """Run, check, write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="name of the run folder and of the result file")
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--latency", default="60%")
+    options = parser.parse_args()
+    folder = Path("runs") / options.name
+    seconds, results = run_verbs(folder, options.model, options.data, options.latency)
+    finish(options.name, {**summary(results, seconds), "outside_hwprune": check(folder)})
+
+
+def run_verbs(folder: Path, model: str, data: str, latency: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Run the verbs as a user would: seconds and JSON result of each."""
+    seconds, results = {}, {}
+    extra = {
+        "init": ["--model", model, "--data", data],
+        "search": ["--latency", latency],
+        "export": ["--onnx"],
+    }
+    verbs = VERBS if (folder / "hwprune.toml").exists() else ("init", *VERBS)
+    for verb in verbs:
+        command = [
+            sys.executable,
+            "-m",
+            "hwprune",
+            verb,
+            "--project",
+            str(folder),
+            "--json",
+            *extra.get(verb, []),
+        ]
+        started = time.monotonic()
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        seconds[verb] = round(time.monotonic() - started, 1)
+        results[verb] = json.loads(done.stdout)
+    return seconds, results
+
+
+def summary(results: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
+    """What hwprune itself says."""
+    search, train, export = results["search"], results["train"], results["export"]
+    history = search["pruningnet_history"]
+    return {
+        "budget": search["budget"],
+        "base_top1": train["base_top1"],
+        "top1": train["top1"],
+        "points_lost": round(100 * (train["base_top1"] - train["top1"]), 2),
+        "base_ms": export["base_ms"],
+        "measured_ms": export["measured_ms"],
+        "error_ms": export["error_ms"],
+        "limit_ms": export["limit_ms"],
+        "within_budget": export["within_budget"],
+        "predicted_ms": search["predicted_ms"],
+        "table_error_percent": results["profile"]["error_percent"],
+        "channel_multiple": results["profile"]["channel_multiple"],
+        "macs_kept": round(search["macs"] / search["base_macs"], 4),
+        "params_kept": round(search["params"] / search["base_params"], 4),
+        "widths": search["widths"],
+        "networks_scored": len(search["candidates"]),
+        "seconds": {
+            **seconds,
+            "pruningnet": round(sum(epoch["seconds"] for epoch in history), 1),
+            "final_training": round(sum(epoch["seconds"] for epoch in train["history"]), 1),
+            "base_training": round(sum(epoch["seconds"] for epoch in train["base_history"]), 1),
+        },
+    }
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """Accuracy and latency of the exported file, with nothing but onnxruntime and the test images."""
+    path = folder / "pruned.onnx"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    pruned = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    base_path = folder / "hwprune-work" / "base.onnx"
+    base = onnxruntime.InferenceSession(str(base_path), options, providers=["CPUExecutionProvider"])
+    ratio = latency_ratio(pruned, base)
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return {
+        "top1": accuracy(pruned, folder),
+        "latency_ratio": round(ratio, 4),
+        "metadata": sorted(metadata),
+    }
+
+
+def accuracy(session: onnxruntime.InferenceSession, folder: Path) -> float:
+    """Top-1 on the test images, one image at a time."""
+    right = total = 0
+    for images, labels in Project(folder).dataset.test.batches(1):
+        (scores,) = session.run(None, {"input": images.numpy()})
+        right, total = right + int(scores.argmax() == labels.item()), total + 1
+    return right / total
+
+
+def latency_ratio(pruned: onnxruntime.InferenceSession, base: onnxruntime.InferenceSession) -> float:
+    """Median over 60 interleaved visits of the ratio of their 25th percentiles."""
+    image = np.random.default_rng(0).standard_normal(pruned.get_inputs()[0].shape).astype(np.float32)
+
+    def visit(session: onnxruntime.InferenceSession) -> float:
+        times = []
+        for _ in range(30):
+            started = time.perf_counter()
+            session.run(None, {"input": image})
+            times.append(time.perf_counter() - started)
+        return float(np.percentile(times[2:], 25))
+
+    return float(np.median([visit(pruned) / visit(base) for _ in range(60)]))
+
+
+if __name__ == "__main__":
+    main()
