@@ -78,11 +78,11 @@ def init(
 
 
 def _large(config: Config, images: int, classes: int) -> Config:
-    """Settings for data of CIFAR-10's size and more: fewer passes, more images to judge by."""
-    per_class = min(200, max(5, images // classes // 10))
+    """Settings for data of CIFAR-10's size and more: the paper's evolution, and longer training."""
     return replace(
         config,
-        data=replace(config.data, sub_val_per_class=per_class),
-        pruningnet=replace(config.pruningnet, epochs=20),
+        data=replace(config.data, sub_val_per_class=min(150, max(5, images // classes // 10))),
+        pruningnet=replace(config.pruningnet, epochs=12, recalibration_images=500),
+        search=replace(config.search, population=50, parents=10, mutants=25, crossovers=25, generations=14),
         training=replace(config.training, epochs=20),
     )

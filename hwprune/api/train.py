@@ -130,8 +130,11 @@ class _Trainer:
         from hwprune.training.loop import train as run
 
         config = self.project.config
-        widths = self.found.widths if name == "pruned" else ()
-        key = digest(self.settings, config.training, config.model, config.data, config.seed, widths)
+        key = digest(self.settings, config.model, config.data.source, self.project.image_size, config.seed)
+        if name == "pruned":  # the unpruned network is the same for every budget
+            start = config.training.start
+            judge_file = self.found.pruningnet if start == "generated" else ""
+            key = digest(key, self.found.widths, start, judge_file, teacher is not None)
         title = {"base": "Training the unpruned network", "pruned": "Training the pruned network"}[name]
         with self.reporter.stage(title, "epochs") as progress:
             return run(

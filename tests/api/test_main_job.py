@@ -1,0 +1,136 @@
+"""The whole job on a device whose latencies are known: what each verb leaves, and that it is true."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from hwprune.api.predict import predict
+from hwprune.api.project import Project
+from hwprune.api.search import search
+from hwprune.api.train import train
+from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+from hwprune.structure.prune import prune
+
+
+def load(folder: Path) -> tuple[SearchResult, TrainResult, ExportResult]:
+    work = folder / "hwprune-work"
+    return (
+        SearchResult.load(work / "search.json"),
+        TrainResult.load(work / "train.json"),
+        ExportResult.load(work / "export.json"),
+    )
+
+
+def test_the_answer_was_measured_within_the_budget(finished: Path) -> None:
+    search_result, _, exported = load(finished)
+    assert search_result.limit_ms == pytest.approx(0.6 * search_result.base_ms)
+    assert search_result.measured_ms + search_result.error_ms <= search_result.limit_ms
+    assert search_result.measured_ms >= 0.8 * search_result.limit_ms, "the budget is there to be used"
+    assert exported.within_budget
+    assert exported.measured_ms <= exported.limit_ms
+
+
+def test_the_search_kept_the_budget_and_improved(finished: Path) -> None:
+    result = load(finished)[0]
+    scores = [score for score, _ in result.candidates]
+    assert len(result.candidates) == 24
+    assert result.score == max(s for s, ms in result.candidates if ms <= result.limit_ms)
+    assert all(ms <= 1.1 * result.limit_ms for _, ms in result.candidates)
+    assert len(set(scores)) > 3, "the judge tells networks apart"
+
+
+def test_predictions_agree_with_measurements(finished: Path) -> None:
+    result = load(finished)[0]
+    assert result.predicted_ms == pytest.approx(result.measured_ms, rel=0.1)
+    rows = predict(
+        project=finished, uniform=("50%", "100%"), widths=(",".join(map(str, result.widths)),)
+    ).rows
+    assert rows[1][2] == pytest.approx(result.base_ms, rel=0.1)
+    assert rows[0][2] < rows[1][2]
+    assert rows[2][3] == result.macs
+
+
+def test_the_exported_file_computes_what_the_trained_network_computes(
+    finished: Path, opened: Project
+) -> None:
+    search_result, trained, exported = load(finished)
+    model = prune(opened.new_model(), opened.space(), search_result.widths).eval()
+    model.load_state_dict(opened.load_network("pruned", "")[0])
+    session = onnxruntime.InferenceSession(finished / exported.file, providers=["CPUExecutionProvider"])
+    right = 0
+    for images, labels in opened.splits.test.batches(1):
+        (scores,) = session.run(None, {"input": images.numpy()})
+        right += int(scores.argmax() == labels.item())
+    assert right / len(opened.splits.test) == pytest.approx(trained.top1, abs=0.005)
+    x = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model(x).numpy()
+    np.testing.assert_allclose(session.run(None, {"input": x.numpy()})[0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_file_carries_its_provenance_and_its_weights(finished: Path) -> None:
+    search_result, trained, exported = load(finished)
+    model = onnx.load(finished / exported.file, load_external_data=False)
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(facts["hwprune.widths"]) == list(search_result.widths)
+    assert facts["hwprune.budget"] == "60%"
+    assert float(facts["hwprune.top1"]) == pytest.approx(trained.top1, abs=1e-5)
+    assert float(facts["hwprune.measured_ms"]) == pytest.approx(exported.measured_ms, rel=1e-4)
+    assert "features" in json.loads(facts["hwprune.device"])
+    assert len(json.loads(facts["hwprune.classes"])) == 10
+    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
+def test_the_report_puts_both_networks_side_by_side(finished: Path) -> None:
+    text = (finished / "report.md").read_text()
+    result = load(finished)[0]
+    for words in ("Budget met", "test top-1", "MACs", "parameters", "measured", "speed-up", result.groups[0]):
+        assert words in text
+    assert json.loads((finished / "report.json").read_text())["kind"] == "report"
+
+
+def test_a_second_run_of_a_verb_repeats_nothing_and_gives_the_same(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    before = load(folder)
+    again = search(project=folder, latency="60%")
+    assert again.widths == before[0].widths
+    assert again.candidates == before[0].candidates
+    trained = train(project=folder)
+    assert (trained.top1, trained.base_top1) == (before[1].top1, before[1].base_top1)
+
+
+def test_training_can_start_from_generated_weights(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    result = train(project=folder, start="generated")
+    assert result.start == "generated"
+    assert result.history[0]["loss"] < load(finished)[1].history[0]["loss"], "it starts from something learnt"
+
+
+def test_a_budget_that_the_unpruned_network_meets_is_answered_with_it(profiled: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(profiled, folder)
+    base_ms = ProfileResult.load(next((folder / "hwprune-work/latency").glob("*/profile.json"))).base_ms
+    result = search(project=folder, latency=f"{2 * base_ms:.6f}ms")
+    assert result.base_meets_budget
+    assert result.widths == result.full_widths
+    assert result.candidates == ()
+
+
+def test_without_images_the_largest_network_in_the_budget_wins(profiled: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(profiled, folder)
+    result = search(project=folder, latency="50%", score="macs")
+    assert result.score_kind == "macs"
+    assert result.score == pytest.approx(result.macs / result.base_macs)
+    assert result.measured_ms <= result.limit_ms
