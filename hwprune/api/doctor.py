@@ -47,7 +47,7 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
     """
     from hwprune import environment
 
-    facts = {
+    facts: dict[str, Any] = {
         "device": environment.device_fingerprint(),
         "gpus": environment.gpus(),
         "libraries": environment.library_versions(),

@@ -56,7 +56,7 @@ def export(
     measured = _measure(opened, found, target, content, reporter)
     result = ExportResult(
         file=str(output), bytes=len(content), max_difference=difference, tolerance=TOLERANCE, trained=trained,
-        widths=found.widths, profile=target.name, **result,
+        widths=found.widths, profile=target.name, **measured,
     )  # fmt: skip
     artifacts.write_bytes(opened.folder / output, _with_metadata(opened, content, found, result))
     result.save(opened.path("export.json"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from hwprune.cli.views import view
 from hwprune.units import format_seconds
@@ -74,7 +75,7 @@ class Console:
             print(json_format.dumps(asdict(result), indent=1))
         else:
             for part in view(verb, result):
-                self.out.print(part)
+                self.out.print(part, soft_wrap=isinstance(part, Text))
 
 
 class _BarProgress:

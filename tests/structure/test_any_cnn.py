@@ -63,7 +63,7 @@ def test_pruned_networks_agree_in_torch_onnx_and_counts(name: str) -> None:
         differs.append(np.ptp(expected, axis=0).max() / np.abs(expected).max())
         assert int(space.macs(widths)) == count_macs(pruned, x)
         assert int(space.params(widths)) == sum(p.numel() for p in pruned.parameters())
-    assert max(differs) > 1e-2, "outputs that do not depend on the input would prove nothing"
+    assert max(differs) > 1e-3, "outputs that do not depend on the input would prove nothing"
 
 
 def test_spaces_are_rich_and_keep_the_outputs(name: str) -> None:

@@ -72,5 +72,5 @@ def enliven(model: nn.Module, x: torch.Tensor) -> None:
             # a channel that varies less than others would blow up rounding errors
             module.running_var.clamp_(min=float(module.running_var.mean()))
             if module.affine:
-                module.weight.copy_(torch.rand(module.num_features, generator=generator) + 1.0)
+                module.weight.copy_(torch.rand(module.num_features, generator=generator) + 0.75)
                 module.bias.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
