@@ -47,6 +47,8 @@ class Measurement:
         reference_ms: Latency of the reference network, the unit behind `ms`.
         blocks: How many interleaved blocks were taken.
         noise: Relative spread of the reference over the session; 0.01 is a quiet machine.
+        stolen: Share of the session's time in which other programs had the core; taken off where the runtime
+            can tell.
         samples_ms: Every run of the network, one array per block.
         reference_samples_ms: Every run of the reference, one array per visit: one more than the blocks.
     """
@@ -57,6 +59,7 @@ class Measurement:
     reference_ms: float
     blocks: int
     noise: float
+    stolen: float
     samples_ms: tuple[NDArray[np.float64], ...] = field(repr=False, compare=False)
     reference_samples_ms: tuple[NDArray[np.float64], ...] = field(repr=False, compare=False)
 
@@ -133,6 +136,7 @@ def measure_many(
     max_seconds: float = 60.0,
     reference_ms: float | None = None,
     seed: int = 0,
+    block_ms: float = BLOCK_MS,
 ) -> list[Measurement]:
     """Time several networks, round-robin, all against one reference.
 
@@ -146,6 +150,7 @@ def measure_many(
         max_seconds: Time for all of them together; the first `MIN_BLOCKS` rounds are always completed.
         reference_ms: See `measure`.
         seed: Seed of the order of visits.
+        block_ms: Time of one visit to a session; shorter for very many very small networks.
 
     Returns:
         One measurement per session, in the order of `sessions`.
@@ -158,8 +163,8 @@ def measure_many(
             "Error and time of a measurement must be above zero.", got=(relative_error, max_seconds)
         )
     deadline = time.perf_counter() + max_seconds
-    standard = _Visitor(reference)
-    visitors = [_Visitor(session) for session in sessions]
+    standard = _Visitor(reference, block_ms)
+    visitors = [_Visitor(session, block_ms) for session in sessions]
     pairs: list[list[float]] = [[] for _ in sessions]
     rng = np.random.default_rng(seed)
     for done in range(MAX_BLOCKS):
@@ -188,11 +193,11 @@ def _round(
 class _Visitor:
     """One session with its warm-up, its number of runs in a block and all that it was timed at."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, block_ms: float) -> None:
         self.session = session
         self.blocks: list[NDArray[np.float64]] = []
         self.around: list[int] = []  # visits of the reference before and after each block
-        self.runs = int(np.clip(round(BLOCK_MS / warm_up(session)), MIN_RUNS, MAX_RUNS))
+        self.runs = int(np.clip(round(block_ms / warm_up(session)), MIN_RUNS, MAX_RUNS))
 
     def visit(self) -> float:
         """One block; the first run brings code and weights back into the caches and does not count."""
@@ -251,6 +256,7 @@ def _measurement(
         reference_ms=reference_ms,
         blocks=len(ratios),
         noise=_spread(lows),
+        stolen=_stolen(visitor, standard),
         samples_ms=tuple(visitor.blocks),
         reference_samples_ms=tuple(standard.blocks[index] for index in around),
     )
@@ -259,3 +265,9 @@ def _measurement(
 def _spread(lows: NDArray[np.float64]) -> float:
     centre = float(np.median(lows))
     return float(1.4826 * np.median(np.abs(lows - centre)) / centre)
+
+
+def _stolen(*visitors: _Visitor) -> float:
+    lost_ms = sum(visitor.session.stolen_ms for visitor in visitors)
+    timed_ms = sum(float(block.sum()) for visitor in visitors for block in visitor.blocks)
+    return lost_ms / (lost_ms + timed_ms)

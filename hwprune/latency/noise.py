@@ -25,6 +25,7 @@ class MachineNoise:
         error: Relative standard error that interleaving reached in the same time.
         bias: How far the interleaved ratio is from 1, its true value.
         slowest: The slowest block relative to the median one: throttling and preemption show here.
+        stolen: Share of the time in which other programs had the core.
         too_noisy: Whether latencies measured now should not be trusted.
     """
 
@@ -32,6 +33,7 @@ class MachineNoise:
     error: float
     bias: float
     slowest: float
+    stolen: float
     too_noisy: bool
 
 
@@ -50,5 +52,6 @@ def machine_noise(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0
         error=result.relative_error,
         bias=abs(result.ratio - 1.0),
         slowest=float(lows.max() / np.median(lows)),
+        stolen=result.stolen,
         too_noisy=result.too_noisy,
     )

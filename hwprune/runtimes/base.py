@@ -155,9 +155,14 @@ class Session(ABC):
     """A network compiled for a device, ready to be run again and again on the same random input.
 
     Subclasses write `_time_runs` and may write `_settle` and `_close`.
+
+    Attributes:
+        stolen_ms: Time in which the system had given the core to other programs in the middle of a run; it is
+            not counted as latency by runtimes that can tell. Over all runs since the session was made.
     """
 
     _closed = False
+    stolen_ms = 0.0
 
     def time_runs(self, count: int) -> NDArray[np.float64]:
         """Run the network `count` times back to back.

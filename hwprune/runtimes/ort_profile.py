@@ -114,7 +114,7 @@ def _origins(optimised: Path, content: bytes) -> dict[str, list[str | None]]:
     tensors = set(by_node.values()) | {entry.name for entry in given.input}
     origins: dict[str, list[str | None]] = {}
     made: dict[str, str | None] = {name: name for name in tensors}  # executed graph's tensor -> original
-    for node in onnx.load(str(optimised), load_external_data=False).graph.node:
+    for node in onnx.load_model_from_string(artifacts.read_bytes(optimised)).graph.node:
         origin = _origin(node, tensors, by_node, made)
         origins.setdefault(node.name or f"#{node.op_type}", []).append(origin)
         made.update(dict.fromkeys(node.output, origin))

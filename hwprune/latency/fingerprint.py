@@ -1,0 +1,31 @@
+"""Short digests that tell whether two search spaces, or two graphs, are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwprune.structure.onnx_graph import NetGraph
+    from hwprune.structure.space import SearchSpace
+
+
+def space_fingerprint(space: SearchSpace) -> str:
+    """Digest of a space's groups and layers; the model's name and the choices of the groups do not count."""
+    groups = [[group.name, group.width, group.multiple] for group in space.groups]
+    layers = [asdict(layer) for layer in space.layers]
+    return _digest([list(space.input_shape[1:]), groups, layers])
+
+
+def graph_fingerprint(graph: NetGraph) -> str:
+    """Digest of a graph's operators and shapes; the values of its weights do not count."""
+    nodes = [asdict(node) for node in graph.nodes]
+    shapes = {name: list(shape) for name, shape in graph.shapes.items()}
+    return _digest([nodes, shapes])
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""From records of whole networks to rows of kernels: drift and profiling cost taken out.
+
+The profiler slows a network down, and the machine drifts between profiling and timing. So the profile only
+says how a network's time is *shared out*: each kernel gets its share of the end-to-end latency that was
+measured unprofiled against the reference. The kernels of a network add up to it exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hwprune.latency.table import KERNEL_COLUMNS, NETWORK_COLUMNS
+from hwprune.structure.fusion import Fusion, observe
+from hwprune.structure.kernels import NetworkKernels, derive_kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.latency.records import NetworkRecord
+    from hwprune.runtimes.base import KernelTime, TargetProfile
+    from hwprune.structure.onnx_graph import NetGraph
+    from hwprune.structure.space import SearchSpace
+
+_log = logging.getLogger(__name__)
+_LOST_LIMIT = 0.02  # share of a network's time in kernels that cannot be traced to the graph
+
+
+@dataclass(frozen=True, eq=False)
+class Harvest:
+    """Rows for a latency table.
+
+    Attributes:
+        kernels: One row per kernel and network, columns as in `table.KERNEL_COLUMNS`.
+        networks: One row per network, columns as in `table.NETWORK_COLUMNS`.
+        fusion: Which operators the runtime was seen to execute together.
+        reference_ms: The reference's latency: median over all records.
+    """
+
+    kernels: pd.DataFrame
+    networks: pd.DataFrame
+    fusion: Fusion
+    reference_ms: float
+
+
+def harvest(
+    records: Sequence[NetworkRecord], graph: NetGraph, space: SearchSpace, profile: TargetProfile
+) -> Harvest:
+    """Turn records into rows.
+
+    Args:
+        records: At least one.
+        graph: The unpruned network.
+        space: Its search space.
+        profile: What it was measured under.
+    """
+    fusion = observe(graph, [record.report for record in records])
+    kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
+    unit_ms = float(np.median([record.reference_ms for record in records]))
+    rows: list[tuple[Any, ...]] = []
+    for record in records:
+        rows.extend(_kernel_rows(record, kernels, unit_ms))
+    networks = [_network_row(record, unit_ms) for record in records]
+    return Harvest(
+        kernels=pd.DataFrame(rows, columns=list(KERNEL_COLUMNS)),
+        networks=pd.DataFrame(networks, columns=list(NETWORK_COLUMNS)),
+        fusion=fusion,
+        reference_ms=unit_ms,
+    )
+
+
+def _network_row(record: NetworkRecord, unit_ms: float) -> tuple[Any, ...]:
+    latency_ms = record.ratio * unit_ms
+    return (
+        record.index,
+        " ".join(map(str, record.widths)),
+        int(record.held_out),
+        latency_ms,
+        record.error * latency_ms,
+        record.ratio,
+        record.reference_ms,
+        record.blocks,
+        record.noise,
+        record.stolen,
+        sum(kernel.time_us for kernel in record.kernels) / 1e3,
+        record.seconds,
+    )
+
+
+def _kernel_rows(record: NetworkRecord, kernels: NetworkKernels, unit_ms: float) -> list[tuple[Any, ...]]:
+    parts: dict[int, list[KernelTime]] = {index: [] for index in set(kernels.reorder_of.values())}
+    lost_us = 0.0
+    for kernel in record.kernels:
+        slot = (kernels.reorder_of if kernel.reorder else kernels.kernel_of).get(kernel.tensor or "")
+        if slot is None:
+            lost_us += kernel.time_us
+        else:
+            parts.setdefault(slot, []).append(kernel)
+    found_us = sum(kernel.time_us for members in parts.values() for kernel in members)
+    if lost_us > _LOST_LIMIT * (found_us + lost_us):
+        _log.warning("%.0f us of network %d are in kernels unknown to the graph", lost_us, record.index)
+    scale = record.ratio * unit_ms * 1e3 / found_us
+    specs = kernels.specs(record.widths)
+    return [
+        (
+            record.index,
+            kernels.slots[slot].tensor,
+            *astuple(specs[slot]),
+            scale * sum(kernel.time_us for kernel in members),
+            sum(kernel.time_us for kernel in members),
+            float(np.sqrt(sum(kernel.spread_us**2 for kernel in members))),
+            len(members),
+        )
+        for slot, members in sorted(parts.items())
+    ]

@@ -1,0 +1,268 @@
+"""`profile_space`: measure sampled networks whole, in rounds, until the model predicts well enough.
+
+Kernels timed alone mislead: layout changes at their borders, cold caches, the cost of a run. So whole
+networks of the space are run: end to end against a fixed reference for the truth, and under the runtime's
+profiler for the shares of their kernels. Some networks only judge the model. Every network is kept in a file
+of its own as soon as its round is measured, so a killed profile repeats at most one round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.environment import device_fingerprint, library_versions, machine_load
+from hwprune.errors import ArtifactError, UsageError
+from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
+from hwprune.latency.harvest import harvest
+from hwprune.latency.measure import measure_many
+from hwprune.latency.model import LatencyModel
+from hwprune.latency.records import Journal, NetworkRecord
+from hwprune.latency.sampling import planned, pool
+from hwprune.latency.table import LatencyTable
+from hwprune.progress import silent
+from hwprune.structure.onnx_graph import read_graph
+from hwprune.structure.onnx_slice import OnnxSlicer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hwprune.latency.measure import Measurement
+    from hwprune.progress import Progress
+    from hwprune.runtimes.base import Runtime, Session, TargetProfile
+    from hwprune.structure.space import SearchSpace, Widths
+
+_log = logging.getLogger(__name__)
+ROUND = 8  # networks alive and measured round-robin at a time
+HELD_OUT_EVERY = 4
+MIN_NETWORKS = 32  # before an error is believed: eight of them judge
+MAX_NETWORKS = 2000
+_RELATIVE_ERROR = 0.01  # of one network; the model averages over many
+_NETWORK_SECONDS = 0.8  # time for that
+_PROFILE_MS, _MIN_RUNS, _MAX_RUNS = 80.0, 5, 30
+_GROWTH = 1.3  # the model is fitted again when the table has grown by this factor
+_POOL = 200
+_ADAPTIVE_PER_ROUND = 3
+
+
+def profile_space(
+    space: SearchSpace,
+    base_onnx: bytes,
+    profile: TargetProfile,
+    runtime: Runtime,
+    *,
+    folder: Path,
+    seed: int = 0,
+    max_seconds: float = 120.0,
+    max_error: float = 0.03,
+    progress: Progress = silent,
+) -> LatencyTable:
+    """Build the latency table of a search space on this device.
+
+    Args:
+        space: The search space; networks are drawn from its choices.
+        base_onnx: The unpruned network.
+        profile: The conditions.
+        runtime: What runs the networks.
+        folder: Where the table goes; an unfinished or smaller profile found there is continued.
+        seed: Decides which networks are measured.
+        max_seconds: Device time to spend, together with what earlier visits spent.
+        max_error: Mean error of end-to-end predictions, as a fraction, at which to stop: the upper end of
+            its 95 % confidence interval must be below.
+        progress: Called after each network, with `error_percent` once it is known.
+
+    Returns:
+        The table, which also lies in `folder`.
+
+    Raises:
+        UsageError: `max_seconds` or `max_error` is not positive.
+        MismatchError: `folder` holds the records of another device, profile, model or seed.
+        DeviceError: The runtime fails, or the machine is too noisy to measure anything.
+    """
+    if max_seconds <= 0 or max_error <= 0:
+        raise UsageError("Time and error of a profile must be above zero.", got=(max_seconds, max_error))
+    return _Profiler(space, base_onnx, profile, runtime, folder, seed, progress).run(max_seconds, max_error)
+
+
+class _Profiler:
+    """The state of `profile_space`."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        base_onnx: bytes,
+        profile: TargetProfile,
+        runtime: Runtime,
+        folder: Path,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.space, self.profile, self.runtime = space, profile, runtime
+        self.folder, self.seed, self.progress = folder, seed, progress
+        self.graph = read_graph(base_onnx)
+        self.slicer = OnnxSlicer(base_onnx, space)
+        self.reference = planned(space, 2, seed)  # the middle network
+        self.identity = self._identity()
+        self.journal = Journal(folder / "networks", self.identity)
+        self.records = self.journal.load()
+        self.model: LatencyModel | None = None
+        self.fitted = 0  # networks that the model was fitted to
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "profile": self.profile.to_payload(),
+            "device": device_fingerprint(self.profile.device),
+            "runtime": self.runtime.describe(),
+            "model": self.space.model,
+            "space": space_fingerprint(self.space),
+            "graph": graph_fingerprint(self.graph),
+            "seed": self.seed,
+        }
+
+    def run(self, max_seconds: float, max_error: float) -> LatencyTable:
+        self.runtime.check(self.profile)
+        saved = self._saved()
+        if saved is not None:
+            high = saved.provenance["prediction_error"]["interval_95"][1]
+            if self.spent >= max_seconds or (len(self.records) >= MIN_NETWORKS and high <= max_error):
+                return saved
+        if not self._done(max_seconds, max_error):
+            with self._compile(self.reference) as reference:
+                while not self._done(max_seconds, max_error):
+                    self._round(reference, max_seconds)
+        table = self._table(final=True)
+        table.save(self.folder)
+        return table
+
+    def _saved(self) -> LatencyTable | None:
+        """The table that an earlier visit finished, if it holds all records."""
+        try:
+            table = LatencyTable.load(self.folder)
+        except ArtifactError:
+            return None
+        return table if len(table.networks) == len(self.records) else None
+
+    @property
+    def spent(self) -> float:
+        """Device time so far, earlier visits included."""
+        return sum(record.seconds for record in self.records)
+
+    def _done(self, max_seconds: float, max_error: float) -> bool:
+        count = len(self.records)
+        if not count:
+            return False
+        if self.spent >= max_seconds or count >= MAX_NETWORKS:
+            return True
+        if count < MIN_NETWORKS:
+            return False
+        if self.model is None or count >= _GROWTH * self.fitted:
+            self._fit()
+        return self.model is not None and self.model.relative_error_interval[1] <= max_error
+
+    def _fit(self) -> None:
+        table = self._table()
+        if self.model is not None:  # which regressors are best is asked at the beginning and at the end
+            table = replace(table, provenance={**table.provenance, "regressors": self.model.regressors})
+        self.model = LatencyModel.fit(table, self.space, self.graph)
+        self.fitted = len(self.records)
+        low, high = self.model.relative_error_interval
+        _log.info(
+            "%d networks in %.0f s: mean error %.1f %% (%.1f-%.1f %%)",
+            *(self.fitted, self.spent, 100 * self.model.relative_error, 100 * low, 100 * high),
+        )
+
+    def _round(self, reference: Session, max_seconds: float) -> None:
+        """Measure the next networks round-robin, profile each, keep them."""
+        started = time.perf_counter()
+        chosen = self._next()
+        models = [self.slicer.slice(widths, batch=self.profile.batch) for _, widths, _ in chosen]
+        left = max(max_seconds - self.spent, 1.0)
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(self.runtime.compile(model, self.profile)) for model in models]
+            results = measure_many(
+                sessions,
+                reference,
+                relative_error=_RELATIVE_ERROR,
+                max_seconds=min(_NETWORK_SECONDS * len(sessions), left),
+                seed=len(self.records),
+            )
+        kernels = [
+            self.runtime.profile_kernels(model, self.profile, _profile_runs(result))
+            for model, result in zip(models, results, strict=True)
+        ]
+        seconds = (time.perf_counter() - started) / len(chosen)
+        for (index, widths, held_out), result, times in zip(chosen, results, kernels, strict=True):
+            self._keep(NetworkRecord.of(index, widths, held_out, result, times, seconds), max_seconds)
+
+    def _keep(self, record: NetworkRecord, max_seconds: float) -> None:
+        self.journal.append(record)
+        self.records.append(record)
+        share = min(max(self.spent / max_seconds, 1e-6), 1.0)
+        expected = max(len(self.records), round(len(self.records) / share))
+        figures = {"seconds": self.spent, "noise_percent": 100 * record.noise}
+        if self.model is not None:
+            figures["error_percent"] = 100 * self.model.relative_error
+        self.progress(len(self.records), expected, **figures)
+
+    def _next(self) -> list[tuple[int, Widths, bool]]:
+        """(number, widths, held out) of the next networks: some planned, some where the model knows least."""
+        taken = {record.index for record in self.records}
+        numbers = [i for i in range(len(taken) + ROUND + max(taken, default=0)) if i not in taken][:ROUND]
+        held = [index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 for index in numbers]
+        networks = [planned(self.space, index, self.seed) for index in numbers]
+        if self.model is not None:
+            free = [place for place, is_held in enumerate(held) if not is_held][-_ADAPTIVE_PER_ROUND:]
+            for place, widths in zip(free, self._least_known(len(free), numbers[0]), strict=True):
+                networks[place] = widths
+        return list(zip(numbers, networks, held, strict=True))
+
+    def _least_known(self, count: int, number: int) -> list[Widths]:
+        """Networks of a random pool whose predictions are least certain, relative to their latency."""
+        if self.model is None:
+            return []
+        candidates = pool(self.space, _POOL, np.random.default_rng([self.seed, number, 1]))
+        doubt = self.model.uncertainty_ms(candidates) / self.model.predict(candidates)
+        return [tuple(candidates[place].tolist()) for place in np.argsort(-doubt)[:count]]
+
+    def _compile(self, widths: Widths) -> Session:
+        return self.runtime.compile(self.slicer.slice(widths, batch=self.profile.batch), self.profile)
+
+    def _table(self, final: bool = False) -> LatencyTable:
+        records = sorted(self.records, key=lambda record: record.index)
+        found = harvest(records, self.graph, self.space, self.profile)
+        provenance = {
+            **self.identity,
+            "libraries": library_versions(),
+            "load": machine_load(),
+            "fusion": found.fusion.to_payload(),
+            "reference": {"widths": list(self.reference), "ms": found.reference_ms},
+            "noise": float(np.median([record.noise for record in records])),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        table = LatencyTable(found.kernels, found.networks, provenance)
+        return self._with_errors(table) if final else table
+
+    def _with_errors(self, table: LatencyTable) -> LatencyTable:
+        """The table with its regressors compared and the error of its predictions."""
+        model = LatencyModel.fit(table, self.space, self.graph)
+        errors = {
+            "mean": model.relative_error,
+            "interval_95": list(model.relative_error_interval),
+            "held_out": int(table.held_out.sum()),
+        }
+        added = {
+            "prediction_error": errors,
+            "regressors": model.regressors,
+            "regressor_errors": model.kernel_errors,
+        }
+        return replace(table, provenance={**table.provenance, **added})
+
+
+def _profile_runs(result: Measurement) -> int:
+    return int(np.clip(round(_PROFILE_MS / result.ms), _MIN_RUNS, _MAX_RUNS))

@@ -1,0 +1,145 @@
+"""One file per measured network, so that a killed profile goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune import artifacts
+from hwprune.errors import ArtifactError, MismatchError
+from hwprune.runtimes.base import KernelTime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hwprune.latency.measure import Measurement
+    from hwprune.structure.space import Widths
+
+_log = logging.getLogger(__name__)
+_SCHEMA = 1
+_NETWORK, _SESSION = "latency-network", "latency-session"
+_DECIMALS = 6  # milliseconds: nanoseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecord:
+    """Everything that was measured on one network.
+
+    Attributes:
+        index: Its number in the plan.
+        widths: Its widths.
+        held_out: Whether it only judges the model.
+        ratio: End-to-end latency relative to the reference network's.
+        error: Relative standard error of `ratio`.
+        reference_ms: The reference's latency in the same session.
+        blocks: Interleaved blocks taken.
+        noise: Relative spread of the reference.
+        stolen: Share of the time in which other programs had the core.
+        seconds: Device time spent on this network.
+        kernels: What the runtime's profiler reported, in execution order.
+        samples_ms: Every timed run, one list per block.
+    """
+
+    index: int
+    widths: Widths
+    held_out: bool
+    ratio: float
+    error: float
+    reference_ms: float
+    blocks: int
+    noise: float
+    stolen: float
+    seconds: float
+    kernels: tuple[KernelTime, ...]
+    samples_ms: tuple[tuple[float, ...], ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        index: int,
+        widths: Widths,
+        held_out: bool,
+        result: Measurement,
+        kernels: list[KernelTime],
+        seconds: float,
+    ) -> NetworkRecord:
+        """Put a measurement and a profile of one network together."""
+        return cls(
+            index=index,
+            widths=widths,
+            held_out=held_out,
+            ratio=result.ratio,
+            error=result.relative_error,
+            reference_ms=result.reference_ms,
+            blocks=result.blocks,
+            noise=result.noise,
+            stolen=result.stolen,
+            seconds=seconds,
+            kernels=tuple(kernels),
+            samples_ms=tuple(tuple(np.round(block, _DECIMALS).tolist()) for block in result.samples_ms),
+        )
+
+    @property
+    def report(self) -> list[tuple[str | None, bool]]:
+        """(tensor, is a reorder) of each kernel, as `fusion.observe` wants it."""
+        return [(kernel.tensor, kernel.reorder) for kernel in self.kernels]
+
+
+class Journal:
+    """The folder of records of one profile.
+
+    Args:
+        folder: Where to keep them.
+        identity: What must not change between two visits: device, runtime, profile, space, seed.
+
+    Raises:
+        MismatchError: The folder holds records of another identity; says what differs.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder = folder
+        path = folder / "session.json"
+        if path.is_file():
+            kept = artifacts.read_json(path, _SESSION, _SCHEMA)
+            _refuse_others(kept, identity, folder)
+        else:
+            artifacts.write_json(path, _SESSION, _SCHEMA, identity)
+
+    def append(self, record: NetworkRecord) -> None:
+        """Keep a record, atomically."""
+        artifacts.write_json(self._path(record.index), _NETWORK, _SCHEMA, asdict(record))
+
+    def load(self) -> list[NetworkRecord]:
+        """All records, by number; a damaged one is left out, and so is measured again."""
+        records = []
+        for path in sorted(self.folder.glob("network-*.json")):
+            try:
+                records.append(_record(artifacts.read_json(path, _NETWORK, _SCHEMA)))
+            except (ArtifactError, KeyError, TypeError, ValueError) as error:
+                _log.warning("Measuring a network again, its record is damaged: %s (%s)", path, error)
+        return sorted(records, key=lambda record: record.index)
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"network-{index:05d}.json"
+
+
+def _record(payload: dict[str, Any]) -> NetworkRecord:
+    kernels = tuple(KernelTime(**kernel) for kernel in payload["kernels"])
+    samples = tuple(tuple(block) for block in payload["samples_ms"])
+    widths = tuple(int(width) for width in payload["widths"])
+    return NetworkRecord(**{**payload, "kernels": kernels, "samples_ms": samples, "widths": widths})
+
+
+def _refuse_others(kept: dict[str, Any], identity: dict[str, Any], folder: Path) -> None:
+    different = [key for key in identity if kept.get(key) != identity[key]]
+    if different:
+        raise MismatchError(
+            "The records of an unfinished profile were made under other conditions.",
+            where=folder,
+            got="; ".join(f"{key}: {str(kept.get(key))[:80]}" for key in different),
+            allowed="; ".join(f"{key}: {str(identity[key])[:80]}" for key in different),
+            do="delete that folder to profile anew, or choose another one",
+        )

@@ -1,0 +1,131 @@
+"""The staircase of a device: latency over width, and the multiple of channels that widths should keep to.
+
+Devices compute whole blocks of channels, so a width inside a block costs as much as the whole block, and
+some widths fall off a fast path and cost more. The *channel multiple* is the coarsest step to which widths
+can be rounded up without (nearly) any of them getting slower. It is measured, never assumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.latency.measure import measure_many
+from hwprune.runtimes.probes import conv_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from hwprune.runtimes.base import Runtime, TargetProfile
+
+STEPS = (2, 4, 8, 16, 32, 64)
+CHANNELS = (*range(32, 65), *range(72, 129, 8))
+_ENDS = 64  # channels before and after the probed layer, aligned for any device
+_SIZE = 14
+_REAL = 0.5  # share of the saving promised by fewer channels from which on it counts as real
+_DOUBT = 2.0  # standard errors by which a fine step must fail before a coarser one is given up
+
+
+@dataclass(frozen=True, eq=False)
+class Staircase:
+    """Measured latency over the width of one layer.
+
+    Attributes:
+        channels: Widths: (N,).
+        latency_ms: Latency of a probe with that many channels between two convolutions: (N,).
+        error_ms: Its standard error: (N,).
+        multiple: The channel multiple found.
+    """
+
+    channels: NDArray[np.int64]
+    latency_ms: NDArray[np.float64]
+    error_ms: NDArray[np.float64]
+    multiple: int
+
+
+def channel_multiple(runtime: Runtime, profile: TargetProfile, *, seconds: float = 6.0) -> int:
+    """The step in channels at which this device's latency changes, such as 16; 1 when it changes at each.
+
+    Args:
+        runtime: What runs the probes.
+        profile: The conditions.
+        seconds: Time to spend.
+
+    Raises:
+        DeviceError: The runtime fails.
+    """
+    return probe_staircase(runtime, profile, seconds=seconds).multiple
+
+
+def probe_staircase(
+    runtime: Runtime,
+    profile: TargetProfile,
+    *,
+    channels: Sequence[int] = CHANNELS,
+    seconds: float = 6.0,
+) -> Staircase:
+    """Time a layer at each of several widths, interleaved.
+
+    Args:
+        runtime: What runs the probes.
+        profile: The conditions.
+        channels: Widths to probe.
+        seconds: Time to spend.
+
+    Raises:
+        DeviceError: The runtime fails.
+    """
+    widths = np.array(sorted(channels), dtype=np.int64)
+
+    def probe(width: int) -> bytes:
+        return conv_chain((_ENDS, width, _ENDS), size=_SIZE, batch=profile.batch)
+
+    with contextlib.ExitStack() as stack:
+        reference = stack.enter_context(runtime.compile(probe(_ENDS), profile))
+        sessions = [stack.enter_context(runtime.compile(probe(int(width)), profile)) for width in widths]
+        results = measure_many(sessions, reference, relative_error=0.01, max_seconds=seconds, block_ms=3.0)
+    latency_ms = np.array([result.ms for result in results])
+    error_ms = np.array([result.error_ms for result in results])
+    return Staircase(widths, latency_ms, error_ms, multiple_of(widths, latency_ms))
+
+
+def multiple_of(channels: ArrayLike, latency: ArrayLike) -> int:
+    """The channel multiple that a curve of latency over channels shows.
+
+    Step by step (2, 4, 8 ...): the widths half-way between two multiples of the step are compared with the
+    multiple above them. If latency followed the channels they would save in proportion; inside a block they
+    save nothing, and beside an alignment they even cost more. A step holds when less than half of the
+    promised saving is real, on average over all such widths; the largest step is taken that holds and has no
+    smaller one that clearly fails. Being averages, this stands noise of several percent.
+
+    Args:
+        channels: Different widths: (N,).
+        latency: Latency at each, in any unit: (N,).
+    """
+    curve = dict(zip(np.asarray(channels).tolist(), np.asarray(latency, dtype=float).tolist(), strict=True))
+    multiple = 1
+    for step in STEPS:
+        real, doubt = _real_saving(curve, step)
+        if real <= _REAL:
+            multiple = step
+        elif real - _DOUBT * doubt > _REAL:
+            break
+    return multiple
+
+
+def _real_saving(curve: dict[int, float], step: int) -> tuple[float, float]:
+    """Share of the promised saving that is real half-way below the multiples of a step, and its error."""
+    pairs = [(c, c + step // 2) for c in curve if c % step == step // 2 and c + step // 2 in curve]
+    if not pairs:
+        return math.inf, 0.0
+    promised = np.array([1 - low / high for low, high in pairs])
+    saved = np.array([1 - curve[low] / curve[high] for low, high in pairs])
+    real = float(saved.sum() / promised.sum())
+    scatter = math.sqrt(float(np.sum((saved - real * promised) ** 2)) * len(pairs) / max(len(pairs) - 1, 1))
+    return real, scatter / float(promised.sum())

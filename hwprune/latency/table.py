@@ -1,0 +1,234 @@
+"""`LatencyTable`: what was measured on a device. The table is the truth; every model is refitted from it.
+
+A table is a folder of three files: `kernels.csv`, `networks.csv` (columns below) and `table.json`, which says
+where they come from and holds their checksums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune import artifacts
+from hwprune.environment import device_differences, device_fingerprint
+from hwprune.errors import MismatchError
+from hwprune.latency.fingerprint import space_fingerprint
+from hwprune.structure.fusion import Fusion
+from hwprune.structure.kernels import KernelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from hwprune.runtimes.base import Runtime, TargetProfile
+    from hwprune.structure.space import SearchSpace
+
+KIND, SCHEMA_VERSION = "latency-table", 1
+SPEC_COLUMNS = tuple(KernelSpec.__dataclass_fields__)
+KERNEL_COLUMNS = {
+    "network": "number of the network that the kernel was profiled in",
+    "tensor": "ONNX tensor that the kernel makes; for a reorder, the tensor whose layout changes",
+    "op": "operation, with what is fused to it: conv, dwconv, conv+add, linear, reorder/A>B ...",
+    "in_channels": "channels read",
+    "out_channels": "channels made",
+    "kernel_h": "kernel height",
+    "kernel_w": "kernel width",
+    "stride": "stride",
+    "groups": "convolution groups",
+    "height": "height of the output",
+    "width": "width of the output",
+    "batch": "images in one run",
+    "activation": "fused activation, empty when none",
+    "precision": "number format",
+    "time_us": "time in the network's run, microseconds: drift and profiling cost removed; the kernels of a "
+    "network add up to its measured end-to-end latency",
+    "reported_us": "time that the runtime's profiler reported, microseconds, less the profiler's floor",
+    "spread_us": "half the distance between the quartiles of the reported time, microseconds",
+    "parts": "kernels of the runtime that make it up; 0 for a reorder that was not needed",
+}
+NETWORK_COLUMNS = {
+    "network": "number of the network in the plan",
+    "widths": "channels of each group, separated by spaces",
+    "held_out": "1 when the network only judges the model",
+    "latency_ms": "end-to-end latency, milliseconds: ratio x the table's reference_ms",
+    "error_ms": "one standard error of latency_ms",
+    "ratio": "latency relative to the reference network, timed interleaved",
+    "reference_ms": "latency of the reference network in the same session, milliseconds",
+    "blocks": "interleaved blocks taken",
+    "noise": "relative spread of the reference over the session",
+    "stolen": "share of the session in which other programs had the core; not part of latency_ms",
+    "reported_ms": "sum of the kernels' reported times, milliseconds",
+    "seconds": "device time spent on the network",
+}
+_PROVENANCE = ("profile", "device", "runtime", "libraries", "model", "space", "graph", "fusion", "reference")
+_NUMBERS = {
+    "network",
+    "held_out",
+    "latency_ms",
+    "error_ms",
+    "ratio",
+    "reference_ms",
+    "blocks",
+    "noise",
+    "stolen",
+}
+_NUMBERS |= {"reported_ms", "seconds", "time_us", "reported_us", "spread_us", "parts", "in_channels"}
+_NUMBERS |= {"out_channels", "kernel_h", "kernel_w", "stride", "groups", "height", "width", "batch"}
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """Measured kernels and networks of one search space on one device.
+
+    Attributes:
+        kernels: One row per kernel and network; columns `KERNEL_COLUMNS`.
+        networks: One row per network; columns `NETWORK_COLUMNS`.
+        provenance: Device, runtime and build, target profile, libraries, fingerprints of space and graph,
+            observed fusion, reference network, seed, date, seconds, noise, prediction errors.
+    """
+
+    kernels: pd.DataFrame
+    networks: pd.DataFrame
+    provenance: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> float:
+        """Device time behind the table."""
+        return float(self.networks["seconds"].sum())
+
+    @property
+    def reference_ms(self) -> float:
+        """Latency of the reference network: the unit behind all latencies, milliseconds."""
+        return float(self.provenance["reference"]["ms"])
+
+    @property
+    def fusion(self) -> Fusion:
+        """Which operators the runtime was seen to execute together."""
+        return Fusion.from_payload(self.provenance["fusion"])
+
+    @property
+    def widths(self) -> NDArray[np.int64]:
+        """Widths of the measured networks: (networks, groups)."""
+        rows = [[int(width) for width in text.split()] for text in self.networks["widths"]]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+
+    @property
+    def held_out(self) -> NDArray[np.bool_]:
+        """Which networks only judge the model: (networks,)."""
+        flags: NDArray[np.bool_] = self.networks["held_out"].to_numpy() == 1
+        return flags
+
+    def specs(self) -> list[KernelSpec]:
+        """The spec of each row of `kernels`."""
+        columns = [self.kernels[name].tolist() for name in SPEC_COLUMNS]
+        return [KernelSpec(*values) for values in zip(*columns, strict=True)]
+
+    def save(self, folder: Path) -> None:
+        """Write the table.
+
+        Raises:
+            StorageError: Full disk, no permission.
+        """
+        sums = {
+            name: artifacts.write_table(folder / f"{name}.csv", frame)
+            for name, frame in (("kernels", self.kernels), ("networks", self.networks))
+        }
+        columns = {"kernels": KERNEL_COLUMNS, "networks": NETWORK_COLUMNS}
+        payload = {**self.provenance, "checksums": sums, "columns": columns}
+        artifacts.write_json(folder / "table.json", KIND, SCHEMA_VERSION, payload)
+
+    @classmethod
+    def load(cls, folder: Path, made_by: str = "hwprune profile") -> LatencyTable:
+        """Read a table that `save` wrote.
+
+        Raises:
+            MissingArtifactError: There is none; names the command that makes it.
+            MismatchError: Written with another schema version.
+            ArtifactError: Truncated, altered, or not a latency table.
+        """
+        payload = artifacts.read_json(folder / "table.json", KIND, SCHEMA_VERSION, made_by)
+        try:
+            sums = payload.pop("checksums")
+            payload.pop("columns", None)
+            frames = {
+                name: _read(folder / f"{name}.csv", sums[name], made_by) for name in ("kernels", "networks")
+            }
+            table = cls(frames["kernels"], frames["networks"], payload)
+            _check(table)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise artifacts.broken(
+                folder / "table.json", f"{type(error).__name__}: {error}", made_by
+            ) from error
+        return table
+
+    def check_matches(
+        self,
+        profile: TargetProfile,
+        runtime: Runtime,
+        space: SearchSpace,
+        device: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Refuse to predict for anything but what the table was measured on.
+
+        Args:
+            profile: The target profile in use.
+            runtime: Its runtime.
+            space: The search space in use; other choices of the same groups are fine.
+            device: Fingerprint of the device in use; this machine's when None.
+
+        Raises:
+            MismatchError: Another profile, device, runtime (its major version counts) or model; all
+                differences are named.
+        """
+        here = dict(device) if device is not None else device_fingerprint(profile.device)
+        different = [
+            *_profile_differences(self.provenance["profile"], profile.to_payload()),
+            *device_differences(self.provenance["device"], here),
+            *_runtime_differences(self.provenance["runtime"], runtime.describe()),
+        ]
+        if self.provenance["space"] != space_fingerprint(space):
+            different.append(f"model: {self.provenance['model']}, not this {space.model}")
+        if different:
+            raise MismatchError(
+                "The latency table was measured under other conditions.",
+                got="; ".join(different),
+                do="measure this device with `hwprune profile`",
+            )
+
+
+def _read(path: Path, checksum: str, made_by: str) -> pd.DataFrame:
+    return artifacts.read_table(path, checksum, made_by)
+
+
+def _check(table: LatencyTable) -> None:
+    """What a table read from a file must be: it is untrusted input."""
+    if missing := [key for key in _PROVENANCE if key not in table.provenance]:
+        raise ValueError(f"no {', '.join(missing)} in its provenance")
+    for frame, columns in ((table.kernels, KERNEL_COLUMNS), (table.networks, NETWORK_COLUMNS)):
+        if missing := [name for name in columns if name not in frame]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        numbers = frame[[name for name in columns if name in _NUMBERS]].to_numpy(dtype=np.float64)
+        if len(frame) == 0 or not np.isfinite(numbers).all() or (numbers < 0).any():
+            raise ValueError("rows are missing, or hold something else than numbers of zero or more")
+    if not table.reference_ms > 0 or not (table.networks["latency_ms"] > 0).all():
+        raise ValueError("a latency of zero")
+    table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read
+
+
+def _profile_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    keys = [key for key in other if key != "name"]  # the same conditions under another name are the same
+    return [f"{key}: {one.get(key)}, not {other[key]}" for key in keys if one.get(key) != other[key]]
+
+
+def _runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    def identity(facts: Mapping[str, str]) -> tuple[str, str]:
+        return facts.get("runtime", ""), facts.get("version", "").split(".")[0]
+
+    if identity(one) == identity(other):
+        return []
+    return [f"runtime: {one.get('runtime')} {one.get('version')}, not {other['runtime']} {other['version']}"]
