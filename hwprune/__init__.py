@@ -11,10 +11,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "PruningNet": "hwprune.pruningnet.net",
     "SearchSpace": "hwprune.structure.space",
     "trace": "hwprune.structure.trace",
     "prune": "hwprune.structure.prune",
     "slice_onnx": "hwprune.structure.onnx_slice",
+    "export_base": "hwprune.exporter",
+    "init": "hwprune.api.init",
+    "profile": "hwprune.api.profile",
+    "predict": "hwprune.api.predict",
+    "search": "hwprune.api.search",
+    "train": "hwprune.api.train",
+    "export": "hwprune.api.export",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 512 * 2**20
 
 
-def _digest(*blocks: bytes) -> str:
+def sha256(*blocks: bytes) -> str:
+    """Hexadecimal SHA-256 of the blocks, one after the other."""
     sha = hashlib.sha256()
     for block in blocks:
         sha.update(block)
@@ -130,7 +131,7 @@ def write_json(path: Path, kind: str, schema_version: int, payload: Mapping[str,
     body = json.dumps(payload, indent=1, sort_keys=False, allow_nan=False)
     # What a reader will see: JSON turns tuples into lists and number keys into text.
     seen = json.loads(body)
-    header = {"kind": kind, "schema_version": schema_version, "checksum": _digest(_canonical(seen))}
+    header = {"kind": kind, "schema_version": schema_version, "checksum": sha256(_canonical(seen))}
     text = json.dumps(header, indent=1)[:-2] + ',\n "payload": ' + body + "\n}\n"
     write_bytes(path, text.encode())
 
@@ -155,7 +156,7 @@ def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> 
     if not isinstance(file, dict) or not isinstance(file.get("payload"), dict):
         raise broken(path, "no payload", made_by)
     _check_header(path, file, kind, schema_version, made_by)
-    if file.get("checksum") != _digest(_canonical(file["payload"])):
+    if file.get("checksum") != sha256(_canonical(file["payload"])):
         raise broken(path, "its checksum does not fit its content", made_by)
     payload: dict[str, Any] = file["payload"]
     return payload
@@ -169,7 +170,7 @@ def write_table(path: Path, table: pd.DataFrame) -> str:
     """
     content = table.to_csv(index=False, lineterminator="\n", na_rep="nan").encode()
     write_bytes(path, content)
-    return _digest(content)
+    return sha256(content)
 
 
 def read_table(path: Path, checksum: str, made_by: str = "") -> pd.DataFrame:
@@ -182,7 +183,7 @@ def read_table(path: Path, checksum: str, made_by: str = "") -> pd.DataFrame:
     import pandas as pd
 
     content = read_bytes(path, made_by, MAX_JSON_BYTES)
-    if _digest(content) != checksum:
+    if sha256(content) != checksum:
         raise broken(path, "its checksum does not fit its content", made_by)
     try:
         # pandas reads floats exactly from 3.1 on; before, only when told to.
@@ -224,7 +225,7 @@ def _tensor_digest(tensors: Mapping[str, torch.Tensor], info: str) -> str:
     for name, tensor in sorted(tensors.items()):
         blocks.append(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         blocks.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return _digest(*blocks)
+    return sha256(*blocks)
 
 
 def read_tensors(

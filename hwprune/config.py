@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import tomllib
 import typing
@@ -13,7 +14,7 @@ from hwprune import artifacts
 from hwprune.errors import ConfigError, HwpruneError, nearest
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.pruningnet.settings import GeneratorName, PruningNetSettings
-from hwprune.training.settings import TrainSettings
+from hwprune.training.settings import TrainSettings, outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,9 @@ class DataConfig:
     image_size: int = 0
     sub_val_per_class: int = 30
 
+    def __post_init__(self) -> None:
+        _require(self, {"image_size": (0, 10_000), "sub_val_per_class": (1, math.inf)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetConfig:
@@ -81,6 +85,9 @@ class ProfilingConfig:
     max_seconds: float = 60.0
     max_error: float = 0.03
 
+    def __post_init__(self) -> None:
+        _require(self, {"max_seconds": (1.0, math.inf), "max_error": (1e-4, 1.0)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class PruningNetConfig(PruningNetSettings):
@@ -95,6 +102,9 @@ class PruningNetConfig(PruningNetSettings):
     hidden: int = 32
     epochs: int = 24
     recalibration_images: int = 400
+
+    def _problems(self) -> list[str]:
+        return super()._problems() + outside(self, {"hidden": (1, 4096)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +161,14 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
 
+    def __post_init__(self) -> None:
+        _require(self, {"seed": (0, 2**31)})
+
+
+def _require(settings: object, bounds: dict[str, tuple[float, float]]) -> None:
+    if problems := outside(settings, bounds):
+        raise ConfigError("A setting is out of range.", got="; ".join(problems))
+
 
 def load_config(path: Path) -> Config:
     """Read `hwprune.toml`.
@@ -194,6 +212,7 @@ def _build(cls: type[_T], table: Mapping[str, Any], where: str, problems: list[s
     """Make a settings object of a TOML table, adding what is wrong to `problems`."""
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
+    before = len(problems)
     for key, value in table.items():
         label = f"{where}{key}"
         if key not in hints:
@@ -205,12 +224,13 @@ def _build(cls: type[_T], table: Mapping[str, Any], where: str, problems: list[s
                 problems.append(f"{label} = {value!r}; allowed: a table [{label}]")
         else:
             values[key] = _convert(hints[key], value, label, problems)
-    if problems:
+    if len(problems) > before:
         return None
     try:
         return cls(**values)
     except HwpruneError as error:
-        problems.append(f"[{where.rstrip('.')}] {error.got or error.what}")
+        section = f"[{where.rstrip('.')}] " if where else ""
+        problems.append(f"{section}{error.got or error.what}")
     return None
 
 
@@ -248,5 +268,5 @@ def _explain(cls: type) -> dict[str, str]:
     for parent in reversed(cls.__mro__):
         text = inspect.cleandoc(parent.__doc__ or "").partition("Attributes:\n")[2]
         for name, words in re.findall(r"^ {4}(\w+): ((?:.|\n {8})+)", text, flags=re.M):
-            notes[name] = re.sub(r"\s+", " ", words).partition(". ")[0]
+            notes[name] = re.split(r"\.\s+(?=[A-Z])", re.sub(r"\s+", " ", words))[0]
     return notes

@@ -50,7 +50,10 @@ class ProfileResult(_Stored):
         channel_multiple: Step in channels at which this device's latency changes; 1 when there is none.
         base_ms: Measured latency of the unpruned network: the unit of all later measurements.
         base_error_ms: One standard error of it.
-        error_percent: Mean error of predictions for networks that were held out, percent.
+        base_digest: SHA-256 of the unpruned network's ONNX as it was profiled.
+        target: The target profile.
+        structure: Stands for the model, its images' size and its exclusions.
+        error_percent: Mean error of predictions for networks that were held out, percent; None if unknown.
         seconds: Device time spent.
     """
 
@@ -66,7 +69,10 @@ class ProfileResult(_Stored):
     channel_multiple: int
     base_ms: float
     base_error_ms: float
-    error_percent: float
+    base_digest: str
+    target: dict[str, Any]
+    structure: str
+    error_percent: float | None
     seconds: float
 
 
@@ -88,6 +94,7 @@ class SearchResult(_Stored):
         base_meets_budget: Whether the unpruned network keeps the budget, so that nothing was pruned.
         score: What the judge gave: top-1 on sub-val (0 to 1), or the share of MACs kept.
         score_kind: `pruningnet` or `macs`.
+        images: Whether the project has images to train on.
         macs: Multiply-accumulates of one image.
         params: Parameters.
         base_macs: The same of the unpruned network.
@@ -117,6 +124,7 @@ class SearchResult(_Stored):
     base_meets_budget: bool
     score: float
     score_kind: str
+    images: bool
     macs: int
     params: int
     base_macs: int
@@ -180,7 +188,8 @@ class ExportResult(_Stored):
         base_ms: Latency of the unpruned network in the same session.
         limit_ms: The budget in that session's milliseconds.
         within_budget: Whether the file runs within the budget.
-        trained: Whether its weights were trained, or are random (no images).
+        budget: The budget as the user wrote it.
+        weights: `trained`, or without images `given` (by the user) or `random`.
     """
 
     kind: ClassVar[str] = "export-result"
@@ -197,4 +206,5 @@ class ExportResult(_Stored):
     base_ms: float
     limit_ms: float
     within_budget: bool
-    trained: bool
+    budget: str
+    weights: str

@@ -12,7 +12,6 @@ from hwprune.structure.onnx_slice import OnnxSlicer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hwprune.api.project import Project
     from hwprune.runtimes.base import Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -24,18 +23,18 @@ class Device:
     is the measured ratio itself, and a drift of the machine cancels.
 
     Args:
-        project: The project.
+        base_onnx: The unpruned network.
         space: Its search space.
         target: Where to measure.
         base_ms: The unpruned network's latency, once it is known: the unit of all measurements.
     """
 
     def __init__(
-        self, project: Project, space: SearchSpace, target: TargetProfile, base_ms: float | None = None
+        self, base_onnx: bytes, space: SearchSpace, target: TargetProfile, base_ms: float | None = None
     ) -> None:
         self.space, self.target, self.base_ms = space, target, base_ms
         self.runtime = get_runtime(target)
-        self._slicer = OnnxSlicer(project.base_onnx(), space)
+        self._slicer = OnnxSlicer(base_onnx, space)
 
     def base(self, max_seconds: float = 8.0) -> Measurement:
         """Measure the unpruned network against a twin of itself.
@@ -69,7 +68,7 @@ class Device:
         """
         with self._session(self.space.full()) as base, self.runtime.compile(model, self.target) as session:
             result = measure(session, base, relative_error=relative_error, max_seconds=max_seconds)
-        return result, result.reference_ms
+        return result.trusted(), result.reference_ms
 
     @contextlib.contextmanager
     def _session(self, widths: Widths) -> Iterator[Session]:

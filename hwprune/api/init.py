@@ -11,6 +11,7 @@ from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
 
 _DIGITS = 2000  # data sets with fewer training images keep the embedded example's recipe
+_FEW = 1000
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,36 @@ def init(
     opened.target()
     opened.new_model()
     images = len(opened.dataset.train) if data else 0
-    if images > _DIGITS:
-        config = _large(config, images, len(opened.dataset.classes))
+    if data:
+        config = _recipe(config, images, _smallest_class(opened))
     save_config(path, config)
     return InitResult(str(path), model, opened.num_classes, opened.image_size, images)
 
 
-def _large(config: Config, images: int, classes: int) -> Config:
-    """Settings for data of CIFAR-10's size and more: the paper's evolution, and longer training."""
+def _smallest_class(opened: Project) -> int:
+    counts = opened.dataset.train.labels.bincount(minlength=len(opened.dataset.classes))
+    return int(counts.min())
+
+
+def _recipe(config: Config, images: int, smallest_class: int) -> Config:
+    """Settings that suit the amount of data."""
+    judged = max(1, smallest_class // 5)
+    if images > _DIGITS:  # CIFAR-10's size and more: the paper's evolution, and fewer passes
+        return replace(
+            config,
+            data=replace(config.data, sub_val_per_class=min(150, judged)),
+            pruningnet=replace(config.pruningnet, epochs=12, recalibration_images=500),
+            search=replace(
+                config.search, population=50, parents=10, mutants=25, crossovers=25, generations=14
+            ),
+            training=replace(config.training, epochs=20),
+        )
+    config = replace(config, data=replace(config.data, sub_val_per_class=min(30, judged)))
+    if images > _FEW:
+        return config
+    steps = max(1, images // 32)  # few images: small batches and more passes, for enough steps
     return replace(
         config,
-        data=replace(config.data, sub_val_per_class=min(150, max(5, images // classes // 10))),
-        pruningnet=replace(config.pruningnet, epochs=12, recalibration_images=500),
-        search=replace(config.search, population=50, parents=10, mutants=25, crossovers=25, generations=14),
-        training=replace(config.training, epochs=20),
+        pruningnet=replace(config.pruningnet, batch_size=32, lr=0.05, epochs=min(200, 24 + 300 // steps)),
+        training=replace(config.training, batch_size=32, lr=0.05, epochs=min(200, 16 + 200 // steps)),
     )

@@ -108,7 +108,7 @@ def sanity(net: PruningNet, score: AccuracyScore, classes: int) -> None:
         UsageError: At full width it is hardly better than guessing.
     """
     top1 = score(net.space.full())
-    if top1 < 1.5 / classes:
+    if top1 < 1 / classes + 0.1 * (1 - 1 / classes):
         raise UsageError(
             "PruningNet has not learnt enough to judge networks.",
             got=f"{top1:.1%} at full width, guessing gives {1 / classes:.1%}",

@@ -11,7 +11,6 @@ import numpy as np
 from hwprune.api.project import Project
 from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
-from hwprune.results import ProfileResult
 
 if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
@@ -63,18 +62,18 @@ def predict(
     from hwprune.runtimes.registry import get_runtime
 
     opened = Project(project)
-    target, space = opened.target(device, profile), opened.space()
-    folder = opened.table_folder(target)
-    table = LatencyTable.load(folder)
+    target = opened.target(device, profile)
+    space = opened.space(target.name)
+    table = LatencyTable.load(opened.table_folder(target.name))
     table.check_matches(target, get_runtime(target), space)
-    model = LatencyModel.fit(table, space, opened.base_onnx())
+    model = LatencyModel.fit(table, space, opened.base_onnx(target.name))
     named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
     latencies = model.predict(np.array([net for _, net in named]))
     rows = tuple(
         (name, net, float(ms), int(space.macs(net)), int(space.params(net)))
         for (name, net), ms in zip(named, latencies, strict=True)
     )
-    return PredictResult(target.name, ProfileResult.load(folder / "profile.json").base_ms, rows)
+    return PredictResult(target.name, opened.profiled(target.name).base_ms, rows)
 
 
 def _networks(

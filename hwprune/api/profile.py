@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
 
 if TYPE_CHECKING:
+    from hwprune.latency.table import LatencyTable
+    from hwprune.runtimes.base import Runtime, TargetProfile
     from hwprune.structure.space import SearchSpace
 
 
@@ -38,7 +41,7 @@ def profile(
         max_error: Mean error at which to stop earlier, such as 3%.
         reporter: Told about progress.
     """
-    opened = _open(project, model)
+    opened = _open(project, model, device, profile)
     settings = opened.config.profiling
     if max_time:
         settings = replace(settings, max_seconds=parse_seconds(max_time, "--max-time"))
@@ -47,10 +50,10 @@ def profile(
     return build_table(opened.with_config(profiling=settings), device, profile, reporter)
 
 
-def _open(folder: Path, model: str) -> Project:
+def _open(folder: Path, model: str, device: str, profile: str) -> Project:
     """The project; `--model` makes a new one when the folder has none."""
     opened = Project(folder)
-    if not model or model == opened.config.model.name:
+    if not model or (opened.config_path.exists() and model == opened.config.model.name):
         return opened
     if opened.config_path.exists():
         raise UsageError(
@@ -62,7 +65,7 @@ def _open(folder: Path, model: str) -> Project:
         )
     from hwprune.api.init import init
 
-    init(project=folder, model=model, data="")
+    init(project=folder, model=model, data="", device=device or "cpu", profile=profile)
     return Project(folder)
 
 
@@ -79,21 +82,18 @@ def _fraction(text: str) -> float:
 
 def build_table(opened: Project, device: str, profile_name: str, reporter: Reporter) -> ProfileResult:
     """Trace, export and profile; see `profile`."""
-    from hwprune.api.device import Device
-    from hwprune.export import export_base
-    from hwprune.latency.model import LatencyModel
+    from hwprune.exporter import export_base
     from hwprune.latency.profiler import profile_space
-    from hwprune.latency.staircase import channel_multiple
     from hwprune.runtimes.registry import get_runtime
 
     target = opened.target(device, profile_name)
     runtime = get_runtime(target)
+    folder = opened.table_folder(target.name)
+    reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
-    multiple = channel_multiple(runtime, target)
+    multiple = _channel_multiple(folder / "staircase.json", runtime, target, reporter)
     space = space.with_choices(multiple)
-    shape = (target.batch, *space.input_shape[1:])
-    base = export_base(opened.new_model(), shape)
-    folder = opened.table_folder(target)
+    base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
     settings = opened.config.profiling
     with reporter.stage(f"Profiling {space.model} on {target.name}", "networks") as progress:
         table = profile_space(
@@ -107,11 +107,39 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
             max_error=settings.max_error,
             progress=progress,
         )
-    space.save(opened.path("space.json"))
-    artifacts.write_bytes(opened.path("base.onnx"), base)
-    reporter.note("Measuring the unpruned network.")
-    measured = Device(opened, space, target).base()
-    result = ProfileResult(
+    space.save(folder / "space.json")
+    artifacts.write_bytes(folder / "base.onnx", base)
+    result = _result(opened, space, target, table, base, multiple)
+    result = _with_base_latency(opened, result, space, target, base)
+    result.save(folder / "profile.json")
+    return result
+
+
+def _channel_multiple(path: Path, runtime: Runtime, target: TargetProfile, reporter: Reporter) -> int:
+    """The device's channel multiple; measured once, so that a profile that is continued keeps its choices."""
+    from hwprune.latency.staircase import channel_multiple
+
+    if path.exists():
+        return int(artifacts.read_json(path, "staircase", 1, "hwprune profile")["multiple"])
+    reporter.note("Looking for the steps of the device's latency over the width of a layer.")
+    multiple = channel_multiple(runtime, target)
+    artifacts.write_json(path, "staircase", 1, {"multiple": multiple})
+    return multiple
+
+
+def _result(
+    opened: Project,
+    space: SearchSpace,
+    target: TargetProfile,
+    table: LatencyTable,
+    base: bytes,
+    multiple: int,
+) -> ProfileResult:
+    """Everything but the unpruned network's latency."""
+    from hwprune.latency.model import LatencyModel
+
+    error = LatencyModel.fit(table, space, base).relative_error
+    return ProfileResult(
         model=space.model,
         profile=target.name,
         groups=len(space.groups),
@@ -119,13 +147,34 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
         networks=len(table.networks),
         kernels=len(table.kernels),
         channel_multiple=multiple,
-        base_ms=measured.ms,
-        base_error_ms=measured.error_ms,
-        error_percent=100 * LatencyModel.fit(table, space, base).relative_error,
+        base_ms=0.0,
+        base_error_ms=0.0,
+        base_digest=artifacts.sha256(base),
+        target=target.to_payload(),
+        structure=opened.structure(),
+        error_percent=100 * error if math.isfinite(error) else None,
         seconds=table.seconds,
     )
-    result.save(folder / "profile.json")
-    return result
+
+
+def _with_base_latency(
+    opened: Project, result: ProfileResult, space: SearchSpace, target: TargetProfile, base: bytes
+) -> ProfileResult:
+    """The result with the unpruned network's latency: measured, or kept while the table is the same.
+
+    All budgets and measurements are in its unit, so a second `hwprune profile` that measured nothing new must
+    not move it.
+    """
+    from hwprune.api.device import Device
+
+    path = opened.table_folder(target.name) / "profile.json"
+    if path.exists():
+        old = ProfileResult.load(path)
+        new = replace(result, base_ms=old.base_ms, base_error_ms=old.base_error_ms)
+        if new == old:
+            return old
+    measured = Device(base, space, target).base()
+    return replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
 
 
 def trace_project(opened: Project) -> SearchSpace:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwprune import artifacts
 from hwprune.config import FILE_NAME, Config, load_config
 from hwprune.errors import DataError, MismatchError, UsageError
+from hwprune.results import ProfileResult
 
 if TYPE_CHECKING:
     import torch
@@ -90,8 +91,8 @@ class Project:
             self.dataset.image_size if self.config.data.source else default_image_size(self.config.model.name)
         )
 
-    def new_model(self) -> nn.Module:
-        """The unpruned network: with the given weights, else with the project's random ones."""
+    def new_model(self, *, weights: bool = True) -> nn.Module:
+        """The unpruned network: with the weights that the user gave, if any, else with random ones."""
         import torch
 
         from hwprune.models.registry import build
@@ -100,50 +101,75 @@ class Project:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             model = build(self.config.model.name, num_classes=self.num_classes, image_size=self.image_size)
-        if self.config.model.weights:
+        if weights and self.config.model.weights:
             load_weights(model, self.config.model.weights)
         return model
 
     def target(self, device: str = "", profile: str = "") -> TargetProfile:
-        """The target profile: the options given, else the project's."""
-        from hwprune.runtimes.profiles import default_profile, load_profile
-
-        name = profile or ("" if device else self.config.target.profile)
-        device = device or ("" if name else self.config.target.device)
-        target = load_profile(name) if name else default_profile(device)
-        if device and target.device != device:
-            raise UsageError(
-                "The profile is for another device.", where=name, got=device, allowed=target.device
-            )
-        return target
-
-    def table_folder(self, target: TargetProfile) -> Path:
-        """Where the latency table of a target lies."""
-        return self.path("latency", target.name)
-
-    def space(self) -> SearchSpace:
-        """The search space that `hwprune profile` wrote.
+        """The target profile: the options given, else the project's, else the device's default.
 
         Raises:
-            MissingArtifactError: `hwprune profile` has not been run.
-            MismatchError: The project's model or image size has changed since.
+            UsageError: There is no such profile, or it is for another device than asked for.
+            DeviceError: The device is unknown or has no runtime here.
         """
+        from hwprune.runtimes.profiles import default_profile, load_profile
+
+        own = self.config.target
+        if profile:
+            target = load_profile(profile)
+            if device and target.device != device:
+                raise UsageError(
+                    "The profile is for another device.", where=profile, got=device, allowed=target.device
+                )
+            return target
+        device = device or own.device
+        target = load_profile(own.profile) if own.profile else default_profile(device)
+        return target if target.device == device else default_profile(device)
+
+    def table_folder(self, profile: str) -> Path:
+        """Where everything about one target profile lies: latency table, search space, unpruned ONNX."""
+        return self.path("latency", profile)
+
+    def structure(self) -> str:
+        """Stands for all that the search space depends on."""
+        model, data = self.config.model, self.config.data
+        file = Path(model.name.rpartition(":")[0])
+        code = file.read_bytes() if file.suffix == ".py" and file.is_file() else b""
+        return digest(model.name, model.exclude, code, data.source, data.image_size)
+
+    def profiled(self, profile: str) -> ProfileResult:
+        """What `hwprune profile` found for a target profile.
+
+        Raises:
+            MissingArtifactError: `hwprune profile` has not been run for it.
+            MismatchError: The project's model or images have changed since.
+        """
+        path = self.table_folder(profile) / "profile.json"
+        result = ProfileResult.load(path)
+        if result.structure != self.structure():
+            raise MismatchError(
+                "The latency table is of another model, or of images of another size, than the project's.",
+                where=path,
+                got=result.model,
+                allowed=f"{self.config.model.name} as {self.config_path} describes it",
+                do="run `hwprune profile` again in another folder, or put the settings back",
+            )
+        return result
+
+    def space(self, profile: str) -> SearchSpace:
+        """The search space that `hwprune profile` wrote, with choices that suit the device."""
         from hwprune.structure.space import SearchSpace
 
-        space = SearchSpace.load(self.path("space.json"))
-        if space.model != self.config.model.name:
-            raise MismatchError(
-                "The search space is of another model than the project's.",
-                where=self.path("space.json"),
-                got=space.model,
-                allowed=self.config.model.name,
-                do="run `hwprune profile` again, or use another folder",
-            )
-        return space
+        self.profiled(profile)
+        return SearchSpace.load(self.table_folder(profile) / "space.json")
 
-    def base_onnx(self) -> bytes:
+    def base_onnx(self, profile: str) -> bytes:
         """The unpruned network's ONNX, with random weights, as it was profiled."""
-        return artifacts.read_bytes(self.path("base.onnx"), "hwprune profile")
+        path = self.table_folder(profile) / "base.onnx"
+        content = artifacts.read_bytes(path, "hwprune profile")
+        if artifacts.sha256(content) != self.profiled(profile).base_digest:
+            raise artifacts.broken(path, "not the file that was profiled", "hwprune profile")
+        return content
 
     def save_network(self, name: str, model: nn.Module, widths: Widths, info: dict[str, Any]) -> Path:
         """Keep a trained network of the space as safetensors."""

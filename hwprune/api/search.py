@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from hwprune.evolution.search import search as evolve
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
 from hwprune.progress import QUIET, Reporter
-from hwprune.results import ProfileResult, SearchResult
+from hwprune.results import SearchResult
 from hwprune.units import Quantity, format_ms, parse_latency
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def search(
         score: pruningnet, or macs (no images needed); by default what the data allows.
         generations: Generations of the evolution; 0 takes the project's.
         population: Networks of one generation; 0 takes the project's.
-        seed: Seed; by default the project's.
+        seed: Seed of the evolution; by default the project's, which always decides the split of the data.
         reporter: Told about progress.
 
     Returns:
@@ -86,26 +87,25 @@ def search(
         half, parents = population // 2, min(settings.parents, population)
         settings = replace(settings, population=population, mutants=half, crossovers=half, parents=parents)
     opened = opened.with_config(search=settings)
-    if seed is not None:
-        opened = opened.with_config(seed=seed)
-    return _Search(opened, budget, device, profile, reporter).run()
+    seed = opened.config.seed if seed is None else seed
+    return _Search(opened, budget, device, profile, seed, reporter).run()
 
 
 class _Search:
     """The steps of one search."""
 
     def __init__(
-        self, project: Project, budget: Quantity, device: str, profile: str, reporter: Reporter
+        self, project: Project, budget: Quantity, device: str, profile: str, seed: int, reporter: Reporter
     ) -> None:
-        self.project, self.budget, self.reporter = project, budget, reporter
+        self.project, self.budget, self.seed, self.reporter = project, budget, seed, reporter
         self.target = project.target(device, profile)
-        self.space = project.space()
-        folder = project.table_folder(self.target)
-        table = LatencyTable.load(folder)
-        self.base_ms = ProfileResult.load(folder / "profile.json").base_ms
-        self.device = Device(project, self.space, self.target, self.base_ms)
+        self.space = project.space(self.target.name)
+        self.base_ms = project.profiled(self.target.name).base_ms
+        table = LatencyTable.load(project.table_folder(self.target.name))
+        base_onnx = project.base_onnx(self.target.name)
+        self.device = Device(base_onnx, self.space, self.target, self.base_ms)
         table.check_matches(self.target, self.device.runtime, self.space)
-        self.model = LatencyModel.fit(table, self.space, project.base_onnx())
+        self.model = LatencyModel.fit(table, self.space, base_onnx)
         self.table_name = digest(table.networks.to_csv())
 
     def run(self) -> SearchResult:
@@ -161,12 +161,12 @@ class _Search:
         own = {item.name for item in fields(SearchSettings)}
         settings = SearchSettings(**{k: v for k, v in asdict(config.search).items() if k in own})
         identity = digest(kind, made.get("pruningnet"), self.table_name)
-        key = digest(identity, settings, self.budget.text, config.seed)
+        key = digest(identity, settings, problem.constraints[0].limit, self.seed)
         with self.reporter.stage("Search", "networks") as progress:
             return evolve(
                 problem,
                 settings,
-                seed=config.seed,
+                seed=self.seed,
                 state=self.project.path(f"search-{key}.json"),
                 progress=progress,
                 on_generation=_Loop(self.device, self._predict),
@@ -179,16 +179,16 @@ class _Search:
         fastest = float("inf")
         with self.reporter.stage("Measuring the answer", "networks") as progress:
             for count, candidate in enumerate(outcome.ranked()[:_ATTEMPTS], start=1):
-                (measured,) = self.device.networks([candidate.widths], **_TIGHT)
+                measured = self.device.networks([candidate.widths], **_TIGHT)[0].trusted()
                 progress(count, count, measured_ms=measured.ms)
                 if measured.ms + measured.error_ms <= limit_ms:
                     return candidate, measured
                 fastest = min(fastest, measured.ms)
         raise BudgetError(
-            f"None of the {_ATTEMPTS} best networks was measured within the budget.",
-            got=f"fastest of them {format_ms(fastest)}",
+            "None of the best networks that were found was measured within the budget.",
+            got=f"fastest of {_ATTEMPTS}: {format_ms(fastest)}",
             allowed=format_ms(limit_ms),
-            do="run the search again: what was measured now corrects it; or profile longer (--max-time 5m)",
+            do="profile longer (`hwprune profile --max-time 5m`) or ask for a slightly larger budget",
         )
 
     def _result(self, widths: Widths, limit_ms: float, **found: Any) -> SearchResult:
@@ -214,7 +214,8 @@ class _Search:
             base_macs=int(space.macs(space.full())),
             base_params=int(space.params(space.full())),
             profile=self.target.name,
-            seed=self.project.config.seed,
+            seed=self.seed,
+            images=bool(self.project.config.data.source),
             **{**unpruned, **found},
         )
 
@@ -239,10 +240,15 @@ class _Loop:
         return Correction(factors={_LATENCY: factor}, measured=measured)
 
 
+def _finite(figures: dict[str, float]) -> dict[str, float | None]:
+    """A generation that left no network inside the corrected budget has no best score."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
 def _trail(outcome: SearchOutcome) -> dict[str, Any]:
     factors = [c.factors.get(_LATENCY, 1.0) if c else 1.0 for c in outcome.corrections]
     return {
-        "history": tuple(asdict(summary) for summary in outcome.history),
+        "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
         "candidates": tuple((c.score, c.values[0]) for c in outcome.candidates),
         "corrections": tuple(factors),
     }

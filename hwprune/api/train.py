@@ -57,7 +57,7 @@ class _Trainer:
 
     def __init__(self, project: Project, found: SearchResult, reporter: Reporter) -> None:
         self.project, self.found, self.reporter = project, found, reporter
-        self.space: SearchSpace = project.space()
+        self.space: SearchSpace = project.space(found.profile)
         if tuple(g.name for g in self.space.groups) != found.groups:
             raise MismatchError(
                 "The search result belongs to another search space.",
@@ -118,8 +118,7 @@ class _Trainer:
 
     def _fresh(self) -> nn.Module:
         """The unpruned network with random weights, whatever weights the project gives."""
-        model = replace(self.project.config.model, weights="")
-        return Project(self.project.folder, replace(self.project.config, model=model)).new_model()
+        return self.project.new_model(weights=False)
 
     def _generated(self) -> nn.Module:
         """The chosen network with the weights that PruningNet generates for it."""

@@ -6,6 +6,7 @@ import contextlib
 import json as json_format
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from hwprune.cli.views import view
+from hwprune.cli.views import Next, view
 from hwprune.units import format_seconds
 
 if TYPE_CHECKING:
@@ -29,20 +30,21 @@ class Console:
 
     Args:
         json: Print results as JSON on stdout and everything else on stderr.
+        project: The project folder, for the commands that are proposed.
     """
 
-    def __init__(self, json: bool = False) -> None:
-        self.json = json
+    def __init__(self, json: bool = False, project: Path = Path(".")) -> None:
+        self.json, self.project = json, project
         self.out = RichConsole(highlight=False)
         self.err = RichConsole(stderr=True, highlight=False)
 
     def note(self, text: str) -> None:
         """Tell one fact."""
-        self.err.print(text, markup=False)
+        self.err.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Tell a warning."""
-        self.err.print(f"warning: {text}", style="yellow", markup=False)
+        self.err.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def stage(self, title: str, unit: str) -> Iterator[Progress]:
@@ -50,7 +52,7 @@ class Console:
         started = time.monotonic()
         if self.err.is_terminal:
             with self._bar() as bar:
-                yield _BarProgress(bar, bar.add_task(title, total=None, unit=unit, figures=""))
+                yield _BarProgress(bar, bar.add_task(title, total=None, unit=unit, rate="", figures=""))
         else:
             self.note(f"{title} ...")
             yield _LineProgress(self, title, unit)
@@ -61,7 +63,7 @@ class Console:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}  {task.fields[figures]}"),
+            TextColumn("{task.fields[unit]}  {task.fields[rate]}  {task.fields[figures]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -75,7 +77,11 @@ class Console:
             print(json_format.dumps(asdict(result), indent=1))
         else:
             for part in view(verb, result):
-                self.out.print(part, soft_wrap=isinstance(part, Text))
+                if isinstance(part, Next):
+                    option = "" if self.project == Path(".") else f" --project {self.project}"
+                    self.out.print(f"Next: hwprune {part}{option}", markup=False, soft_wrap=True)
+                else:
+                    self.out.print(part, soft_wrap=isinstance(part, Text))
 
 
 class _BarProgress:
@@ -84,6 +90,8 @@ class _BarProgress:
 
     def __call__(self, done: int, total: int, /, **figures: float) -> None:
         self.bar.update(self.task, completed=done, total=total, figures=_figures(figures))
+        speed = next(task.speed for task in self.bar.tasks if task.id == self.task)
+        self.bar.update(self.task, rate=f"{speed:.3g}/s" if speed else "")
 
 
 class _LineProgress:

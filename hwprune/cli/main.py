@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprune import __version__
@@ -76,7 +77,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
     function = getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
     options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
-    console = Console(json=options.pop("json"))
+    console = Console(json=options.pop("json"), project=options.get("project", Path(".")))
     with _warnings_to(console):
         result = function(**options, reporter=console)
     console.show(verb, result)

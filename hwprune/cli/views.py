@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
 
 
-def view(verb: str, result: Any) -> Iterable[RenderableType]:
+class Next(str):
+    """The verb and options that usually follow; the console completes them to a command."""
+
+    __slots__ = ()
+
+
+def view(verb: str, result: Any) -> Iterable[RenderableType | Next]:
     """The parts to print for the result of a verb."""
     return _VIEWS[verb](result)
 
@@ -40,28 +46,32 @@ def _facts(title: str, *facts: tuple[str, str]) -> Table:
     return table
 
 
-def _init(result: InitResult) -> Iterable[RenderableType]:
+def _init(result: InitResult) -> Iterable[RenderableType | Next]:
     images = f"{result.train_images} training images, " if result.train_images else "no images, "
     yield Text(
         f"Wrote {result.path}: {result.model}, {images}{result.classes} classes, {result.image_size} px."
     )
-    yield Text("Next: hwprune profile")
+    yield Next("profile")
 
 
-def _profile(result: ProfileResult) -> Iterable[RenderableType]:
+def _profile(result: ProfileResult) -> Iterable[RenderableType | Next]:
     yield _facts(
         f"{result.model} on {result.profile}",
         ("unpruned network", f"{format_ms(result.base_ms)} ± {format_ms(result.base_error_ms)}"),
         ("channel groups", str(result.groups)),
         ("latency table", f"{result.kernels} kernels from {result.networks} networks"),
-        ("error on held-out networks", f"{result.error_percent:.1f} %"),
+        ("error on held-out networks", _percent(result.error_percent)),
         ("channel multiple", str(result.channel_multiple)),
         ("device time", format_seconds(result.seconds)),
     )
-    yield Text("Next: hwprune search --latency 60%")
+    yield Next("search --latency 60%")
 
 
-def _predict(result: PredictResult) -> Iterable[RenderableType]:
+def _percent(value: float | None) -> str:
+    return "not known: too few networks" if value is None else f"{value:.1f} %"
+
+
+def _predict(result: PredictResult) -> Iterable[RenderableType | Next]:
     title = f"Predicted from the table of {result.profile}, not measured"
     table = _table(title, "network", "latency", "of the unpruned", "MACs", "parameters")
     for name, _, ms, macs, params in result.rows:
@@ -70,7 +80,7 @@ def _predict(result: PredictResult) -> Iterable[RenderableType]:
     yield table
 
 
-def _search(result: SearchResult) -> Iterable[RenderableType]:
+def _search(result: SearchResult) -> Iterable[RenderableType | Next]:
     if result.base_meets_budget:
         yield Text(
             f"The unpruned network takes {format_ms(result.base_ms)} and meets the budget of {result.budget} "
@@ -93,20 +103,20 @@ def _search(result: SearchResult) -> Iterable[RenderableType]:
         yield Text(
             "No images: the network with the most MACs in the budget was chosen, not the most accurate."
         )
-    yield Text("Next: hwprune train" if result.score_kind == "pruningnet" else "Next: hwprune export --onnx")
+    yield Next("train" if result.images else "export --onnx")
 
 
-def _train(result: TrainResult) -> Iterable[RenderableType]:
+def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
     points = 100 * (result.top1 - result.base_top1)
     yield _facts(
         f"Top-1 on {result.test_images} test images",
         ("unpruned network", f"{result.base_top1:.2%}  ({result.base_source})"),
         ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {result.start})"),
     )
-    yield Text("Next: hwprune export --onnx")
+    yield Next("export --onnx")
 
 
-def _export(result: ExportResult) -> Iterable[RenderableType]:
+def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
     verdict = "within" if result.within_budget else "OVER"
     yield _facts(
         f"{result.file}, {result.bytes / 2**20:.2f} MiB",
@@ -114,12 +124,12 @@ def _export(result: ExportResult) -> Iterable[RenderableType]:
         ("budget", f"{format_ms(result.limit_ms)}: {verdict} budget"),
         ("unpruned network, same session", format_ms(result.base_ms)),
         ("difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"),
-        ("weights", "trained" if result.trained else "random: this project has no images"),
+        ("weights", result.weights),
     )
-    yield Text("Next: hwprune report")
+    yield Next("report")
 
 
-def _doctor(result: DoctorResult) -> Iterable[RenderableType]:
+def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:
     table = Table(show_header=False)
     for finding in result.findings:
         mark = Text("ok" if finding.good else "!!", style="green" if finding.good else "bold red")
@@ -128,7 +138,7 @@ def _doctor(result: DoctorResult) -> Iterable[RenderableType]:
     yield table
 
 
-def _report(result: Report) -> Iterable[RenderableType]:
+def _report(result: Report) -> Iterable[RenderableType | Next]:
     search = result.search
     table = _table(f"{search.model} under {search.budget} on {search.profile}", "", "unpruned", "pruned", "")
     for row in result.rows:
@@ -141,7 +151,7 @@ def _report(result: Report) -> Iterable[RenderableType]:
     yield Text(result.verdict, style="bold")
 
 
-_VIEWS: dict[str, Callable[[Any], Iterable[RenderableType]]] = {
+_VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
     "quickstart": _report,
     "init": _init,
     "profile": _profile,

@@ -59,7 +59,7 @@ def collect(work: Path, folder: Path) -> Report:
     train = TrainResult.load(work / "train.json") if (work / "train.json").exists() else None
     export = ExportResult.load(work / "export.json") if (work / "export.json").exists() else None
     train = train if train and train.widths == search.widths else None
-    export = export if export and export.widths == search.widths and (folder / export.file).exists() else None
+    export = export if export and _same(export, search) and (folder / export.file).exists() else None
     return Report(
         profile=profile,
         search=search,
@@ -68,6 +68,11 @@ def collect(work: Path, folder: Path) -> Report:
         verdict=_verdict(search, train, export),
         rows=_rows(search, train, export),
     )
+
+
+def _same(export: ExportResult, search: SearchResult) -> bool:
+    """Whether the file was exported for this search's answer, budget and device."""
+    return (export.widths, export.budget, export.profile) == (search.widths, search.budget, search.profile)
 
 
 def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:

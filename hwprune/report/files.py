@@ -39,7 +39,8 @@ def _how(report: Report) -> list[str]:
         lines.append(
             f"- Latency table `{search.profile}`: {report.profile.networks} networks measured, "
             f"{report.profile.kernels} kernels, mean error on held-out networks "
-            f"{report.profile.error_percent:.1f} %, channel multiple {report.profile.channel_multiple}."
+            f"{report.profile.error_percent or float('nan'):.1f} %, "
+            f"channel multiple {report.profile.channel_multiple}."
         )
     if search.candidates:
         lines.append(

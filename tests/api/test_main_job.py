@@ -62,7 +62,7 @@ def test_the_exported_file_computes_what_the_trained_network_computes(
     finished: Path, opened: Project
 ) -> None:
     search_result, trained, exported = load(finished)
-    model = prune(opened.new_model(), opened.space(), search_result.widths).eval()
+    model = prune(opened.new_model(), opened.space(search_result.profile), search_result.widths).eval()
     model.load_state_dict(opened.load_network("pruned", "")[0])
     session = onnxruntime.InferenceSession(finished / exported.file, providers=["CPUExecutionProvider"])
     right = 0
