@@ -36,8 +36,8 @@ class LatencyModel:
             networks, by a model that had not seen them; cross-validated when there are too few of those.
         relative_error_interval: 95 % confidence interval of `relative_error`.
         calibration: Correction at the level of networks.
-        kernel_errors: Family of kernels -> regressor -> share of the time it misses, cross-validated; the
-            first regressor of each family is the one in use.
+        kernel_errors: Family of kernels -> regressor -> share of the time it misses, cross-validated when
+            the table was made; the first regressor of each family is the best.
         kernels: The kernels of the space's networks.
     """
 
@@ -79,9 +79,11 @@ class LatencyModel:
             )
         seen = ~table.held_out
         judged = cls._fit(table, space, kernels, seen)
+        judged.kernel_errors = table.provenance.get("regressor_errors", judged.kernel_errors)
         if (~seen).sum() < _MIN_HELD_OUT:
             return judged
         final = cls._fit(table, space, kernels, np.ones_like(seen), judged)
+        final.kernel_errors = judged.kernel_errors
         final._judge(judged.predict(table.widths[~seen]), table.networks["latency_ms"].to_numpy()[~seen])
         return final
 

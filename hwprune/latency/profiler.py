@@ -13,7 +13,7 @@ import logging
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 ROUND = 8  # networks alive and measured round-robin at a time
 HELD_OUT_EVERY = 4
 MIN_NETWORKS = 32  # before an error is believed: eight of them judge
-MAX_NETWORKS = 2000
 _RELATIVE_ERROR = 0.01  # of one network; the model averages over many
 _NETWORK_SECONDS = 0.8  # time for that
 _PROFILE_MS, _MIN_RUNS, _MAX_RUNS = 80.0, 5, 30
@@ -61,6 +60,7 @@ def profile_space(
     seed: int = 0,
     max_seconds: float = 120.0,
     max_error: float = 0.03,
+    max_networks: int = 2000,
     progress: Progress = silent,
 ) -> LatencyTable:
     """Build the latency table of a search space on this device.
@@ -75,6 +75,7 @@ def profile_space(
         max_seconds: Device time to spend, together with what earlier visits spent.
         max_error: Mean error of end-to-end predictions, as a fraction, at which to stop: the upper end of
             its 95 % confidence interval must be below.
+        max_networks: Networks to measure at most; rounded up to whole rounds.
         progress: Called after each network, with `error_percent` once it is known.
 
     Returns:
@@ -87,7 +88,19 @@ def profile_space(
     """
     if max_seconds <= 0 or max_error <= 0:
         raise UsageError("Time and error of a profile must be above zero.", got=(max_seconds, max_error))
-    return _Profiler(space, base_onnx, profile, runtime, folder, seed, progress).run(max_seconds, max_error)
+    limits = _Limits(max_seconds, max_error, max_networks)
+    return _Profiler(space, base_onnx, profile, runtime, folder, seed, progress).run(limits)
+
+
+class _Limits(NamedTuple):
+    """When to stop."""
+
+    seconds: float
+    error: float
+    networks: int
+
+    def over(self, spent: float, count: int) -> bool:
+        return spent >= self.seconds or count >= self.networks
 
 
 class _Profiler:
@@ -125,17 +138,18 @@ class _Profiler:
             "seed": self.seed,
         }
 
-    def run(self, max_seconds: float, max_error: float) -> LatencyTable:
+    def run(self, limits: _Limits) -> LatencyTable:
         self.runtime.check(self.profile)
         saved = self._saved()
         if saved is not None:
             high = saved.provenance["prediction_error"]["interval_95"][1]
-            if self.spent >= max_seconds or (len(self.records) >= MIN_NETWORKS and high <= max_error):
+            count = len(self.records)
+            if limits.over(self.spent, count) or (count >= MIN_NETWORKS and high <= limits.error):
                 return saved
-        if not self._done(max_seconds, max_error):
+        if not self._done(limits):
             with self._compile(self.reference) as reference:
-                while not self._done(max_seconds, max_error):
-                    self._round(reference, max_seconds)
+                while not self._done(limits):
+                    self._round(reference, limits.seconds)
         table = self._table(final=True)
         table.save(self.folder)
         return table
@@ -153,17 +167,17 @@ class _Profiler:
         """Device time so far, earlier visits included."""
         return sum(record.seconds for record in self.records)
 
-    def _done(self, max_seconds: float, max_error: float) -> bool:
+    def _done(self, limits: _Limits) -> bool:
         count = len(self.records)
         if not count:
             return False
-        if self.spent >= max_seconds or count >= MAX_NETWORKS:
+        if limits.over(self.spent, count):
             return True
         if count < MIN_NETWORKS:
             return False
         if self.model is None or count >= _GROWTH * self.fitted:
             self._fit()
-        return self.model is not None and self.model.relative_error_interval[1] <= max_error
+        return self.model is not None and self.model.relative_error_interval[1] <= limits.error
 
     def _fit(self) -> None:
         table = self._table()

@@ -15,6 +15,7 @@ from hwprune import artifacts
 from hwprune.environment import device_differences, device_fingerprint
 from hwprune.errors import MismatchError
 from hwprune.latency.fingerprint import space_fingerprint
+from hwprune.runtimes.base import TargetProfile
 from hwprune.structure.fusion import Fusion
 from hwprune.structure.kernels import KernelSpec
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from hwprune.runtimes.base import Runtime, TargetProfile
+    from hwprune.runtimes.base import Runtime
     from hwprune.structure.space import SearchSpace
 
 KIND, SCHEMA_VERSION = "latency-table", 1
@@ -217,6 +218,7 @@ def _check(table: LatencyTable) -> None:
             raise ValueError("rows are missing, or hold something else than numbers of zero or more")
     if not table.reference_ms > 0 or not (table.networks["latency_ms"] > 0).all():
         raise ValueError("a latency of zero")
+    TargetProfile.from_payload(table.provenance["profile"])
     table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read
 
 

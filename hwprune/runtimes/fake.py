@@ -131,9 +131,12 @@ class FakeRuntime(Runtime):
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
         kernels = fake_kernels(onnx, self._device(profile), profile.thread_count)
-        return [
-            replace(kernel, time_us=self.spend(kernel.time_us / 1e3) * 1e3, runs=runs) for kernel in kernels
-        ]
+        quiet_ms = [kernel.time_us / 1e3 for kernel in kernels]
+        times_us = 1e3 * np.array(
+            [[self.spend(ms) for ms in quiet_ms] for _ in range(runs)]
+        )  # (runs, kernels)
+        middle = np.median(times_us, axis=0).tolist()
+        return [replace(kernel, time_us=us, runs=runs) for kernel, us in zip(kernels, middle, strict=True)]
 
 
 class FakeSession(Session):

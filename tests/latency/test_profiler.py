@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hwprune.errors import DeviceError, MismatchError, UsageError
+from hwprune.latency.profiler import HELD_OUT_EVERY, MIN_NETWORKS, ROUND, profile_space
+from hwprune.latency.records import Journal
+from hwprune.latency.table import LatencyTable
+from hwprune.runtimes.fake import FakeDevice, FakeRuntime
+
+
+class Counting(FakeRuntime):
+    """Counts what it compiles, and dies at the asked profile."""
+
+    def __init__(self, dies_at: int | None = None, **device) -> None:
+        super().__init__(FakeDevice(**device))
+        self.compiled: list[bytes] = []
+        self.profiled = 0
+        self.dies_at = dies_at
+
+    def _compile(self, onnx, profile):
+        self.compiled.append(onnx)
+        return super()._compile(onnx, profile)
+
+    def _profile_kernels(self, onnx, profile, runs):
+        self.profiled += 1
+        if self.profiled == self.dies_at:
+            raise DeviceError("The device went away.")
+        return super()._profile_kernels(onnx, profile, runs)
+
+
+def profiled(chain, fake_profile, folder, runtime=None, **settings):
+    content, space = chain
+    settings = {"max_seconds": 60.0, "max_error": 0.05, "seed": 1, **settings}
+    return profile_space(space, content, fake_profile, runtime or Counting(), folder=folder, **settings)
+
+
+def test_it_stops_at_the_asked_error(chain, fake_profile, tmp_path):
+    table = profiled(chain, fake_profile, tmp_path)
+    assert len(table.networks) == MIN_NETWORKS
+    assert table.provenance["prediction_error"]["interval_95"][1] <= 0.05
+    assert table.held_out.sum() == MIN_NETWORKS // HELD_OUT_EVERY
+    assert len({tuple(widths) for widths in table.widths.tolist()}) > 0.8 * MIN_NETWORKS
+
+
+def test_it_stops_when_the_time_is_over(chain, fake_profile, tmp_path):
+    table = profiled(chain, fake_profile, tmp_path, max_seconds=1e-6, max_error=1e-9)
+    assert len(table.networks) == ROUND
+
+
+def test_a_killed_profile_goes_on_without_repeating_anything(chain, fake_profile, tmp_path):
+    with pytest.raises(DeviceError, match="went away"):
+        profiled(chain, fake_profile, tmp_path, Counting(dies_at=2 * ROUND + 3))
+    kept = sorted(path.name for path in (tmp_path / "networks").glob("network-*.json"))
+    assert len(kept) == 2 * ROUND
+    before = {name: (tmp_path / "networks" / name).read_bytes() for name in kept}
+    second = Counting()
+    table = profiled(chain, fake_profile, tmp_path, second)
+    assert second.profiled == len(table.networks) - 2 * ROUND
+    assert {name: (tmp_path / "networks" / name).read_bytes() for name in kept} == before
+    assert sorted(table.networks["network"]) == list(range(len(table.networks)))
+
+
+def test_a_finished_profile_is_not_measured_again_but_can_be_extended(chain, fake_profile, tmp_path):
+    first = profiled(chain, fake_profile, tmp_path)
+    idle = Counting()
+    again = profiled(chain, fake_profile, tmp_path, idle)
+    assert idle.compiled == []
+    assert again.networks.equals(LatencyTable.load(tmp_path).networks)
+    more = profiled(chain, fake_profile, tmp_path, max_error=1e-9, max_networks=len(first.networks) + 1)
+    assert len(more.networks) == len(first.networks) + ROUND
+
+
+def test_a_damaged_record_is_measured_again(chain, fake_profile, tmp_path):
+    profiled(chain, fake_profile, tmp_path)
+    victim = tmp_path / "networks" / "network-00005.json"
+    victim.write_bytes(victim.read_bytes()[:100])
+    runtime = Counting()
+    table = profiled(chain, fake_profile, tmp_path, runtime)
+    assert 1 <= runtime.profiled <= ROUND
+    assert 5 in table.networks["network"].tolist()
+    assert json.loads(victim.read_bytes())["payload"]["index"] == 5
+
+
+def test_records_of_other_conditions_are_refused(chain, fake_profile, tmp_path):
+    profiled(chain, fake_profile, tmp_path)
+    with pytest.raises(MismatchError, match="other conditions") as raised:
+        profiled(chain, fake_profile, tmp_path, seed=2)
+    assert "seed" in str(raised.value)
+    assert "delete that folder" in str(raised.value)
+
+
+def test_progress_tells_each_network_and_the_error_once_known(chain, fake_profile, tmp_path):
+    calls = []
+    table = profiled(
+        chain, fake_profile, tmp_path, max_error=1e-9, max_networks=40,
+        progress=lambda done, total, **figures: calls.append((done, total, figures)),
+    )  # fmt: skip
+    assert [done for done, _, _ in calls] == list(range(1, len(table.networks) + 1))
+    assert all(total >= done for done, total, _ in calls)
+    assert "error_percent" not in calls[0][2]
+    assert calls[-1][2]["error_percent"] < 5
+
+
+def test_raw_samples_and_reports_are_kept(chain, fake_profile, tmp_path):
+    table = profiled(chain, fake_profile, tmp_path)
+    records = Journal(tmp_path / "networks", {}).load()
+    assert len(records) == len(table.networks)
+    for record in records:
+        assert len(record.samples_ms) == record.blocks
+        assert all(kernel.tensor for kernel in record.kernels)
+    assert [r.ratio for r in records] == table.networks["ratio"].tolist()
+
+
+def test_drift_between_profiling_and_timing_is_taken_out(chain, fake_profile, tmp_path):
+    content, _space = chain
+    runtime = FakeRuntime(FakeDevice(drift=0.3, drift_period_ms=333.0))
+    table = profiled(chain, fake_profile, tmp_path, runtime, max_networks=32)
+    quiet = FakeRuntime()
+    full = table.kernels[table.kernels["network"] == 0]
+    truth = quiet.profile_kernels(content, fake_profile)
+    share = full["time_us"].to_numpy() / full["time_us"].sum()
+    want = np.array([kernel.time_us for kernel in truth])
+    np.testing.assert_allclose(share, want / want.sum(), rtol=0.35)
+    ratios = table.networks.set_index("network")["latency_ms"]
+    small = quiet.latency_ms(content, fake_profile) / ratios[0]
+    assert ratios[0] / ratios[1] > 3
+    assert small == pytest.approx(1.0, rel=0.35)
+
+
+def test_batch_of_the_profile_is_what_runs(chain, tmp_path, fake_profile):
+    from dataclasses import replace
+
+    table = profiled(chain, replace(fake_profile, batch=4), tmp_path, max_seconds=1e-6)
+    assert set(table.kernels["batch"]) == {4}
+    single = profiled(chain, fake_profile, tmp_path / "one", max_seconds=1e-6)
+    assert table.networks["latency_ms"][0] > 3 * single.networks["latency_ms"][0]
+
+
+def test_senseless_limits_are_refused(chain, fake_profile, tmp_path):
+    with pytest.raises(UsageError):
+        profiled(chain, fake_profile, tmp_path, max_seconds=0)
+    with pytest.raises(UsageError):
+        profiled(chain, fake_profile, tmp_path, max_error=-1)
+
+
+def test_onnx_runtime_profiles_a_space_end_to_end(chain, tmp_path):
+    from hwprune.latency.model import LatencyModel
+    from hwprune.runtimes import TargetProfile
+    from hwprune.runtimes.onnxruntime import OnnxRuntime
+
+    content, space = chain
+    profile = TargetProfile(name="ort")
+    table = profile_space(space, content, profile, OnnxRuntime(), folder=tmp_path, max_seconds=1e-6)
+    assert len(table.networks) == ROUND
+    assert {"conv"} <= {op.split("/")[0].split("+")[0] for op in table.kernels["op"]}
+    predicted = LatencyModel.fit(table, space, content).predict([space.full(), space.smallest()])
+    assert (predicted > 0).all()
