@@ -94,7 +94,7 @@ def _recipe(config: Config, images: int, smallest_class: int) -> Config:
             search=replace(
                 config.search, population=50, parents=10, mutants=25, crossovers=25, generations=14
             ),
-            training=replace(config.training, epochs=20),
+            training=replace(config.training, epochs=12),
         )
     config = replace(config, data=replace(config.data, sub_val_per_class=min(30, judged)))
     if images > _FEW:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hwprune.pruningnet.crop import Crop
 from hwprune.pruningnet.generators import CroppedWeight, WeightGenerator
-from hwprune.structure.prune import _set_channels
+from hwprune.structure.prune import set_channels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,7 +147,7 @@ class PrunableOther(PrunableModule):
         super().set_widths(widths)
         if self.layer.op != "parameter":
             inputs, outputs = self.layer.inputs.count(widths), self.layer.outputs.count(widths)
-            _set_channels(self.inner, int(inputs), int(outputs))
+            set_channels(self.inner, int(inputs), int(outputs))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the layer itself does."""

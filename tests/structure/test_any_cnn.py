@@ -12,7 +12,7 @@ from torch import nn
 from zoo import FROZEN_IN, SIZES, images, traced
 
 from hwprune.errors import HwpruneWarning
-from hwprune.export import export_base
+from hwprune.exporter import export_base
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.prune import prune
 from hwprune.structure.space import SearchSpace

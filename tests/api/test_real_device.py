@@ -1,0 +1,92 @@
+"""Short runs on the CPU that is here, through ONNX Runtime. Nothing asserts on how long anything takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from hwprune.api.export import export
+from hwprune.api.predict import predict
+from hwprune.api.profile import profile
+from hwprune.api.project import Project
+from hwprune.api.search import search
+from hwprune.api.train import train
+from hwprune.cli.main import main
+from hwprune.config import Config, DataConfig, load_config, save_config
+
+pytestmark = pytest.mark.slow
+
+TINY = """
+from torch import nn
+
+
+def tiny(num_classes: int) -> nn.Module:
+    layers = []
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+def test_a_model_without_images_can_be_profiled_asked_and_searched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "torchvision:resnet18"
+    code = main(
+        ["profile", "--project", str(tmp_path), "--device", "cpu", "--model", model, "--max-time", "25s"]
+    )
+    assert code == 0
+    config = load_config(tmp_path / "hwprune.toml")
+    assert (config.model.name, config.data.source) == (model, "")
+    result = predict(project=tmp_path, uniform=("50%", "100%"))
+    (_, _, half_ms, half_macs, _), (_, _, full_ms, full_macs, _) = result.rows
+    assert 0 < half_ms < full_ms
+    assert half_macs < full_macs
+    budget_ms = 0.6 * result.base_ms
+    found = search(project=tmp_path, latency=f"{budget_ms:.4f}ms", generations=3)
+    assert found.score_kind == "macs"
+    assert found.measured_ms + found.error_ms <= budget_ms
+    exported = export(project=tmp_path)
+    assert exported.weights == "random"
+    capsys.readouterr()
+
+
+def test_cifar10_goes_through_every_verb(cifar10: Path, tmp_path: Path) -> None:
+    config = Config(data=DataConfig(source=f"parquet:{cifar10}", sub_val_per_class=10))
+    config = replace(
+        config,
+        profiling=replace(config.profiling, max_seconds=8.0),
+        pruningnet=replace(config.pruningnet, epochs=1, recalibration_images=200),
+        search=replace(config.search, population=6, parents=3, mutants=3, crossovers=3, generations=2),
+        training=replace(config.training, epochs=1),
+        model=replace(config.model, name=few_images_model(tmp_path)),
+    )
+    save_config(tmp_path / "hwprune.toml", config)
+    profile(project=tmp_path)
+    found = search(project=tmp_path, latency="60%")
+    trained = train(project=tmp_path)
+    exported = export(project=tmp_path)
+    assert found.measured_ms + found.error_ms <= found.limit_ms
+    assert trained.test_images == 10_000
+    assert 0.2 < trained.base_top1 < 0.95
+    session = onnxruntime.InferenceSession(tmp_path / exported.file, providers=["CPUExecutionProvider"])
+    test = Project(tmp_path).splits.test.subset(np.arange(1000))
+    right = sum(
+        int(session.run(None, {"input": images.numpy()})[0].argmax() == labels.item())
+        for images, labels in test.batches(1)
+    )
+    assert right / 1000 == pytest.approx(trained.top1, abs=0.06)
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["hwprune.widths"]) == list(found.widths)
+
+
+def few_images_model(folder: Path) -> str:
+    """A user's own model file: small, so that an epoch of CIFAR-10 is short."""
+    path = folder / "tiny.py"
+    path.write_text(TINY)
+    return f"{path}:tiny"

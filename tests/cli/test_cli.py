@@ -1,0 +1,118 @@
+"""The command line: help, JSON, progress, and that every command in the documents exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from hwprune.api.init import InitResult
+from hwprune.cli.console import Console
+from hwprune.cli.main import VERBS, _options_of, _warnings_to, main
+from hwprune.errors import HwpruneWarning
+
+
+def verb_function(verb: str):
+    import importlib
+
+    return getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_each_of_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    text = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
+    options = asdict_keys(verb)
+    assert options
+    for option in options:
+        assert re.search(rf"--{option.replace('_', '-')}\b[^-]* [A-Z\w]", text), option
+    assert "reporter" not in text
+
+
+def asdict_keys(verb: str) -> list[str]:
+    import inspect
+
+    return [name for name in inspect.signature(verb_function(verb)).parameters if name != "reporter"]
+
+
+def documented_commands() -> list[str]:
+    """Every line of a code block in README and docs that starts with `hwprune`."""
+    root = Path(__file__).parents[2]
+    commands = []
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        for block in re.findall(r"```(?:\w*)\n(.*?)```", path.read_text(), flags=re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            commands += [line.split("#")[0].strip() for line in lines if line.strip().startswith("hwprune ")]
+    return sorted(set(commands))
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_documented_commands_are_understood(command: str) -> None:
+    import tyro
+
+    verb, *arguments = shlex.split(command)[1:]
+    if verb.startswith("-") or verb == "VERB":
+        return
+    options = tyro.cli(_options_of(verb_function(verb)), args=arguments)
+    assert set(options) >= set(asdict_keys(verb))
+
+
+def test_the_documents_do_name_commands() -> None:
+    assert len(documented_commands()) >= 6
+
+
+def test_json_is_the_only_output_and_holds_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "--project", str(tmp_path / "p"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["classes"] == 10
+    assert set(result) == set(asdict(InitResult("", "", 1, 1, 1)))
+
+
+def test_the_next_command_names_the_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "p"
+    main(["init", "--project", str(folder)])
+    assert f"Next: hwprune profile --project {folder}" in capsys.readouterr().out
+    shutil.rmtree(folder)
+
+
+def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = Console()
+    with console.stage("Training", "epochs") as progress:
+        for done in range(1, 4):
+            progress(done, 3, loss=0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Training ..."
+    assert re.match(r"Training: 1/3 epochs, .*/s, .* left  loss 0.5", lines[1])
+    assert lines[-2].startswith("Training: 3/3 epochs")
+    assert lines[-1].startswith("Training: done in")
+
+
+def test_warnings_of_hwprune_are_shown_and_those_of_libraries_are_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with _warnings_to(Console()):
+        warnings.warn("stem keeps its width", HwpruneWarning, stacklevel=1)
+        warnings.warn("some library will change", UserWarning, stacklevel=1)
+    text = capsys.readouterr().err
+    assert "warning: stem keeps its width" in text
+    assert "library" not in text
+
+
+def test_without_arguments_it_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in VERBS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("hwprune ")

@@ -1,0 +1,62 @@
+"""A real process, interrupted: it says so, leaves what was finished, and goes on from there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hwprune.api.profile import profile
+from hwprune.api.search import search
+from hwprune.config import Config, save_config
+from hwprune.results import TrainResult
+
+EPOCHS = 5
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small project on a fake device, ready to be trained."""
+    (tmp_path / "fake.toml").write_text('runtime = "fake"\ndevice = "cpu"\n')
+    config = Config()
+    save_config(
+        tmp_path / "hwprune.toml",
+        replace(
+            config,
+            target=replace(config.target, profile=str(tmp_path / "fake.toml")),
+            training=replace(config.training, epochs=EPOCHS),
+        ),
+    )
+    profile(project=tmp_path)
+    search(project=tmp_path, latency="60%", score="macs")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_training_goes_on_where_it_was_stopped(project: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "hwprune", "train", "--project", str(project)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 240
+    while not list((project / "hwprune-work").glob("base-*.safetensors")):
+        assert process.poll() is None, "training ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint within four minutes"
+        time.sleep(0.05)
+    process.send_signal(how)
+    _, text = process.communicate(timeout=120)
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on" in text
+        assert "Traceback" not in text
+    assert not (project / "hwprune-work" / "train.json").exists()
+
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    first = next(line for line in done.stderr.splitlines() if "/5 epochs" in line)
+    assert "unpruned network: 1/5" not in first, "the first epoch is not repeated"
+    result = TrainResult.load(project / "hwprune-work" / "train.json")
+    assert [epoch["epoch"] for epoch in result.base_history] == list(range(1, EPOCHS + 1))
