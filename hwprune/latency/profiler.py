@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hwprune.environment import device_fingerprint, library_versions, machine_load
-from hwprune.errors import ArtifactError, UsageError
+from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
 from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.harvest import harvest
-from hwprune.latency.measure import measure_many
+from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT, measure_many
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.records import Journal, NetworkRecord
 from hwprune.latency.sampling import planned, pool
@@ -84,7 +85,10 @@ def profile_space(
     Raises:
         UsageError: `max_seconds` or `max_error` is not positive.
         MismatchError: `folder` holds the records of another device, profile, model or seed.
-        DeviceError: The runtime fails, or the machine is too noisy to measure anything.
+        DeviceError: The runtime fails.
+
+    Warns:
+        HwpruneWarning: The machine was too noisy for the table to be trusted.
     """
     if max_seconds <= 0 or max_error <= 0:
         raise UsageError("Time and error of a profile must be above zero.", got=(max_seconds, max_error))
@@ -152,6 +156,7 @@ class _Profiler:
                     self._round(reference, limits.seconds)
         table = self._table(final=True)
         table.save(self.folder)
+        _warn_of_noise(table)
         return table
 
     def _saved(self) -> LatencyTable | None:
@@ -276,6 +281,18 @@ class _Profiler:
             "regressor_errors": model.kernel_errors,
         }
         return replace(table, provenance={**table.provenance, **added})
+
+
+def _warn_of_noise(table: LatencyTable) -> None:
+    error = float((table.networks["error_ms"] / table.networks["latency_ms"]).median())
+    if error > ERROR_LIMIT or table.provenance["noise"] > NOISE_LIMIT:
+        warnings.warn(
+            f"The machine was too noisy: latencies were only measured to {error:.0%}, so the latency table "
+            "should not be trusted. Stop other programs on these cores, delete the table's folder and "
+            "profile again, or use a profile with one thread; `hwprune doctor` shows what disturbs.",
+            HwpruneWarning,
+            stacklevel=2,
+        )
 
 
 def _profile_runs(result: Measurement) -> int:

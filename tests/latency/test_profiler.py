@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hwprune.errors import DeviceError, MismatchError, UsageError
+from hwprune.errors import DeviceError, HwpruneWarning, MismatchError, UsageError
 from hwprune.latency.profiler import HELD_OUT_EVERY, MIN_NETWORKS, ROUND, profile_space
 from hwprune.latency.records import Journal
 from hwprune.latency.table import LatencyTable
@@ -159,3 +159,10 @@ def test_onnx_runtime_profiles_a_space_end_to_end(chain, tmp_path):
     assert {"conv"} <= {op.split("/")[0].split("+")[0] for op in table.kernels["op"]}
     predicted = LatencyModel.fit(table, space, content).predict([space.full(), space.smallest()])
     assert (predicted > 0).all()
+
+
+def test_a_table_from_too_noisy_a_machine_is_named_as_such(chain, fake_profile, tmp_path):
+    wild = FakeRuntime(FakeDevice(drift=0.95, drift_period_ms=333.0))
+    with pytest.warns(HwpruneWarning, match="too noisy") as caught:
+        profiled(chain, fake_profile, tmp_path, wild, max_seconds=1e-6)
+    assert "hwprune doctor" in str(caught[0].message)
