@@ -3,7 +3,8 @@
     python benchmarks/main_job.py --name cifar10_resnet20 --model resnet20 \
         --data parquet:../shared/data/cifar10 --latency 60%
 
-The run folder is kept under `runs/`, so a broken run goes on where it was stopped.
+The run folder is kept under `runs/`, so a broken run goes on where it was stopped; its result then says
+`resumed`, and the seconds of its verbs are those of the last part.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnxruntime
 from common import finish
 
 from hwprune.api.project import Project
+from hwprune.results import ExportResult, TrainResult
 
 VERBS = ("profile", "search", "train", "export", "report")
 
@@ -35,8 +37,9 @@ def main() -> None:
     parser.add_argument("--latency", default="60%")
     options = parser.parse_args()
     folder = Path("runs") / options.name
+    resumed = folder.exists()
     seconds, results = run_verbs(folder, options.model, options.data, options.latency)
-    finish(options.name, {**summary(results, seconds), "outside_hwprune": check(folder)})
+    finish(options.name, {**summary(results, seconds), "resumed": resumed, "outside_hwprune": check(folder)})
 
 
 def run_verbs(folder: Path, model: str, data: str, latency: str) -> tuple[dict[str, float], dict[str, Any]]:
@@ -102,15 +105,25 @@ def check(folder: Path) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     pruned = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    base_path = folder / "hwprune-work" / "base.onnx"
+    (base_path,) = (folder / "hwprune-work" / "latency").glob("*/base.onnx")
     base = onnxruntime.InferenceSession(str(base_path), options, providers=["CPUExecutionProvider"])
     ratio = latency_ratio(pruned, base)
+    top1, claimed, limit = accuracy(pruned, folder), *claims(folder)
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     return {
-        "top1": accuracy(pruned, folder),
+        "top1": top1,
         "latency_ratio": round(ratio, 4),
+        "same_top1": abs(top1 - claimed) <= 0.001,
+        "within_budget_and_3_percent": ratio <= 1.03 * limit,
         "metadata": sorted(metadata),
     }
+
+
+def claims(folder: Path) -> tuple[float, float]:
+    """Accuracy that hwprune reported, and the budget as a share of the unpruned network's latency."""
+    train = TrainResult.load(folder / "hwprune-work" / "train.json")
+    export = ExportResult.load(folder / "hwprune-work" / "export.json")
+    return train.top1, export.limit_ms / export.base_ms
 
 
 def accuracy(session: onnxruntime.InferenceSession, folder: Path) -> float:

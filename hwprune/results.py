@@ -33,7 +33,12 @@ class _Stored:
         names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
         if set(payload) != names:
             raise artifacts.broken(path, f"unexpected fields {set(payload) ^ names}", cls.made_by)
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in payload.items()})
+        return cls(**{name: _tuples(value) for name, value in payload.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists only; these classes hold tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +195,8 @@ class ExportResult(_Stored):
         within_budget: Whether the file runs within the budget.
         budget: The budget as the user wrote it.
         weights: `trained`, or without images `given` (by the user) or `random`.
+        top1: Test top-1 of the weights inside, 0 to 1; None when they were not trained here.
+        digest: SHA-256 of the file.
     """
 
     kind: ClassVar[str] = "export-result"
@@ -208,3 +215,5 @@ class ExportResult(_Stored):
     within_budget: bool
     budget: str
     weights: str
+    top1: float | None
+    digest: str

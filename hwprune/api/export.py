@@ -11,7 +11,7 @@ from hwprune import artifacts
 from hwprune.api.project import Project
 from hwprune.errors import MismatchError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
-from hwprune.results import ExportResult, SearchResult, TrainResult
+from hwprune.results import ExportResult, SearchResult
 from hwprune.runtimes.base import TargetProfile
 from hwprune.units import parse_latency
 
@@ -50,26 +50,33 @@ def export(
     opened = Project(project)
     found = SearchResult.load(opened.path("search.json"))
     target = TargetProfile.from_payload(opened.profiled(found.profile).target, where=found.profile)
-    model, weights = _network(opened, found)
+    model, facts = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)
-    measured = _measure(opened, found, target, content, reporter)
+    facts |= {"max_difference": difference, "tolerance": TOLERANCE}
+    facts |= _measure(opened, found, target, content, reporter)
+    content = _with_metadata(opened, content, found, facts)
     result = ExportResult(
-        file=str(output), bytes=len(content), max_difference=difference, tolerance=TOLERANCE, weights=weights,
+        file=str(output),
+        bytes=len(content),
+        digest=artifacts.sha256(content),
+        widths=found.widths,
+        profile=target.name,
         budget=found.budget,
-        widths=found.widths, profile=target.name, **measured,
-    )  # fmt: skip
-    artifacts.write_bytes(opened.folder / output, _with_metadata(opened, content, found, result))
+        **facts,
+    )
+    artifacts.write_bytes(opened.folder / output, content)
     result.save(opened.path("export.json"))
     return result
 
 
-def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, str]:
-    """The pruned network, and where its weights come from."""
+def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str, Any]]:
+    """The pruned network, where its weights come from, and their accuracy."""
     from hwprune.structure.prune import prune
 
     model = prune(opened.new_model(), opened.space(found.profile), found.widths)
     if not opened.config.data.source:
-        return model.eval(), "given" if opened.config.model.weights else "random"
+        weights = "given" if opened.config.model.weights else "random"
+        return model.eval(), {"weights": weights, "top1": None}
     tensors, info = opened.load_network("pruned", "hwprune train")
     if tuple(info["widths"]) != found.widths:
         raise MismatchError(
@@ -78,7 +85,7 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, str]:
             do="run `hwprune train` for the network that the last search chose",
         )
     model.load_state_dict(tensors)
-    return model.eval(), "trained"
+    return model.eval(), {"weights": "trained", "top1": float(info["top1"])}
 
 
 def _checked_onnx(opened: Project, model: nn.Module, target: TargetProfile) -> tuple[bytes, float]:
@@ -119,7 +126,7 @@ def _measure(
     }
 
 
-def _with_metadata(opened: Project, content: bytes, found: SearchResult, result: ExportResult) -> bytes:
+def _with_metadata(opened: Project, content: bytes, found: SearchResult, result: dict[str, Any]) -> bytes:
     """The file with its provenance in `metadata_props`."""
     import onnx as onnx_package
 
@@ -132,15 +139,15 @@ def _with_metadata(opened: Project, content: bytes, found: SearchResult, result:
         "hwprune.model": found.model,
         "hwprune.widths": json.dumps(found.widths),
         "hwprune.budget": found.budget,
-        "hwprune.measured_ms": f"{result.measured_ms:.6g}",
-        "hwprune.error_ms": f"{result.error_ms:.2g}",
-        "hwprune.base_ms": f"{result.base_ms:.6g}",
-        "hwprune.profile": result.profile,
+        "hwprune.measured_ms": f"{result['measured_ms']:.6g}",
+        "hwprune.error_ms": f"{result['error_ms']:.2g}",
+        "hwprune.base_ms": f"{result['base_ms']:.6g}",
+        "hwprune.profile": found.profile,
         "hwprune.device": json.dumps(device_fingerprint()),
     }
-    if result.weights == "trained":
-        facts["hwprune.top1"] = f"{TrainResult.load(opened.path('train.json')).top1:.6g}"
+    if result["top1"] is not None:
         dataset = opened.dataset
+        facts["hwprune.top1"] = f"{result['top1']:.6g}"
         facts["hwprune.normalisation"] = json.dumps({"mean": dataset.mean, "std": dataset.std})
         facts["hwprune.classes"] = json.dumps(dataset.classes)
     set_metadata(model, facts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.api.project import Project, digest
-from hwprune.errors import MissingArtifactError, UsageError
+from hwprune.errors import MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ def sanity(net: PruningNet, score: AccuracyScore, classes: int) -> None:
     """Refuse a judge that cannot tell networks apart.
 
     Raises:
-        UsageError: At full width it is hardly better than guessing.
+        ModelError: At full width it is hardly better than guessing.
     """
     top1 = score(net.space.full())
     if top1 < 1 / classes + 0.1 * (1 - 1 / classes):
-        raise UsageError(
+        raise ModelError(
             "PruningNet has not learnt enough to judge networks.",
             got=f"{top1:.1%} at full width, guessing gives {1 / classes:.1%}",
             do="train it longer (`epochs` under [pruningnet]) or with another learning rate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.api.project import Project
-from hwprune.errors import UsageError
+from hwprune.errors import ArtifactError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
@@ -117,13 +118,17 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
 
 def _channel_multiple(path: Path, runtime: Runtime, target: TargetProfile, reporter: Reporter) -> int:
     """The device's channel multiple; measured once, so that a profile that is continued keeps its choices."""
+    from hwprune.environment import device_fingerprint
     from hwprune.latency.staircase import channel_multiple
 
-    if path.exists():
-        return int(artifacts.read_json(path, "staircase", 1, "hwprune profile")["multiple"])
+    here = {"device": device_fingerprint(target.device)["model"], "runtime": runtime.describe()}
+    with contextlib.suppress(ArtifactError):  # missing, damaged or old: look again
+        found = artifacts.read_json(path, "staircase", 1)
+        if {key: found.get(key) for key in here} == here:
+            return int(found["multiple"])
     reporter.note("Looking for the steps of the device's latency over the width of a layer.")
     multiple = channel_multiple(runtime, target)
-    artifacts.write_json(path, "staircase", 1, {"multiple": multiple})
+    artifacts.write_json(path, "staircase", 1, {**here, "multiple": multiple})
     return multiple
 
 
@@ -167,11 +172,9 @@ def _with_base_latency(
     """
     from hwprune.api.device import Device
 
-    path = opened.table_folder(target.name) / "profile.json"
-    if path.exists():
-        old = ProfileResult.load(path)
-        new = replace(result, base_ms=old.base_ms, base_error_ms=old.base_error_ms)
-        if new == old:
+    with contextlib.suppress(ArtifactError):  # missing, damaged or old: measure again
+        old = ProfileResult.load(opened.table_folder(target.name) / "profile.json")
+        if replace(result, base_ms=old.base_ms, base_error_ms=old.base_error_ms) == old:
             return old
     measured = Device(base, space, target).base()
     return replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)

@@ -178,15 +178,16 @@ class _Search:
         """The best network whose measured latency, with its error, is within the budget."""
         fastest = float("inf")
         with self.reporter.stage("Measuring the answer", "networks") as progress:
-            for count, candidate in enumerate(outcome.ranked()[:_ATTEMPTS], start=1):
+            ranked = outcome.ranked()[:_ATTEMPTS]
+            for count, candidate in enumerate(ranked, start=1):
                 measured = self.device.networks([candidate.widths], **_TIGHT)[0].trusted()
-                progress(count, count, measured_ms=measured.ms)
+                progress(count, len(ranked), measured_ms=measured.ms)
                 if measured.ms + measured.error_ms <= limit_ms:
                     return candidate, measured
                 fastest = min(fastest, measured.ms)
         raise BudgetError(
             "None of the best networks that were found was measured within the budget.",
-            got=f"fastest of {_ATTEMPTS}: {format_ms(fastest)}",
+            got=f"fastest of {len(ranked)}: {format_ms(fastest)}",
             allowed=format_ms(limit_ms),
             do="profile longer (`hwprune profile --max-time 5m`) or ask for a slightly larger budget",
         )
@@ -233,11 +234,14 @@ class _Loop:
             return None
         results = self.device.networks(new, **_QUICK)
         predicted = self.predict(np.array(new))
+        measured = {}
         for widths, result, expected in zip(new, results, predicted, strict=True):
-            self.ratios[widths] = result.ms / float(expected)
-        factor = float(np.median(list(self.ratios.values())))
-        measured = {widths: {_LATENCY: result.ms} for widths, result in zip(new, results, strict=True)}
-        return Correction(factors={_LATENCY: factor}, measured=measured)
+            if not result.too_noisy:  # a burst of another program must not steer the search
+                self.ratios[widths] = result.ms / float(expected)
+                measured[widths] = {_LATENCY: result.ms}
+        if not measured:
+            return None
+        return Correction(factors={_LATENCY: float(np.median([*self.ratios.values()]))}, measured=measured)
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float | None]:

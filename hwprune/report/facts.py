@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hwprune import artifacts
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
 from hwprune.units import format_count, format_ms
 
@@ -58,8 +59,8 @@ def collect(work: Path, folder: Path) -> Report:
     profile = ProfileResult.load(profile_path) if profile_path.exists() else None
     train = TrainResult.load(work / "train.json") if (work / "train.json").exists() else None
     export = ExportResult.load(work / "export.json") if (work / "export.json").exists() else None
-    train = train if train and train.widths == search.widths else None
-    export = export if export and _same(export, search) and (folder / export.file).exists() else None
+    train = train if train and (train.model, train.widths) == (search.model, search.widths) else None
+    export = export if export and _current(export, search, train, folder) else None
     return Report(
         profile=profile,
         search=search,
@@ -70,9 +71,15 @@ def collect(work: Path, folder: Path) -> Report:
     )
 
 
-def _same(export: ExportResult, search: SearchResult) -> bool:
-    """Whether the file was exported for this search's answer, budget and device."""
-    return (export.widths, export.budget, export.profile) == (search.widths, search.budget, search.profile)
+def _current(export: ExportResult, search: SearchResult, train: TrainResult | None, folder: Path) -> bool:
+    """Whether the file is there, and was exported for this answer, budget, device and training."""
+    path = folder / export.file
+    return (
+        (export.widths, export.budget, export.profile) == (search.widths, search.budget, search.profile)
+        and (train is None or export.top1 == train.top1)
+        and path.is_file()
+        and artifacts.sha256(artifacts.read_bytes(path)) == export.digest
+    )
 
 
 def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class DeadlineExceeded(Exception):  # noqa: N818 - it is a signal between threads, not an error for users
-    """The limit of `deadline` ran out."""
+class DeadlineExceeded(BaseException):
+    """The limit of `deadline` ran out; no `except Exception` on the way must swallow it."""
 
 
 @contextlib.contextmanager

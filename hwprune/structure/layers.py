@@ -123,7 +123,8 @@ class Layer:
         kernel: Kernel height and width (1, 1 for all but convolutions).
         stride: Stride of a convolution.
         conv_groups: Groups of a convolution, unpruned.
-        positions: Output elements per output channel (H*W, or the product of a linear layer's leading dims).
+        positions: Output elements per output channel (H*W, or the product of a linear layer's leading dims);
+            0 for a layer that a forward in eval mode does not reach.
         tensors: What it owns.
     """
 

@@ -133,6 +133,6 @@ def _layer(entry: dict[str, Any], groups: tuple[ChannelGroup, ...]) -> Layer:
         kernel=(kernel[0], kernel[1]),
         stride=(stride[0], stride[1]),
         conv_groups=_whole(entry["conv_groups"]),
-        positions=_whole(entry["positions"]),
+        positions=_whole(entry["positions"], 0),
         tensors=tuple(_tensor(groups, *tensor) for tensor in entry["tensors"]),
     )

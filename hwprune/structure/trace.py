@@ -1,7 +1,7 @@
 """`trace`: from a torch model to its `SearchSpace`.
 
 Steps: find the raw groups (dependency.py), resolve overlaps, write every tensor axis as a `ChannelMap`, then
-try each group alone on the meta device (trial.py) and freeze those that break the model.
+try the groups, down to single ones where that fails (trial.py), and freeze those that break the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hwprune.errors import HwpruneWarning, ModelError
+from hwprune.errors import HwpruneWarning, ModelError, nearest
 from hwprune.structure.dependency import RawGroup, find_groups
 from hwprune.structure.space import (
     FROZEN,
@@ -68,7 +68,7 @@ def trace(
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     positions = record_positions(model, inputs)
     raw, frozen = find_groups(model, inputs, max_seconds)
-    _exclude(raw, exclude)
+    _exclude(model, raw, exclude)
     owners = _Owners(model)
     for group in raw:
         owners.claim(group)
@@ -88,7 +88,16 @@ def trace(
     return SearchSpace(name, space.input_shape, space.groups, space.layers, frozen)
 
 
-def _exclude(groups: list[RawGroup], patterns: Sequence[str]) -> None:
+def _exclude(model: nn.Module, groups: list[RawGroup], patterns: Sequence[str]) -> None:
+    names = [name for name, _ in model.named_modules()]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ModelError(
+                "A pattern of layers to exclude fits no layer.",
+                got=repr(pattern),
+                allowed=nearest(pattern, names),
+                do="mend `exclude` under [model]",
+            )
     for group in groups:
         for member in group.members:
             if member.axis == "out" and any(fnmatch.fnmatch(member.layer, pattern) for pattern in patterns):
@@ -96,7 +105,7 @@ def _exclude(groups: list[RawGroup], patterns: Sequence[str]) -> None:
 
 
 def _list_reasons(frozen: Mapping[str, str]) -> str:
-    return "; ".join(f"{layer}: {reason}" for layer, reason in list(frozen.items())[:8])
+    return "; ".join(f"{layer}: {reason}" for layer, reason in frozen.items())
 
 
 def _warn(name: str, frozen: Mapping[str, str]) -> None:
@@ -236,11 +245,13 @@ def _layer(path: str, module: nn.Module, axes: _Axes, positions: Mapping[str, in
         kernel, stride = tuple(module.kernel_size), tuple(module.stride)
         return Layer(
             path, "conv", inputs, outputs, (kernel[0], kernel[1]), (stride[0], stride[1]), module.groups,
-            positions.get(path, 1), tensors,
+            positions.get(path, 0), tensors,
         )  # fmt: skip
     op = "linear" if isinstance(module, nn.Linear) else "norm" if isinstance(module, _NORMS) else None
     op = op or ("prelu" if isinstance(module, nn.PReLU) else "parameter")
-    return Layer(path, op, inputs, outputs, positions=positions.get(path, 1), tensors=tensors)
+    return Layer(
+        path, op, inputs, outputs, positions=positions.get(path, 0 if op == "linear" else 1), tensors=tensors
+    )
 
 
 def _grouped(module: nn.Module) -> bool:

@@ -78,8 +78,7 @@ def broken_groups(model: nn.Module, space: SearchSpace, inputs: _Inputs) -> dict
         Group index -> reason; empty when every trial ran.
     """
     bench = _Bench(model, space, inputs)
-    everything = range(len(space.groups))
-    return _halve(bench, everything) or _broken_jointly(bench, space)
+    return _halve(bench, range(len(space.groups))) or _broken_jointly(bench, space)
 
 
 def _halve(bench: _Bench, candidates: Sequence[int]) -> dict[int, str]:
@@ -116,9 +115,24 @@ class _Bench:
     def __init__(self, model: nn.Module, space: SearchSpace, inputs: _Inputs) -> None:
         self.space = space
         self.expected: object = None
-        self.model, self.inputs = copy.deepcopy(model).eval().to("meta"), tuple(x.to("meta") for x in inputs)
-        if self.run(space.full()):
-            self.model, self.inputs = copy.deepcopy(model).eval(), inputs
+        self.model, self.inputs = copy.deepcopy(model).eval(), inputs
+        if not self._move_to_meta() and (error := self.run(space.full())):
+            raise ModelError("The unpruned model does not run a second time.", got=error)
+
+    def _move_to_meta(self) -> bool:
+        """Go on without arithmetic, if the model runs that way."""
+        real = self.model, self.inputs
+        try:
+            self.model, self.inputs = (
+                copy.deepcopy(self.model).to("meta"),
+                tuple(x.to("meta") for x in self.inputs),
+            )
+        except (NotImplementedError, RuntimeError):
+            return False
+        if self.run(self.space.full()) is None:
+            return True
+        self.model, self.inputs = real
+        return False
 
     def draw(self, candidates: Sequence[int], seed: int) -> Widths:
         """Random widths, narrower than full, for the candidates; the others stay full."""
