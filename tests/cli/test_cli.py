@@ -29,12 +29,18 @@ def test_every_verb_explains_each_of_its_options(verb: str, capsys: pytest.Captu
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
     assert caught.value.code == 0
-    text = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
-    options = asdict_keys(verb)
-    assert options
-    for option in options:
-        assert re.search(rf"--{option.replace('_', '-')}\b[^-]* [A-Z\w]", text), option
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    for option, words in documented_options(verb).items():
+        assert f"--{option.replace('_', '-')}" in text
+        assert words in text, f"{option} is not explained"
     assert "reporter" not in text
+
+
+def documented_options(verb: str) -> dict[str, str]:
+    """Option -> the first words of its explanation in the function's docstring."""
+    text = verb_function(verb).__doc__ or ""
+    entries = dict(re.findall(r"^ {8}(\w+): (.+)$", text, flags=re.M))
+    return {name: " ".join(entries[name].split()[:2]) for name in asdict_keys(verb)}
 
 
 def asdict_keys(verb: str) -> list[str]:

@@ -1,0 +1,39 @@
+"""The first two commands that a newcomer types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import new_project
+
+from hwprune.api.doctor import doctor
+from hwprune.api.quickstart import quickstart
+
+
+def test_quickstart_does_the_whole_job_and_a_second_run_repeats_nothing(tmp_path: Path) -> None:
+    folder = new_project(tmp_path / "p")
+    first = quickstart(project=folder)
+    assert first.export is not None
+    assert first.train is not None
+    assert first.export.within_budget
+    assert first.search.limit_ms == first.search.base_ms * 0.5
+    assert (folder / "pruned.onnx").is_file()
+    assert first.verdict.startswith("Budget met")
+    again = quickstart(project=folder)
+    assert again.train == first.train
+    assert again.search.candidates == first.search.candidates
+
+
+def test_doctor_looks_at_devices_runtimes_and_noise() -> None:
+    result = doctor(seconds=0.3)
+    findings = {finding.name: finding for finding in result.findings}
+    assert {"cpu", "gpus", "versions", "runtime onnxruntime", "load", "noise"} <= set(findings)
+    assert findings["runtime onnxruntime"].value == "ready"
+    assert all(finding.do for finding in result.findings if not finding.good)
+    assert {"drift", "error", "bias", "slowest"} == set(result.facts["noise"])
+
+
+def test_doctor_names_what_is_wrong_with_a_profile() -> None:
+    (finding,) = [f for f in doctor(profile="cpu-99t", seconds=0.3).findings if f.name == "noise"]
+    assert not finding.good
+    assert "profile" in finding.value

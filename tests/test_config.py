@@ -1,0 +1,70 @@
+"""hwprune.toml: what is written can be read, and what is wrong is told completely."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwprune.config import Config, DataConfig, ModelConfig, load_config, save_config
+from hwprune.errors import ConfigError
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    config = replace(Config(), seed=7, model=ModelConfig(name="a.py:b", exclude=("x.*", 'odd"name')))
+    save_config(tmp_path / "hwprune.toml", config)
+    assert load_config(tmp_path / "hwprune.toml") == config
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("c") / "hwprune.toml"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    config = replace(Config(), data=DataConfig(source=text))
+    save_config(path, config)
+    assert load_config(path) == config
+
+
+def test_every_setting_is_explained(tmp_path: Path) -> None:
+    save_config(tmp_path / "hwprune.toml", Config())
+    text = (tmp_path / "hwprune.toml").read_text()
+    for section in fields(Config):
+        if section.name != "seed":
+            assert f"[{section.name}]" in text
+    for line in text.splitlines():
+        if " = " in line:
+            assert len(line.partition("  # ")[2]) > 10, line
+
+
+def test_problems_of_all_sections_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "hwprune.toml"
+    path.write_text(
+        'sed = 1\n[model]\nname = 3\n[data]\nimage_size = -5\n[training]\nlr = -1.0\n[search]\nscore = "luck"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    text = str(caught.value)
+    for words in ("did you mean seed", "model.name = 3", "image_size=-5", "lr=-1.0", "search.score = 'luck'"):
+        assert words in text
+
+
+@pytest.mark.parametrize("content", ["[model", "\xff", "a = 1 = 2", "[model]\nname = 'x'\nname = 'y'"])
+def test_what_is_not_toml_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "hwprune.toml"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        load_config(path)
+
+
+def test_settings_need_no_torch() -> None:
+    import subprocess
+
+    code = "import hwprune.config, hwprune.results, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
