@@ -45,9 +45,8 @@ def test_every_setting_is_explained(tmp_path: Path) -> None:
 
 def test_problems_of_all_sections_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "hwprune.toml"
-    path.write_text(
-        'sed = 1\n[model]\nname = 3\n[data]\nimage_size = -5\n[training]\nlr = -1.0\n[search]\nscore = "luck"\n'
-    )
+    lines = ["sed = 1", "[model]", "name = 3", "[data]", "image_size = -5", "[training]", "lr = -1.0"]
+    path.write_text("\n".join([*lines, "[search]", 'score = "luck"', ""]))
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     text = str(caught.value)
