@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from hwprune.api.search import search
 from hwprune.api.train import train
 from hwprune.cli.main import main
 from hwprune.config import Config, DataConfig, load_config, save_config
+from hwprune.errors import BudgetError, DeviceError
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +34,21 @@ def tiny(num_classes: int) -> nn.Module:
         layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
 """
+
+
+@contextlib.contextmanager
+def unless_too_noisy() -> Iterator[None]:
+    """Skip, with the tool's own words, when this machine is too busy for any latency to be trusted."""
+    try:
+        yield
+    except DeviceError as error:
+        if "noisy" not in error.what:
+            raise
+        pytest.skip(error.what)
+    except BudgetError as error:
+        if "was measured within" not in error.what:
+            raise
+        pytest.skip(f"measurements on this machine do not repeat well enough: {error.got}")
 
 
 def test_a_model_without_images_can_be_profiled_asked_and_searched(
@@ -48,10 +66,11 @@ def test_a_model_without_images_can_be_profiled_asked_and_searched(
     assert 0 < half_ms < full_ms
     assert half_macs < full_macs
     budget_ms = 0.6 * result.base_ms
-    found = search(project=tmp_path, latency=f"{budget_ms:.4f}ms", generations=3)
+    with unless_too_noisy():
+        found = search(project=tmp_path, latency=f"{budget_ms:.4f}ms", generations=3)
+        exported = export(project=tmp_path)
     assert found.score_kind == "macs"
     assert found.measured_ms + found.error_ms <= budget_ms
-    exported = export(project=tmp_path)
     assert exported.weights == "random"
     capsys.readouterr()
 
@@ -67,10 +86,11 @@ def test_cifar10_goes_through_every_verb(cifar10: Path, tmp_path: Path) -> None:
         model=replace(config.model, name=few_images_model(tmp_path)),
     )
     save_config(tmp_path / "hwprune.toml", config)
-    profile(project=tmp_path)
-    found = search(project=tmp_path, latency="60%")
-    trained = train(project=tmp_path)
-    exported = export(project=tmp_path)
+    with unless_too_noisy():
+        profile(project=tmp_path)
+        found = search(project=tmp_path, latency="60%")
+        trained = train(project=tmp_path)
+        exported = export(project=tmp_path)
     assert found.measured_ms + found.error_ms <= found.limit_ms
     assert trained.test_images == 10_000
     assert 0.2 < trained.base_top1 < 0.95
