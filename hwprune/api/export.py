@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
-_TIGHT = {"relative_error": 0.005, "max_seconds": 10.0}
-_VISITS = 2
+# (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so a
+# first look that finds the file over its budget is followed by a longer one, whose figure stands.
+_LOOKS = ((0.005, 10.0), (0.002, 30.0))
 
 
 def export(
@@ -114,24 +115,22 @@ def _measure(
 
     reporter.note(f"Measuring the exported file on {target.name}.")
     device = Device(opened.base_onnx(target.name), opened.space(target.name), target)
-    facts: dict[str, Any] = {}
-    for _ in range(
-        _VISITS
-    ):  # a budget in milliseconds meets the machine's mood; one bad moment is no verdict
-        measured, base_ms = device.onnx(content, **_TIGHT)
-        limit_ms = parse_latency(found.budget).of(base_ms)
+    limit = parse_latency(found.budget)
+    for relative_error, seconds in _LOOKS:
+        measured, base_ms = device.onnx(content, relative_error=relative_error, max_seconds=seconds)
+        limit_ms = limit.of(base_ms)
         # the unpruned network against a budget of 100 % of itself: equal, but for the error of both
         slack_ms = 3 * measured.error_ms if found.base_meets_budget else 0.0
-        facts = {
-            "measured_ms": measured.ms,
-            "error_ms": measured.error_ms,
-            "base_ms": base_ms,
-            "limit_ms": limit_ms,
-            "within_budget": measured.ms <= limit_ms + slack_ms,
-        }
-        if facts["within_budget"]:
+        within_budget = measured.ms <= limit_ms + slack_ms
+        if within_budget:
             break
-    return facts
+    return {
+        "measured_ms": measured.ms,
+        "error_ms": measured.error_ms,
+        "base_ms": base_ms,
+        "limit_ms": limit_ms,
+        "within_budget": within_budget,
+    }
 
 
 def _with_metadata(opened: Project, content: bytes, found: SearchResult, result: dict[str, Any]) -> bytes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
 
 _Inputs = tuple[torch.Tensor, ...]
+_OUTPUTS = "its channels are the model's outputs"
 
 
 def record_positions(model: nn.Module, inputs: _Inputs) -> dict[str, int]:
@@ -86,7 +87,9 @@ def _halve(bench: _Bench, candidates: Sequence[int]) -> dict[int, str]:
     if not errors:
         return {}
     if len(candidates) == 1:
-        return {candidates[0]: f"the model fails when it is pruned ({errors[0]})"}
+        error = errors[0]
+        reason = error if error == _OUTPUTS else f"the model fails when it is pruned ({error})"
+        return {candidates[0]: reason}
     middle = len(candidates) // 2
     return {**_halve(bench, candidates[:middle]), **_halve(bench, candidates[middle:])}
 
@@ -153,4 +156,4 @@ class _Bench:
         shapes = [tuple(tensor.shape) for tensor in tree_leaves(output) if isinstance(tensor, torch.Tensor)]
         if tuple(widths) == self.space.full():
             self.expected = shapes
-        return None if shapes == self.expected else "it changes the model's outputs"
+        return None if shapes == self.expected else _OUTPUTS
