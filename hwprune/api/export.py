@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
-# (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so a
-# first look that finds the file over its budget is followed by a longer one, whose figure stands.
+# (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so
+# a first look that finds the file over its budget is followed by a longer one, whose figure stands.
 _LOOKS = ((0.005, 10.0), (0.002, 30.0))
 
 
