@@ -1,4 +1,4 @@
-"""The only module that opens the project's data files: JSON, CSV and safetensors.
+"""The only module that opens the project's data files: JSON, CSV, safetensors and plain zips of these.
 
 Every file is written to a temporary neighbour and renamed, so a reader sees the old file or the new one,
 never half of one. Every file names its `kind` and `schema_version` and carries a SHA-256 `checksum`.
@@ -8,18 +8,20 @@ Nothing read is ever executed: no pickle, no `torch.load` of untrusted objects.
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
 import io
 import json
 import os
 import tempfile
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import ModuleType
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_JSON_BYTES = 512 * 2**20
+MAX_ARCHIVE_BYTES = 4 * 2**30
+_HEADER = "header.json"
 
 
 def sha256(*blocks: bytes) -> str:
@@ -128,12 +132,15 @@ def write_json(path: Path, kind: str, schema_version: int, payload: Mapping[str,
     Raises:
         StorageError: Full disk, no permission.
     """
+    write_bytes(path, _json_file(kind, schema_version, payload))
+
+
+def _json_file(kind: str, schema_version: int, payload: Mapping[str, Any]) -> bytes:
     body = json.dumps(payload, indent=1, sort_keys=False, allow_nan=False)
     # What a reader will see: JSON turns tuples into lists and number keys into text.
     seen = json.loads(body)
     header = {"kind": kind, "schema_version": schema_version, "checksum": sha256(_canonical(seen))}
-    text = json.dumps(header, indent=1)[:-2] + ',\n "payload": ' + body + "\n}\n"
-    write_bytes(path, text.encode())
+    return (json.dumps(header, indent=1)[:-2] + ',\n "payload": ' + body + "\n}\n").encode()
 
 
 def _canonical(payload: Any) -> bytes:
@@ -149,6 +156,10 @@ def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> 
         ArtifactError: Not such a file, truncated or altered.
     """
     content = read_bytes(path, made_by, MAX_JSON_BYTES)
+    return _json_payload(path, content, kind, schema_version, made_by)
+
+
+def _json_payload(path: Path, content: bytes, kind: str, schema_version: int, made_by: str) -> dict[str, Any]:
     try:
         file = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -162,13 +173,68 @@ def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> 
     return payload
 
 
-def write_table(path: Path, table: pd.DataFrame) -> str:
-    """Write a data frame as CSV and return the checksum of the file, to be kept beside it.
+def write_archive(
+    path: Path, kind: str, schema_version: int, payload: Mapping[str, Any], files: Mapping[str, bytes]
+) -> None:
+    """Write JSON-able data and some files as one uncompressed zip.
 
     Raises:
         StorageError: Full disk, no permission.
     """
-    content = table.to_csv(index=False, lineterminator="\n", na_rep="nan").encode()
+    sums = {name: sha256(content) for name, content in files.items()}
+    header = _json_file(kind, schema_version, {"content": payload, "files": sums})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in {_HEADER: header, **files}.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    write_bytes(path, buffer.getbuffer())
+
+
+def read_archive(
+    path: Path, kind: str, schema_version: int, names: Collection[str], made_by: str = ""
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read what `write_archive` wrote: its data and exactly the files `names`.
+
+    Nothing is unpacked to the disk, and a compressed member is refused, so neither a path nor a size in the
+    archive can do harm.
+
+    Raises:
+        MissingArtifactError: There is no such file.
+        MismatchError: Written with another schema version.
+        ArtifactError: Not such an archive, truncated or altered.
+    """
+    content = read_bytes(path, made_by, MAX_ARCHIVE_BYTES)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if sorted(info.filename for info in members) != sorted({_HEADER, *names}):
+                raise ValueError(f"it should hold {', '.join(sorted({_HEADER, *names}))} and nothing else")
+            if any(info.compress_type != zipfile.ZIP_STORED for info in members):
+                raise ValueError("a member is compressed")
+            files = {info.filename: archive.read(info) for info in members}
+    except (zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+        raise broken(path, error, made_by) from error
+    payload = _json_payload(path, files.pop(_HEADER), kind, schema_version, made_by)
+    if payload.get("files") != {name: sha256(files[name]) for name in files}:
+        raise broken(path, "a checksum does not fit its content", made_by)
+    if not isinstance(payload.get("content"), dict):
+        raise broken(path, "no content", made_by)
+    return payload["content"], files
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> str:
+    """Write rows as CSV and return the checksum of the file, to be kept beside it.
+
+    Floats are written so that they are read back exactly.
+
+    Raises:
+        StorageError: Full disk, no permission.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    content = text.getvalue().encode()
     write_bytes(path, content)
     return sha256(content)
 

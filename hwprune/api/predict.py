@@ -13,6 +13,7 @@ from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
 
 if TYPE_CHECKING:
+    from hwprune.latency.model import LatencyModel
     from hwprune.structure.space import SearchSpace, Widths
 
 
@@ -34,6 +35,7 @@ class PredictResult:
 def predict(
     *,
     project: Path = Path("."),
+    table: Path | None = None,
     uniform: tuple[str, ...] = (),
     widths: tuple[str, ...] = (),
     device: str = "",
@@ -44,6 +46,7 @@ def predict(
 
     Args:
         project: The project folder.
+        table: The folder of a latency table to ask in place of the project's; it may be another device's.
         uniform: Networks with all groups at a share of their width, such as 50% 75%.
         widths: Networks by their widths, one number for each group, such as 16,32,64.
         device: cpu or cuda:0; "" takes the project's.
@@ -57,23 +60,52 @@ def predict(
         UsageError: Widths that the space does not have.
         ArtifactError: `hwprune profile` has not been run here.
     """
+    if table is not None:
+        name, base_ms, model = _of_folder(table, device or profile)
+    else:
+        name, base_ms, model = _of_project(Project(project), device, profile)
+    space = model.space
+    named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
+    latencies = model.predict(np.array([net for _, net in named]))
+    rows = tuple(
+        (text, net, float(ms), int(space.macs(net)), int(space.params(net)))
+        for (text, net), ms in zip(named, latencies, strict=True)
+    )
+    return PredictResult(name, base_ms, rows)
+
+
+def _of_project(opened: Project, device: str, profile: str) -> tuple[str, float, LatencyModel]:
+    """Target profile, latency of the unpruned network and latency model of a project."""
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.table import LatencyTable
     from hwprune.runtimes.registry import get_runtime
 
-    opened = Project(project)
     target = opened.target(device, profile)
     space = opened.space(target.name)
     table = LatencyTable.load(opened.table_folder(target.name))
     table.check_matches(target, get_runtime(target), space)
     model = LatencyModel.fit(table, space, opened.base_onnx(target.name))
-    named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
-    latencies = model.predict(np.array([net for _, net in named]))
-    rows = tuple(
-        (name, net, float(ms), int(space.macs(net)), int(space.params(net)))
-        for (name, net), ms in zip(named, latencies, strict=True)
-    )
-    return PredictResult(target.name, opened.profiled(target.name).base_ms, rows)
+    return target.name, opened.profiled(target.name).base_ms, model
+
+
+def _of_folder(path: Path, target: str) -> tuple[str, float, LatencyModel]:
+    """The same of a table on its own; the unpruned network is among those that it measured, or predicted."""
+    from hwprune.latency.folder import TableFolder
+
+    if target:
+        raise UsageError(
+            "A table names its own device and profile.",
+            got=target,
+            allowed="--table without --device and --profile",
+        )
+    folder = TableFolder.load(path)
+    model = folder.model()
+    full = np.array(folder.space.full())
+    rows = (folder.table.widths == full).all(axis=1)
+    measured_ms = folder.table.networks["latency_ms"].to_numpy()[rows]
+    base_ms = float(np.median(measured_ms)) if len(measured_ms) else float(model.predict(full)[0])
+    where = folder.table.provenance
+    return f"{where['profile']['name']} ({where['device'].get('model')})", base_ms, model
 
 
 def _networks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,31 @@ from hwprune.progress import QUIET, Reporter
 from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
 
+_PLAN_NETWORKS = 160
+
 if TYPE_CHECKING:
     from hwprune.latency.table import LatencyTable
-    from hwprune.runtimes.base import Runtime, TargetProfile
+    from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A plan that was written.
+
+    Attributes:
+        file: Where it is.
+        model: Name of the model.
+        profile: The conditions it will be measured under.
+        networks: Networks that the target shall run.
+        bytes: Size of the file.
+    """
+
+    file: str
+    model: str
+    profile: str
+    networks: int
+    bytes: int
 
 
 def profile(
@@ -29,8 +50,9 @@ def profile(
     model: str = "",
     max_time: str = "",
     max_error: str = "",
+    plan: Path | None = None,
     reporter: Reporter = QUIET,
-) -> ProfileResult:
+) -> ProfileResult | PlanResult:
     """Measure the device and build its latency table; run it again to go on where it was stopped.
 
     Args:
@@ -40,6 +62,7 @@ def profile(
         model: Begin a project for this model in an empty folder, without images (latency only).
         max_time: Device time to spend, such as 120s or 5m.
         max_error: Mean error at which to stop earlier, such as 3%.
+        plan: Measure nothing here: write a plan into this file, for a target device without torch.
         reporter: Told about progress.
     """
     opened = _open(project, model, device, profile)
@@ -48,7 +71,10 @@ def profile(
         settings = replace(settings, max_seconds=parse_seconds(max_time, "--max-time"))
     if max_error:
         settings = replace(settings, max_error=_fraction(max_error))
-    return build_table(opened.with_config(profiling=settings), device, profile, reporter)
+    opened = opened.with_config(profiling=settings)
+    if plan is not None:
+        return _write_plan(opened, plan, device, profile, reporter)
+    return build_table(opened, device, profile, reporter)
 
 
 def _open(folder: Path, model: str, device: str, profile: str) -> Project:
@@ -81,18 +107,39 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _write_plan(
+    opened: Project, path: Path, device: str, profile_name: str, reporter: Reporter
+) -> PlanResult:
+    """Trace and export here, leave the measuring to `python -m hwprune.probe` on the target."""
+    from hwprune.exporter import export_base
+    from hwprune.latency.plan import Plan
+
+    target = opened.target(device, profile_name)
+    reporter.note(f"Tracing {opened.config.model.name}.")
+    space = trace_project(opened)
+    base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
+    seconds = opened.config.profiling.max_seconds
+    drawn = Plan.draw(space, base, target, count=_PLAN_NETWORKS, max_seconds=seconds, seed=opened.config.seed)
+    drawn.save(path)
+    return PlanResult(str(path), space.model, target.name, len(drawn.networks), path.stat().st_size)
+
+
 def build_table(opened: Project, device: str, profile_name: str, reporter: Reporter) -> ProfileResult:
     """Trace, export and profile; see `profile`."""
     from hwprune.exporter import export_base
     from hwprune.latency.profiler import profile_space
+    from hwprune.latency.staircase import known_multiple
+    from hwprune.latency.table import GRAPH, SPACE
     from hwprune.runtimes.registry import get_runtime
+    from hwprune.structure.onnx_graph import without_weights
 
     target = opened.target(device, profile_name)
     runtime = get_runtime(target)
     folder = opened.table_folder(target.name)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
-    multiple = _channel_multiple(folder / "staircase.json", runtime, target, reporter)
+    reporter.note("Looking for the steps of the device's latency over the width of a layer.")
+    multiple = known_multiple(folder / "staircase.json", runtime, target)
     space = space.with_choices(multiple)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
     settings = opened.config.profiling
@@ -108,28 +155,13 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
             max_error=settings.max_error,
             progress=progress,
         )
-    space.save(folder / "space.json")
+    space.save(folder / SPACE)
+    artifacts.write_bytes(folder / GRAPH, without_weights(base))
     artifacts.write_bytes(folder / "base.onnx", base)
     result = _result(opened, space, target, table, base, multiple)
     result = _with_base_latency(opened, result, space, target, base)
     result.save(folder / "profile.json")
     return result
-
-
-def _channel_multiple(path: Path, runtime: Runtime, target: TargetProfile, reporter: Reporter) -> int:
-    """The device's channel multiple; measured once, so that a profile that is continued keeps its choices."""
-    from hwprune.environment import device_fingerprint
-    from hwprune.latency.staircase import channel_multiple
-
-    here = {"device": device_fingerprint(target.device)["model"], "runtime": runtime.describe()}
-    with contextlib.suppress(ArtifactError):  # missing, damaged or old: look again
-        found = artifacts.read_json(path, "staircase", 1)
-        if {key: found.get(key) for key in here} == here:
-            return int(found["multiple"])
-    reporter.note("Looking for the steps of the device's latency over the width of a layer.")
-    multiple = channel_multiple(runtime, target)
-    artifacts.write_json(path, "staircase", 1, {**here, "multiple": multiple})
-    return multiple
 
 
 def _result(

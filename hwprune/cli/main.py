@@ -21,6 +21,7 @@ VERBS = {
     "init": "write hwprune.toml: model, data, target, recipe",
     "profile": "measure the device, build its latency table",
     "predict": "ask the latency table about any widths",
+    "lut": "show, validate, merge and compare latency tables",
     "search": "find the best network within a latency budget",
     "train": "train the network that search chose",
     "export": "write the ONNX file, check and measure it",
@@ -79,7 +80,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
     console = Console(json=options.pop("json"), project=options.get("project", Path(".")))
     with _warnings_to(console):
-        result = function(**options, reporter=console)
+        result = function(*_take_positional(function, options), **options, reporter=console)
     console.show(verb, result)
     return 0
 
@@ -90,13 +91,21 @@ def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     parameters = [item for name, item in signature.parameters.items() if name != "reporter"]
     flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
 
-    def options(**values: Any) -> dict[str, Any]:
-        return values
+    positional = [item.name for item in parameters if item.kind is inspect.Parameter.POSITIONAL_ONLY]
+
+    def options(*leading: Any, **values: Any) -> dict[str, Any]:
+        return {**dict(zip(positional, leading, strict=True)), **values}
 
     options.__signature__ = inspect.Signature([*parameters, flag])  # type: ignore[attr-defined]
     options.__annotations__ = {item.name: item.annotation for item in [*parameters, flag]}
     options.__doc__ = _help_text(function)
     return options
+
+
+def _take_positional(function: Callable[..., Any], options: dict[str, Any]) -> list[Any]:
+    """Take a verb's positional arguments out of its options."""
+    parameters = inspect.signature(function).parameters.values()
+    return [options.pop(item.name) for item in parameters if item.kind is inspect.Parameter.POSITIONAL_ONLY]
 
 
 def _help_text(function: Callable[..., Any]) -> str:

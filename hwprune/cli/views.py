@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
+from hwprune.report.facts import MISSING
+from hwprune.results import ProfileResult
 from hwprune.units import format_count, format_ms, format_seconds
 
 if TYPE_CHECKING:
@@ -16,9 +19,11 @@ if TYPE_CHECKING:
 
     from hwprune.api.doctor import DoctorResult
     from hwprune.api.init import InitResult
+    from hwprune.api.lut import LutResult
     from hwprune.api.predict import PredictResult
+    from hwprune.api.profile import PlanResult
     from hwprune.report.facts import Report
-    from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+    from hwprune.results import ExportResult, SearchResult, TrainResult
 
 
 class Next(str):
@@ -54,7 +59,18 @@ def _init(result: InitResult) -> Iterable[RenderableType | Next]:
     yield Next("profile")
 
 
-def _profile(result: ProfileResult) -> Iterable[RenderableType | Next]:
+def _profile(result: ProfileResult | PlanResult) -> Iterable[RenderableType | Next]:
+    if isinstance(result, ProfileResult):
+        yield from _table_made(result)
+    else:
+        yield Text(
+            f"Wrote {result.file}: {result.networks} networks of {result.model} for {result.profile}, "
+            f"{result.bytes / 2**20:.1f} MiB.\n"
+            f"On the target: python -m hwprune.probe {Path(result.file).name}"
+        )
+
+
+def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
     yield _facts(
         f"{result.model} on {result.profile}",
         ("unpruned network", f"{format_ms(result.base_ms)} ± {format_ms(result.base_error_ms)}"),
@@ -78,6 +94,23 @@ def _predict(result: PredictResult) -> Iterable[RenderableType | Next]:
         share = f"{ms / result.base_ms:.1%}"
         table.add_row(Text(name), format_ms(ms), share, format_count(macs), format_count(params))
     yield table
+
+
+def _lut(result: LutResult) -> Iterable[RenderableType | Next]:
+    for name, facts in result.tables.items():
+        yield _facts(name, *((key.replace("_", " "), _fact(value)) for key, value in facts.items()))
+    if result.action == "validate":
+        yield Text(f"{len(result.tables)} table(s) hold together.")
+    if result.output:
+        yield Text(f"Wrote {result.output}.")
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items()) or MISSING
+    if isinstance(value, list):
+        return "; ".join(_fact(part) for part in value) or "no difference"
+    return f"{value:.4g}" if isinstance(value, float) else MISSING if value is None else str(value)
 
 
 def _search(result: SearchResult) -> Iterable[RenderableType | Next]:
@@ -156,6 +189,7 @@ _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
     "init": _init,
     "profile": _profile,
     "predict": _predict,
+    "lut": _lut,
     "search": _search,
     "train": _train,
     "export": _export,

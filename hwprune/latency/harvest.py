@@ -8,47 +8,50 @@ measured unprofiled against the reference. The kernels of a network add up to it
 from __future__ import annotations
 
 import logging
-from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import astuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from hwprune.latency.table import KERNEL_COLUMNS, NETWORK_COLUMNS
-from hwprune.structure.fusion import Fusion, observe
+from hwprune.environment import library_versions, machine_load
+from hwprune.structure.fusion import observe
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hwprune.latency.records import NetworkRecord
     from hwprune.runtimes.base import KernelTime, TargetProfile
     from hwprune.structure.onnx_graph import NetGraph
-    from hwprune.structure.space import SearchSpace
+    from hwprune.structure.space import SearchSpace, Widths
 
 _log = logging.getLogger(__name__)
 _LOST_LIMIT = 0.02  # share of a network's time in kernels that cannot be traced to the graph
 
 
-@dataclass(frozen=True, eq=False)
-class Harvest:
-    """Rows for a latency table.
+class Harvest(NamedTuple):
+    """What makes a latency table; no pandas, for a target device has none.
 
     Attributes:
         kernels: One row per kernel and network, columns as in `table.KERNEL_COLUMNS`.
         networks: One row per network, columns as in `table.NETWORK_COLUMNS`.
-        fusion: Which operators the runtime was seen to execute together.
-        reference_ms: The reference's latency: median over all records.
+        provenance: Where they come from; see `table.LatencyTable`.
     """
 
-    kernels: pd.DataFrame
-    networks: pd.DataFrame
-    fusion: Fusion
-    reference_ms: float
+    kernels: list[tuple[Any, ...]]
+    networks: list[tuple[Any, ...]]
+    provenance: dict[str, Any]
 
 
 def harvest(
-    records: Sequence[NetworkRecord], graph: NetGraph, space: SearchSpace, profile: TargetProfile
+    records: Sequence[NetworkRecord],
+    graph: NetGraph,
+    space: SearchSpace,
+    profile: TargetProfile,
+    *,
+    identity: Mapping[str, Any],
+    reference: Widths,
 ) -> Harvest:
     """Turn records into rows.
 
@@ -57,20 +60,24 @@ def harvest(
         graph: The unpruned network.
         space: Its search space.
         profile: What it was measured under.
+        identity: What all records share: device, runtime, profile, fingerprints, seed.
+        reference: Widths of the network that all were interleaved with.
     """
-    fusion = observe(graph, [record.report for record in records])
+    ordered = sorted(records, key=lambda record: record.index)
+    fusion = observe(graph, [record.report for record in ordered])
     kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
-    unit_ms = float(np.median([record.reference_ms for record in records]))
-    rows: list[tuple[Any, ...]] = []
-    for record in records:
-        rows.extend(_kernel_rows(record, kernels, unit_ms))
-    networks = [_network_row(record, unit_ms) for record in records]
-    return Harvest(
-        kernels=pd.DataFrame(rows, columns=list(KERNEL_COLUMNS)),
-        networks=pd.DataFrame(networks, columns=list(NETWORK_COLUMNS)),
-        fusion=fusion,
-        reference_ms=unit_ms,
-    )
+    unit_ms = float(np.median([record.reference_ms for record in ordered]))
+    rows = [row for record in ordered for row in _kernel_rows(record, kernels, unit_ms)]
+    provenance = {
+        **identity,
+        "libraries": library_versions(),
+        "load": machine_load(),
+        "fusion": fusion.to_payload(),
+        "reference": {"widths": list(reference), "ms": unit_ms},
+        "noise": float(np.median([record.noise for record in ordered])),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Harvest(rows, [_network_row(record, unit_ms) for record in ordered], provenance)
 
 
 def _network_row(record: NetworkRecord, unit_ms: float) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ each of the two can be trusted; without noise a measured kernel keeps its measur
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -28,6 +29,22 @@ if TYPE_CHECKING:
 _MIN_HELD_OUT = 3
 
 
+def judged(table: LatencyTable, space: SearchSpace, graph: NetGraph) -> LatencyTable:
+    """The table with its regressors compared and the error of its predictions."""
+    model = LatencyModel.fit(table, space, graph)
+    errors = {
+        "mean": model.relative_error,
+        "interval_95": list(model.relative_error_interval),
+        "held_out": int(table.held_out.sum()),
+    }
+    added = {
+        "prediction_error": errors,
+        "regressors": model.regressors,
+        "regressor_errors": model.kernel_errors,
+    }
+    return replace(table, provenance={**table.provenance, **added})
+
+
 class LatencyModel:
     """Predicts latencies; make one with `fit`.
 
@@ -39,6 +56,7 @@ class LatencyModel:
         kernel_errors: Family of kernels -> regressor -> share of the time it misses, cross-validated when
             the table was made; the first regressor of each family is the best.
         kernels: The kernels of the space's networks.
+        space: The search space.
     """
 
     relative_error: float
@@ -46,6 +64,7 @@ class LatencyModel:
     calibration: Calibration
     kernel_errors: dict[str, dict[str, float]]
     kernels: NetworkKernels
+    space: SearchSpace
 
     def __init__(
         self, kernels: NetworkKernels, space: SearchSpace, model: KernelModel, calibration: Calibration
@@ -53,7 +72,7 @@ class LatencyModel:
         self.kernels, self.calibration = kernels, calibration
         self.kernel_errors = model.errors
         self.relative_error, self.relative_error_interval = float("nan"), (float("nan"), float("nan"))
-        self._space, self._model = space, model
+        self.space, self._model = space, model
 
     @classmethod
     def fit(cls, table: LatencyTable, space: SearchSpace, base_onnx: bytes | NetGraph) -> Self:
@@ -147,8 +166,8 @@ class LatencyModel:
 
     @functools.cached_property
     def _sums(self) -> KernelSums:
-        return KernelSums(self.kernels, self._space, self._model.predict)
+        return KernelSums(self.kernels, self.space, self._model.predict)
 
     @functools.cached_property
     def _variances(self) -> KernelSums:
-        return KernelSums(self.kernels, self._space, self._model.variance)
+        return KernelSums(self.kernels, self.space, self._model.variance)

@@ -8,44 +8,32 @@ of its own as soon as its round is measured, so a killed profile repeats at most
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
 import warnings
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hwprune.environment import device_fingerprint, library_versions, machine_load
 from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
-from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
+from hwprune.latency.bench import ROUND, Bench, Planned, is_held_out
 from hwprune.latency.harvest import harvest
-from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT, measure_many
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
+from hwprune.latency.model import LatencyModel, judged
 from hwprune.latency.records import Journal, NetworkRecord
 from hwprune.latency.sampling import planned, pool
 from hwprune.latency.table import LatencyTable
 from hwprune.progress import silent
-from hwprune.structure.onnx_graph import read_graph
-from hwprune.structure.onnx_slice import OnnxSlicer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hwprune.latency.measure import Measurement
     from hwprune.progress import Progress
     from hwprune.runtimes.base import Runtime, Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
 _log = logging.getLogger(__name__)
-ROUND = 8  # networks alive and measured round-robin at a time
-HELD_OUT_EVERY = 4
 MIN_NETWORKS = 32  # before an error is believed: eight of them judge
-_RELATIVE_ERROR = 0.01  # of one network; the model averages over many
-_NETWORK_SECONDS = 0.8  # time for that
-_PROFILE_MS, _MIN_RUNS, _MAX_RUNS = 80.0, 5, 30
 _GROWTH = 1.3  # the model is fitted again when the table has grown by this factor
 _POOL = 200
 _ADAPTIVE_PER_ROUND = 3
@@ -92,8 +80,8 @@ def profile_space(
     """
     if max_seconds <= 0 or max_error <= 0:
         raise UsageError("Time and error of a profile must be above zero.", got=(max_seconds, max_error))
-    limits = _Limits(max_seconds, max_error, max_networks)
-    return _Profiler(space, base_onnx, profile, runtime, folder, seed, progress).run(limits)
+    bench = Bench(space, base_onnx, profile, runtime, seed)
+    return _Profiler(bench, folder, progress).run(_Limits(max_seconds, max_error, max_networks))
 
 
 class _Limits(NamedTuple):
@@ -110,40 +98,17 @@ class _Limits(NamedTuple):
 class _Profiler:
     """The state of `profile_space`."""
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        base_onnx: bytes,
-        profile: TargetProfile,
-        runtime: Runtime,
-        folder: Path,
-        seed: int,
-        progress: Progress,
-    ) -> None:
-        self.space, self.profile, self.runtime = space, profile, runtime
-        self.folder, self.seed, self.progress = folder, seed, progress
-        self.graph = read_graph(base_onnx)
-        self.slicer = OnnxSlicer(base_onnx, space)
-        self.reference = planned(space, 2, seed)  # the middle network
-        self.identity = self._identity()
+    def __init__(self, bench: Bench, folder: Path, progress: Progress) -> None:
+        self.bench, self.folder, self.progress = bench, folder, progress
+        self.space, self.seed = bench.space, bench.seed
+        self.identity = bench.identity()
         self.journal = Journal(folder / "networks", self.identity)
         self.records = self.journal.load()
         self.model: LatencyModel | None = None
         self.fitted = 0  # networks that the model was fitted to
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "profile": self.profile.to_payload(),
-            "device": device_fingerprint(self.profile.device),
-            "runtime": self.runtime.describe(),
-            "model": self.space.model,
-            "space": space_fingerprint(self.space),
-            "graph": graph_fingerprint(self.graph),
-            "seed": self.seed,
-        }
-
     def run(self, limits: _Limits) -> LatencyTable:
-        self.runtime.check(self.profile)
+        self.bench.runtime.check(self.bench.profile)
         saved = self._saved()
         if saved is not None:
             high = saved.provenance["prediction_error"]["interval_95"][1]
@@ -151,10 +116,10 @@ class _Profiler:
             if limits.over(self.spent, count) or (count >= MIN_NETWORKS and high <= limits.error):
                 return saved
         if not self._done(limits):
-            with self._compile(self.reference) as reference:
+            with self.bench.session(self.bench.reference) as reference:
                 while not self._done(limits):
                     self._round(reference, limits.seconds)
-        table = self._table(final=True)
+        table = judged(self._table(), self.space, self.bench.graph)
         table.save(self.folder)
         _warn_of_noise(table)
         return table
@@ -188,7 +153,7 @@ class _Profiler:
         table = self._table()
         if self.model is not None:  # which regressors are best is asked at the beginning and at the end
             table = replace(table, provenance={**table.provenance, "regressors": self.model.regressors})
-        self.model = LatencyModel.fit(table, self.space, self.graph)
+        self.model = LatencyModel.fit(table, self.space, self.bench.graph)
         self.fitted = len(self.records)
         low, high = self.model.relative_error_interval
         _log.info(
@@ -197,27 +162,10 @@ class _Profiler:
         )
 
     def _round(self, reference: Session, max_seconds: float) -> None:
-        """Measure the next networks round-robin, profile each, keep them."""
-        started = time.perf_counter()
-        chosen = self._next()
-        models = [self.slicer.slice(widths, batch=self.profile.batch) for _, widths, _ in chosen]
-        left = max(max_seconds - self.spent, 1.0)
-        with contextlib.ExitStack() as stack:
-            sessions = [stack.enter_context(self.runtime.compile(model, self.profile)) for model in models]
-            results = measure_many(
-                sessions,
-                reference,
-                relative_error=_RELATIVE_ERROR,
-                max_seconds=min(_NETWORK_SECONDS * len(sessions), left),
-                seed=len(self.records),
-            )
-        kernels = [
-            self.runtime.profile_kernels(model, self.profile, _profile_runs(result))
-            for model, result in zip(models, results, strict=True)
-        ]
-        seconds = (time.perf_counter() - started) / len(chosen)
-        for (index, widths, held_out), result, times in zip(chosen, results, kernels, strict=True):
-            self._keep(NetworkRecord.of(index, widths, held_out, result, times, seconds), max_seconds)
+        """Measure the next networks and keep them."""
+        left, count = max_seconds - self.spent, len(self.records)
+        for record in self.bench.round(self._next(), reference, max_seconds=left, seed=count):
+            self._keep(record, max_seconds)
 
     def _keep(self, record: NetworkRecord, max_seconds: float) -> None:
         self.journal.append(record)
@@ -229,17 +177,16 @@ class _Profiler:
             figures["error_percent"] = 100 * self.model.relative_error
         self.progress(len(self.records), expected, **figures)
 
-    def _next(self) -> list[tuple[int, Widths, bool]]:
-        """(number, widths, held out) of the next networks: some planned, some where the model knows least."""
+    def _next(self) -> list[Planned]:
+        """The next networks: some planned, some where the model knows least."""
         taken = {record.index for record in self.records}
         numbers = [i for i in range(len(taken) + ROUND + max(taken, default=0)) if i not in taken][:ROUND]
-        held = [index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 for index in numbers]
-        networks = [planned(self.space, index, self.seed) for index in numbers]
+        chosen = [Planned(i, planned(self.space, i, self.seed), is_held_out(i)) for i in numbers]
         if self.model is not None:
-            free = [place for place, is_held in enumerate(held) if not is_held][-_ADAPTIVE_PER_ROUND:]
+            free = [place for place, one in enumerate(chosen) if not one.held_out][-_ADAPTIVE_PER_ROUND:]
             for place, widths in zip(free, self._least_known(len(free), numbers[0]), strict=True):
-                networks[place] = widths
-        return list(zip(numbers, networks, held, strict=True))
+                chosen[place] = chosen[place]._replace(widths=widths)
+        return chosen
 
     def _least_known(self, count: int, number: int) -> list[Widths]:
         """Networks of a random pool whose predictions are least certain, relative to their latency."""
@@ -249,38 +196,17 @@ class _Profiler:
         doubt = self.model.uncertainty_ms(candidates) / self.model.predict(candidates)
         return [tuple(candidates[place].tolist()) for place in np.argsort(-doubt)[:count]]
 
-    def _compile(self, widths: Widths) -> Session:
-        return self.runtime.compile(self.slicer.slice(widths, batch=self.profile.batch), self.profile)
-
-    def _table(self, final: bool = False) -> LatencyTable:
-        records = sorted(self.records, key=lambda record: record.index)
-        found = harvest(records, self.graph, self.space, self.profile)
-        provenance = {
-            **self.identity,
-            "libraries": library_versions(),
-            "load": machine_load(),
-            "fusion": found.fusion.to_payload(),
-            "reference": {"widths": list(self.reference), "ms": found.reference_ms},
-            "noise": float(np.median([record.noise for record in records])),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        table = LatencyTable(found.kernels, found.networks, provenance)
-        return self._with_errors(table) if final else table
-
-    def _with_errors(self, table: LatencyTable) -> LatencyTable:
-        """The table with its regressors compared and the error of its predictions."""
-        model = LatencyModel.fit(table, self.space, self.graph)
-        errors = {
-            "mean": model.relative_error,
-            "interval_95": list(model.relative_error_interval),
-            "held_out": int(table.held_out.sum()),
-        }
-        added = {
-            "prediction_error": errors,
-            "regressors": model.regressors,
-            "regressor_errors": model.kernel_errors,
-        }
-        return replace(table, provenance={**table.provenance, **added})
+    def _table(self) -> LatencyTable:
+        bench = self.bench
+        rows = harvest(
+            self.records,
+            bench.graph,
+            self.space,
+            bench.profile,
+            identity=self.identity,
+            reference=bench.reference,
+        )
+        return LatencyTable.of(rows)
 
 
 def _warn_of_noise(table: LatencyTable) -> None:
@@ -293,7 +219,3 @@ def _warn_of_noise(table: LatencyTable) -> None:
             HwpruneWarning,
             stacklevel=2,
         )
-
-
-def _profile_runs(result: Measurement) -> int:
-    return int(np.clip(round(_PROFILE_MS / result.ms), _MIN_RUNS, _MAX_RUNS))

@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune import artifacts
+from hwprune.environment import device_fingerprint
+from hwprune.errors import ArtifactError
 from hwprune.latency.measure import measure_many
 from hwprune.runtimes.probes import conv_chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
     from hwprune.runtimes.base import Runtime, TargetProfile
 
+KIND, SCHEMA_VERSION = "staircase", 2
 STEPS = (2, 4, 8, 16, 32, 64)
 CHANNELS = (*range(32, 65), *range(72, 129, 8))
 _ENDS = 64  # channels before and after the probed layer, aligned for any device
@@ -61,6 +66,29 @@ def channel_multiple(runtime: Runtime, profile: TargetProfile, *, seconds: float
         DeviceError: The runtime fails.
     """
     return probe_staircase(runtime, profile, seconds=seconds).multiple
+
+
+def known_multiple(path: Path, runtime: Runtime, profile: TargetProfile) -> int:
+    """The channel multiple of a device, measured once and kept with the curve it was read from.
+
+    Args:
+        path: The file that keeps it; another device's or runtime's is measured anew.
+        runtime: What runs the probes.
+        profile: The conditions.
+
+    Raises:
+        DeviceError: The runtime fails.
+        StorageError: The file cannot be written.
+    """
+    here = {"device": device_fingerprint(profile.device)["model"], "runtime": runtime.describe()}
+    with contextlib.suppress(ArtifactError):  # missing, damaged or old: look again
+        kept = artifacts.read_json(path, KIND, SCHEMA_VERSION)
+        if {key: kept.get(key) for key in here} == here:
+            return int(kept["multiple"])
+    found = probe_staircase(runtime, profile)
+    curve = {name: getattr(found, name).tolist() for name in ("channels", "latency_ms", "error_ms")}
+    artifacts.write_json(path, KIND, SCHEMA_VERSION, {**here, "multiple": found.multiple, **curve})
+    return found.multiple
 
 
 def probe_staircase(

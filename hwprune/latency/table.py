@@ -20,16 +20,18 @@ from hwprune.structure.fusion import Fusion
 from hwprune.structure.kernels import KernelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
 
+    from hwprune.latency.harvest import Harvest
     from hwprune.runtimes.base import Runtime
     from hwprune.structure.space import SearchSpace
 
 KIND, SCHEMA_VERSION = "latency-table", 1
+SPACE, GRAPH = "space.json", "graph.onnx"  # what else belongs into a table's folder
 SPEC_COLUMNS = tuple(KernelSpec.__dataclass_fields__)
 KERNEL_COLUMNS = {
     "network": "number of the network that the kernel was profiled in",
@@ -82,6 +84,26 @@ _NUMBERS |= {"reported_ms", "seconds", "time_us", "reported_us", "spread_us", "p
 _NUMBERS |= {"out_channels", "kernel_h", "kernel_w", "stride", "groups", "height", "width", "batch"}
 
 
+def write_rows(
+    folder: Path,
+    kernels: Iterable[tuple[Any, ...]],
+    networks: Iterable[tuple[Any, ...]],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the three files of a table; needs no pandas.
+
+    Raises:
+        StorageError: Full disk, no permission.
+    """
+    columns = {"kernels": KERNEL_COLUMNS, "networks": NETWORK_COLUMNS}
+    sums = {
+        name: artifacts.write_csv(folder / f"{name}.csv", columns[name], rows)
+        for name, rows in (("kernels", kernels), ("networks", networks))
+    }
+    payload = {**provenance, "checksums": sums, "columns": columns}
+    artifacts.write_json(folder / "table.json", KIND, SCHEMA_VERSION, payload)
+
+
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
     """Measured kernels and networks of one search space on one device.
@@ -129,19 +151,24 @@ class LatencyTable:
         columns = [self.kernels[name].tolist() for name in SPEC_COLUMNS]
         return [KernelSpec(*values) for values in zip(*columns, strict=True)]
 
+    @classmethod
+    def of(cls, rows: Harvest) -> LatencyTable:
+        """The table of harvested rows."""
+        import pandas as pd
+
+        kernels = pd.DataFrame(rows.kernels, columns=list(KERNEL_COLUMNS))
+        return cls(kernels, pd.DataFrame(rows.networks, columns=list(NETWORK_COLUMNS)), rows.provenance)
+
     def save(self, folder: Path) -> None:
         """Write the table.
 
         Raises:
             StorageError: Full disk, no permission.
         """
-        sums = {
-            name: artifacts.write_table(folder / f"{name}.csv", frame)
-            for name, frame in (("kernels", self.kernels), ("networks", self.networks))
-        }
-        columns = {"kernels": KERNEL_COLUMNS, "networks": NETWORK_COLUMNS}
-        payload = {**self.provenance, "checksums": sums, "columns": columns}
-        artifacts.write_json(folder / "table.json", KIND, SCHEMA_VERSION, payload)
+        kernels, networks = (
+            frame.itertuples(index=False, name=None) for frame in (self.kernels, self.networks)
+        )
+        write_rows(folder, kernels, networks, self.provenance)
 
     @classmethod
     def load(cls, folder: Path, made_by: str = "hwprune profile") -> LatencyTable:
@@ -188,9 +215,9 @@ class LatencyTable:
         """
         here = dict(device) if device is not None else device_fingerprint(profile.device)
         different = [
-            *_profile_differences(self.provenance["profile"], profile.to_payload()),
+            *profile_differences(self.provenance["profile"], profile.to_payload()),
             *device_differences(self.provenance["device"], here),
-            *_runtime_differences(self.provenance["runtime"], runtime.describe()),
+            *runtime_differences(self.provenance["runtime"], runtime.describe()),
         ]
         if self.provenance["space"] != space_fingerprint(space):
             different.append(f"model: {self.provenance['model']}, not this {space.model}")
@@ -222,12 +249,15 @@ def _check(table: LatencyTable) -> None:
     table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read
 
 
-def _profile_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def profile_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """In what the conditions of two target profiles differ, as `key: this, not that`."""
     keys = [key for key in other if key != "name"]  # the same conditions under another name are the same
     return [f"{key}: {one.get(key)}, not {other[key]}" for key in keys if one.get(key) != other[key]]
 
 
-def _runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+def runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """In what two runtimes differ as far as it counts: the name and the major version."""
+
     def identity(facts: Mapping[str, str]) -> tuple[str, str]:
         return facts.get("runtime", ""), facts.get("version", "").split(".")[0]
 

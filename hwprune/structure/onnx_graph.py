@@ -104,11 +104,7 @@ def read_graph(base_onnx: bytes) -> NetGraph:
         ModelError: Not an ONNX model, or its shapes cannot be inferred.
     """
     try:
-        model = onnx.load_model_from_string(base_onnx)
-        for init in model.graph.initializer:
-            if init.ByteSize() > _LARGE_BYTES:  # shapes follow from constants, never from weights
-                init.ClearField("raw_data")
-        model = onnx.shape_inference.infer_shapes(model)
+        model = onnx.shape_inference.infer_shapes(_weightless(base_onnx))
     except Exception as error:  # protobuf and shape inference raise errors of their own
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
     graph = model.graph
@@ -123,6 +119,26 @@ def read_graph(base_onnx: bytes) -> NetGraph:
             nodes.append(_graph_node(node, weights))
     inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
     return NetGraph(tuple(nodes), shapes, inputs)
+
+
+def without_weights(base_onnx: bytes) -> bytes:
+    """The model with its graph and shapes only: a few kilobytes that `read_graph` reads likewise.
+
+    Raises:
+        ModelError: Not an ONNX model.
+    """
+    try:
+        return bytes(_weightless(base_onnx).SerializeToString())
+    except Exception as error:  # protobuf raises errors of its own
+        raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
+
+
+def _weightless(base_onnx: bytes) -> Any:
+    model = onnx.load_model_from_string(base_onnx)
+    for init in model.graph.initializer:
+        if init.ByteSize() > _LARGE_BYTES:  # shapes follow from constants, never from weights
+            init.ClearField("raw_data")
+    return model
 
 
 def _value_shapes(entries: Iterable[Any]) -> Iterable[tuple[str, tuple[int, ...]]]:

@@ -19,7 +19,7 @@ _OPS = ("conv", "linear", "norm", "prelu", "parameter")
 
 def write(path: Path, fields: Mapping[str, Any]) -> None:
     """Write the fields of a space as JSON, atomically."""
-    artifacts.write_json(path, KIND, SCHEMA_VERSION, _to_payload(fields))
+    artifacts.write_json(path, KIND, SCHEMA_VERSION, to_payload(fields))
 
 
 def read(path: Path, made_by: str = "hwprune profile") -> dict[str, Any]:
@@ -30,7 +30,7 @@ def read(path: Path, made_by: str = "hwprune profile") -> dict[str, Any]:
     """
     payload = artifacts.read_json(path, KIND, SCHEMA_VERSION, made_by)
     try:
-        return _from_payload(payload)
+        return from_payload(payload)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ArtifactError(
             "The search space in this file is not consistent.",
@@ -40,7 +40,8 @@ def read(path: Path, made_by: str = "hwprune profile") -> dict[str, Any]:
         ) from error
 
 
-def _to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
+def to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a space as JSON-able data."""
     return {
         "model": fields["model"],
         "input_shape": list(fields["input_shape"]),
@@ -50,7 +51,12 @@ def _to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _from_payload(payload: dict[str, Any]) -> dict[str, Any]:
+def from_payload(payload: dict[str, Any]) -> dict[str, Any]:
+    """The fields that `to_payload` described, checked.
+
+    Raises:
+        KeyError, TypeError, ValueError, IndexError, AttributeError: They are not consistent.
+    """
     groups = tuple(_group(*entry) for entry in payload["groups"])
     return {
         "model": str(payload["model"]),

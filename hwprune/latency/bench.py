@@ -1,0 +1,125 @@
+"""Whole networks of one search space on one runtime, measured in rounds: what a profile and a probe share."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from hwprune.environment import device_fingerprint
+from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
+from hwprune.latency.measure import measure_many
+from hwprune.latency.records import NetworkRecord
+from hwprune.latency.sampling import planned
+from hwprune.structure.onnx_graph import read_graph
+from hwprune.structure.onnx_slice import OnnxSlicer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.latency.measure import Measurement
+    from hwprune.runtimes.base import Runtime, Session, TargetProfile
+    from hwprune.structure.space import SearchSpace, Widths
+
+ROUND = 8  # networks alive and measured round-robin at a time
+_HELD_OUT_EVERY = 4
+_RELATIVE_ERROR = 0.01  # of one network; the model averages over many
+_NETWORK_SECONDS = 0.8  # time for that
+_PROFILE_MS, _MIN_RUNS, _MAX_RUNS = 80.0, 5, 30
+
+
+class Planned(NamedTuple):
+    """One network to measure.
+
+    Attributes:
+        number: Its number in the plan.
+        widths: Its widths.
+        held_out: Whether it only judges the model.
+    """
+
+    number: int
+    widths: Widths
+    held_out: bool
+
+
+def is_held_out(number: int) -> bool:
+    """Whether the network with this number only judges the model."""
+    return number % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+
+
+class Bench:
+    """Measures networks of a space end to end and under the runtime's profiler.
+
+    Args:
+        space: The search space.
+        base_onnx: The unpruned network.
+        profile: The conditions.
+        runtime: What runs the networks.
+        seed: Decides which networks are drawn.
+
+    Attributes:
+        graph: The unpruned network's graph.
+        reference: Widths of the network that all others are interleaved with.
+    """
+
+    def __init__(
+        self, space: SearchSpace, base_onnx: bytes, profile: TargetProfile, runtime: Runtime, seed: int
+    ) -> None:
+        self.space, self.profile, self.runtime, self.seed = space, profile, runtime, seed
+        self.graph = read_graph(base_onnx)
+        self.reference = planned(space, 2, seed)  # the middle network
+        self._slicer = OnnxSlicer(base_onnx, space)
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between two visits: device, runtime, profile, model, seed."""
+        return {
+            "profile": self.profile.to_payload(),
+            "device": device_fingerprint(self.profile.device),
+            "runtime": self.runtime.describe(),
+            "model": self.space.model,
+            "space": space_fingerprint(self.space),
+            "graph": graph_fingerprint(self.graph),
+            "seed": self.seed,
+        }
+
+    def session(self, widths: Widths) -> Session:
+        """A network, compiled."""
+        return self.runtime.compile(self._slicer.slice(widths, batch=self.profile.batch), self.profile)
+
+    def round(
+        self, chosen: Sequence[Planned], reference: Session, *, max_seconds: float, seed: int
+    ) -> list[NetworkRecord]:
+        """Measure some networks round-robin against the reference, then profile each.
+
+        Args:
+            chosen: The networks.
+            reference: The compiled reference.
+            max_seconds: Time left; a round takes no more than its networks need.
+            seed: Seed of the order of visits.
+        """
+        started = time.perf_counter()
+        models = [self._slicer.slice(one.widths, batch=self.profile.batch) for one in chosen]
+        with contextlib.ExitStack() as stack:
+            sessions = [stack.enter_context(self.runtime.compile(model, self.profile)) for model in models]
+            results = measure_many(
+                sessions,
+                reference,
+                relative_error=_RELATIVE_ERROR,
+                max_seconds=min(_NETWORK_SECONDS * len(sessions), max(max_seconds, 1.0)),
+                seed=seed,
+            )
+        kernels = [
+            self.runtime.profile_kernels(model, self.profile, _profile_runs(result))
+            for model, result in zip(models, results, strict=True)
+        ]
+        seconds = (time.perf_counter() - started) / len(chosen)
+        return [
+            NetworkRecord.of(*one, result, times, seconds)
+            for one, result, times in zip(chosen, results, kernels, strict=True)
+        ]
+
+
+def _profile_runs(result: Measurement) -> int:
+    return int(np.clip(round(_PROFILE_MS / result.ms), _MIN_RUNS, _MAX_RUNS))

@@ -1,0 +1,78 @@
+"""A latency table with all that is needed to use it elsewhere: its search space, its network's graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from hwprune import artifacts
+from hwprune.errors import MismatchError
+from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
+from hwprune.latency.model import LatencyModel
+from hwprune.latency.table import GRAPH, SPACE, LatencyTable
+from hwprune.structure.onnx_graph import read_graph
+from hwprune.structure.space import SearchSpace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hwprune.structure.onnx_graph import NetGraph
+
+_MADE_BY = "hwprune profile"
+
+
+@dataclass(frozen=True, eq=False)
+class TableFolder:
+    """What lies in the folder of one latency table.
+
+    Attributes:
+        table: What was measured.
+        space: The search space, with the choices that suit the device.
+        graph_onnx: The unpruned network without its weights.
+    """
+
+    table: LatencyTable
+    space: SearchSpace
+    graph_onnx: bytes
+
+    @property
+    def graph(self) -> NetGraph:
+        """The unpruned network's graph."""
+        return read_graph(self.graph_onnx)
+
+    def model(self) -> LatencyModel:
+        """The latency model, fitted to the table."""
+        return LatencyModel.fit(self.table, self.space, self.graph)
+
+    def save(self, folder: Path) -> None:
+        """Write everything.
+
+        Raises:
+            StorageError: Full disk, no permission.
+        """
+        artifacts.write_bytes(folder / GRAPH, self.graph_onnx)
+        self.space.save(folder / SPACE)
+        self.table.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            MissingArtifactError: A file is not there.
+            MismatchError: The three do not belong together.
+            ArtifactError: Damaged.
+            ModelError: The graph is not an ONNX model.
+        """
+        table = LatencyTable.load(folder, _MADE_BY)
+        space = SearchSpace.load(folder / SPACE)
+        loaded = cls(table, space, artifacts.read_bytes(folder / GRAPH, _MADE_BY))
+        found = {"space": space_fingerprint(space), "graph": graph_fingerprint(loaded.graph)}
+        if strangers := [name for name, value in found.items() if table.provenance[name] != value]:
+            raise MismatchError(
+                "The files of this latency table do not belong together.",
+                where=folder,
+                got=f"another {' and another '.join(strangers)} than the table names",
+                do=f"make them again with `{_MADE_BY}`",
+            )
+        return loaded
