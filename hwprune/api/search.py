@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 _LATENCY = "latency"
 _QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
 _TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
+_DRIFTS = 2.0  # spreads of the machine's own speed that a budget in milliseconds keeps free ...
+_MOST_MARGIN = 0.03  # ... and the most of the budget that it may cost
+_WORTH_TELLING = 0.001
 _ATTEMPTS = 12  # networks measured for the answer before giving up
 
 
@@ -106,6 +110,7 @@ class _Search:
         self.device = Device(base_onnx, self.space, self.target, self.base_ms)
         table.check_matches(self.target, self.device.runtime, self.space)
         self.model = LatencyModel.fit(table, self.space, base_onnx)
+        self.drift = table.drift
         self.table_name = digest(table.networks.to_csv())
 
     def run(self) -> SearchResult:
@@ -120,15 +125,40 @@ class _Search:
                 f"Budget {self.budget.text}: {format_ms(limit_ms)}; the unpruned network takes "
                 f"{format_ms(base_ms)}."
             )
-            result = self._evolve(limit_ms)
+            result = self._evolve(limit_ms, self._aim_ms(limit_ms))
         result.save(self.project.path("search.json"))
         return result
 
-    def _evolve(self, limit_ms: float) -> SearchResult:
+    def _aim_ms(self, limit_ms: float) -> float:
+        """What to search for: a budget in milliseconds shall also hold in another hour of this machine.
+
+        A share of the unpruned network's latency needs no margin, for both drift together.
+        """
+        if self.budget.relative:
+            return limit_ms
+        margin = min(_DRIFTS * self.drift, _MOST_MARGIN)
+        if margin > _WORTH_TELLING:
+            self.reporter.note(f"The machine's own speed wanders: aiming {margin:.1%} below the budget.")
+        return limit_ms * (1 - margin)
+
+    def _problem(self, limit_ms: float, aim_ms: float) -> Problem:
+        """The problem at the aim, or at the limit when only that can be met.
+
+        Raises:
+            BudgetError: No network keeps the limit; told before PruningNet is trained in vain.
+        """
         constraint = Constraint(name=_LATENCY, predict=self._predict, limit=limit_ms, unit="ms")
-        kind = judge.score_kind(self.project)
         problem = Problem(space=self.space, constraints=(constraint,), accuracy=judge.macs_score(self.space))
-        Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
+        Sampler(problem)
+        aimed = replace(problem, constraints=(replace(constraint, limit=aim_ms),))
+        with contextlib.suppress(BudgetError):
+            Sampler(aimed)
+            return aimed
+        return problem
+
+    def _evolve(self, limit_ms: float, aim_ms: float) -> SearchResult:
+        kind = judge.score_kind(self.project)
+        problem = self._problem(limit_ms, aim_ms)
         made: dict[str, Any] = {}
         if kind == "pruningnet":
             score, history = self._pruningnet()
@@ -136,7 +166,7 @@ class _Search:
             made = {"pruningnet": path.name, "pruningnet_history": tuple(history.to_payload())}
             problem = replace(problem, accuracy=score)
         outcome = self._run_evolution(problem, kind, made)
-        best, measured = self._first_within(outcome, limit_ms)
+        best, measured = self._first_within(outcome, problem.constraints[0].limit)
         return self._result(
             best.widths, limit_ms, measured_ms=measured.ms, error_ms=measured.error_ms, score=best.score,
             score_kind=kind, predicted_ms=float(self._predict(np.array([best.widths]))[0]), **made,

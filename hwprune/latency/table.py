@@ -130,6 +130,13 @@ class LatencyTable:
         return float(self.provenance["reference"]["ms"])
 
     @property
+    def drift(self) -> float:
+        """How far the machine's own speed wandered while the table was measured: a relative spread."""
+        sessions = self.networks["reference_ms"].to_numpy(dtype=np.float64)
+        centre = float(np.median(sessions))
+        return 1.4826 * float(np.median(np.abs(sessions - centre))) / centre
+
+    @property
     def fusion(self) -> Fusion:
         """Which operators the runtime was seen to execute together."""
         return Fusion.from_payload(self.provenance["fusion"])

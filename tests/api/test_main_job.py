@@ -16,6 +16,8 @@ from hwprune.api.predict import predict
 from hwprune.api.project import Project
 from hwprune.api.search import search
 from hwprune.api.train import train
+from hwprune.evolution.problem import Problem
+from hwprune.latency.table import LatencyTable
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.prune import prune
 
@@ -134,3 +136,23 @@ def test_without_images_the_largest_network_in_the_budget_wins(profiled: Path, t
     assert result.score_kind == "macs"
     assert result.score == pytest.approx(result.macs / result.base_macs)
     assert result.measured_ms <= result.limit_ms
+
+
+def test_a_budget_in_milliseconds_keeps_room_for_the_drift_of_the_machine(
+    profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(profiled, folder)
+    base_ms = ProfileResult.load(next((folder / "hwprune-work/latency").glob("*/profile.json"))).base_ms
+    aims = []
+
+    def look(problem: Problem, *_: object, **__: object) -> None:
+        aims.append(problem.constraints[0].limit / base_ms)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LatencyTable, "drift", 0.01)
+    monkeypatch.setattr("hwprune.api.search.evolve", look)
+    for budget in (f"{0.75 * base_ms:.9f}ms", "75%"):
+        with pytest.raises(KeyboardInterrupt):
+            search(project=folder, latency=budget, score="macs")
+    assert aims == pytest.approx([0.98 * 0.75, 0.75]), "a ratio does not drift"

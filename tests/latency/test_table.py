@@ -117,3 +117,11 @@ def test_every_difference_is_named(quiet_table, chain, fake_profile):
 class NextMajor(FakeRuntime):
     def describe(self):
         return {**super().describe(), "version": "2.0"}
+
+
+def test_drift_is_the_spread_of_the_reference_over_the_sessions(quiet_table):
+    assert quiet_table.drift == pytest.approx(0.0, abs=1e-6)
+    networks = quiet_table.networks.copy()
+    steps = np.where(np.arange(len(networks)) % 2, 0.99, 1.01)
+    networks["reference_ms"] = quiet_table.reference_ms * steps
+    assert replace(quiet_table, networks=networks).drift == pytest.approx(0.0148, rel=0.02)
