@@ -239,8 +239,8 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[tuple[Any, ...]
     return sha256(content)
 
 
-def read_table(path: Path, checksum: str, made_by: str = "") -> pd.DataFrame:
-    """Read a CSV file whose checksum was kept elsewhere.
+def read_table(path: Path, checksum: str, made_by: str = "", texts: Collection[str] = ()) -> pd.DataFrame:
+    """Read a CSV file whose checksum was kept elsewhere; the columns `texts` are text, whatever is in them.
 
     Raises:
         MissingArtifactError: There is no such file.
@@ -254,7 +254,10 @@ def read_table(path: Path, checksum: str, made_by: str = "") -> pd.DataFrame:
     try:
         # pandas reads floats exactly from 3.1 on; before, only when told to.
         exact = {} if _version(pd) >= (3, 1) else {"float_precision": "round_trip"}
-        return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=["nan"], **exact)
+        kinds = dict.fromkeys(texts, str)
+        return pd.read_csv(
+            io.BytesIO(content), keep_default_na=False, na_values=["nan"], dtype=kinds, **exact
+        )
     except (ValueError, pd.errors.ParserError) as error:
         raise broken(path, error, made_by) from error
 

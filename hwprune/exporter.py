@@ -71,7 +71,7 @@ def _export_named(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelP
     twin = copy.deepcopy(model).cpu().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for tensor in [*twin.parameters(), *twin.buffers()]:
+        for tensor in twin.state_dict().values():  # others, such as fixed filters, are constants of the graph
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape, generator=generator))
     buffer = io.BytesIO()

@@ -106,6 +106,7 @@ class SearchResult(_Stored):
         base_params: The same of the unpruned network.
         profile: Name of the target profile.
         seed: Seed of the search.
+        structure: Stands for the model and its images, as in `ProfileResult`.
         pruningnet: File name of the judge in the work folder, or "".
         pruningnet_history: Figures of each epoch of the judge.
         history: Figures of each generation.
@@ -136,6 +137,7 @@ class SearchResult(_Stored):
     base_params: int
     profile: str
     seed: int
+    structure: str
     pruningnet: str = ""
     pruningnet_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
@@ -157,6 +159,7 @@ class TrainResult(_Stored):
         epochs: Epochs of the pruned network.
         test_images: Images behind the accuracies.
         seed: Seed of the training.
+        structure: Stands for the model and its images, as in `ProfileResult`.
         history: Figures of each epoch of the pruned network.
         base_history: Figures of each epoch of the unpruned network; empty when its weights were given.
     """
@@ -173,6 +176,7 @@ class TrainResult(_Stored):
     epochs: int
     test_images: int
     seed: int
+    structure: str
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     base_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
@@ -197,6 +201,7 @@ class ExportResult(_Stored):
         weights: `trained`, or without images `given` (by the user) or `random`.
         top1: Test top-1 of the weights inside, 0 to 1; None when they were not trained here.
         digest: SHA-256 of the file.
+        structure: Stands for the model and its images, as in `ProfileResult`.
     """
 
     kind: ClassVar[str] = "export-result"
@@ -217,3 +222,4 @@ class ExportResult(_Stored):
     weights: str
     top1: float | None
     digest: str
+    structure: str

@@ -11,12 +11,14 @@ from hwprune import artifacts
 from hwprune.api.project import Project
 from hwprune.errors import MismatchError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
-from hwprune.results import ExportResult, SearchResult
+from hwprune.results import ExportResult
 from hwprune.runtimes.base import TargetProfile
 from hwprune.units import parse_latency
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from hwprune.results import SearchResult
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
 # (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so
@@ -50,7 +52,7 @@ def export(
     if not onnx:
         raise UsageError("There is no other format than ONNX.", got="--no-onnx", allowed="--onnx")
     opened = Project(project)
-    found = SearchResult.load(opened.path("search.json"))
+    found = opened.searched()
     target = TargetProfile.from_payload(opened.profiled(found.profile).target, where=found.profile)
     model, facts = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)
@@ -64,6 +66,7 @@ def export(
         widths=found.widths,
         profile=target.name,
         budget=found.budget,
+        structure=found.structure,
         **facts,
     )
     artifacts.write_bytes(opened.folder / output, content)
@@ -120,7 +123,7 @@ def _measure(
         measured, base_ms = device.onnx(content, relative_error=relative_error, max_seconds=seconds)
         limit_ms = limit.of(base_ms)
         # the unpruned network against a budget of 100 % of itself: equal, but for the error of both
-        slack_ms = 3 * measured.error_ms if found.base_meets_budget else 0.0
+        slack_ms = 3 * measured.error_ms if found.base_meets_budget and limit.relative else 0.0
         within_budget = measured.ms <= limit_ms + slack_ms
         if within_budget:
             break

@@ -50,8 +50,9 @@ def recipe(config: PruningNetConfig) -> PruningNetSettings:
 
 def checkpoint_path(project: Project, space: SearchSpace) -> Path:
     """The PruningNet's file; other settings give another file, so nothing trained is ever overwritten."""
-    config, data = project.config.pruningnet, project.config.data
-    key = digest(config, data, project.config.model, project.config.seed, [g.choices for g in space.groups])
+    config, kept = project.config.pruningnet, project.config.data.sub_val_per_class
+    start = (project.structure(), project.given_weights(), project.config.seed)
+    key = digest(config, kept, start, [group.choices for group in space.groups])
     return project.path(f"pruningnet-{key}.safetensors")
 
 

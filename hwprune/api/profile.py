@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.api.project import Project
-from hwprune.errors import ArtifactError, UsageError
+from hwprune.errors import ArtifactError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
@@ -18,6 +18,8 @@ from hwprune.units import parse_seconds
 _PLAN_NETWORKS = 160
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from hwprune.latency.table import LatencyTable
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace
@@ -65,6 +67,7 @@ def profile(
         plan: Measure nothing here: write a plan into this file, for a target device without torch.
         reporter: Told about progress.
     """
+    known = Project(project).config_path.exists()
     opened = _open(project, model, device, profile)
     settings = opened.config.profiling
     if max_time:
@@ -72,9 +75,14 @@ def profile(
     if max_error:
         settings = replace(settings, max_error=_fraction(max_error))
     opened = opened.with_config(profiling=settings)
-    if plan is not None:
-        return _write_plan(opened, plan, device, profile, reporter)
-    return build_table(opened, device, profile, reporter)
+    try:
+        if plan is not None:
+            return _write_plan(opened, plan, device, profile, reporter)
+        return build_table(opened, device, profile, reporter)
+    except ModelError:
+        if not known:  # a project begun for a model that cannot be pruned would refuse the next one
+            opened.config_path.unlink(missing_ok=True)
+        raise
 
 
 def _open(folder: Path, model: str, device: str, profile: str) -> Project:
@@ -213,15 +221,34 @@ def _with_base_latency(
 
 
 def trace_project(opened: Project) -> SearchSpace:
-    """The search space of the project's model, with the paper's raw choices."""
+    """The search space of the project's model, with the paper's raw choices.
+
+    Raises:
+        ModelError: The model cannot be traced, has nothing to prune, or has not one output for each class.
+    """
     import torch
 
     from hwprune.structure.trace import trace
 
-    size = opened.image_size
-    return trace(
-        opened.new_model(),
-        torch.zeros(1, 3, size, size),
-        name=opened.config.model.name,
-        exclude=opened.config.model.exclude,
-    )
+    images = torch.zeros(1, 3, opened.image_size, opened.image_size)
+    model = opened.new_model()
+    space = trace(model, images, name=opened.config.model.name, exclude=opened.config.model.exclude)
+    if opened.config.data.source:
+        _check_outputs(model, images, opened.num_classes)
+    return space
+
+
+def _check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
+    import torch
+
+    from hwprune.training.distill import logits_of
+
+    with torch.inference_mode():
+        outputs = logits_of(model.eval()(images)).shape[1]
+    if outputs != classes:
+        raise ModelError(
+            "The model does not have one output for each class of the images.",
+            got=f"{outputs} outputs",
+            allowed=f"{classes}",
+            do="let the model's function take `num_classes`, or give images of as many classes",
+        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwprune import artifacts
 from hwprune.config import FILE_NAME, Config, load_config
 from hwprune.errors import DataError, MismatchError, UsageError
-from hwprune.results import ProfileResult
+from hwprune.results import ProfileResult, SearchResult
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
 
 WORK = "hwprune-work"
-BASE_KIND, NETWORK_SCHEMA = "network", 1
+BASE_KIND, NETWORK_SCHEMA = "network", 2
 NO_DATA_CLASSES = 1000
 
 
@@ -131,11 +131,43 @@ class Project:
         return self.path("latency", profile)
 
     def structure(self) -> str:
-        """Stands for all that the search space depends on."""
+        """Stands for the model, with the code of a user's own file, and for its images.
+
+        What was measured, searched or trained belongs to it; other settings may change.
+        """
         model, data = self.config.model, self.config.data
-        file = Path(model.name.rpartition(":")[0])
-        code = file.read_bytes() if file.suffix == ".py" and file.is_file() else b""
-        return digest(model.name, model.exclude, code, data.source, data.image_size)
+        kind, _, root = data.source.partition(":")
+        images = (kind, str(Path(root).expanduser().resolve()) if root else "")
+        path, _, function = model.name.rpartition(":")
+        file = Path(path).expanduser()
+        if file.suffix != ".py" or not file.is_file():
+            return digest(model.name, model.exclude, images, data.image_size)
+        return digest(function, file.read_bytes(), model.exclude, images, data.image_size)
+
+    def given_weights(self) -> str:
+        """Stands for the weights that the user gave, if any."""
+        source = self.config.model.weights
+        file = Path(source).expanduser()
+        return artifacts.sha256(file.read_bytes()) if source and file.is_file() else source
+
+    def searched(self) -> SearchResult:
+        """What `hwprune search` found.
+
+        Raises:
+            MissingArtifactError: It has not been run.
+            MismatchError: The project's model or images have changed since.
+        """
+        path = self.path("search.json")
+        result = SearchResult.load(path)
+        if result.structure != self.structure():
+            raise MismatchError(
+                "The search result is of another model, or of other images, than the project's.",
+                where=path,
+                got=result.model,
+                allowed=f"{self.config.model.name} as {self.config_path} describes it",
+                do="run `hwprune search` again, or put the settings back",
+            )
+        return result
 
     def profiled(self, profile: str) -> ProfileResult:
         """What `hwprune profile` found for a target profile.
@@ -148,7 +180,7 @@ class Project:
         result = ProfileResult.load(path)
         if result.structure != self.structure():
             raise MismatchError(
-                "The latency table is of another model, or of images of another size, than the project's.",
+                "The latency table is of another model, or of other images, than the project's.",
                 where=path,
                 got=result.model,
                 allowed=f"{self.config.model.name} as {self.config_path} describes it",
@@ -174,13 +206,27 @@ class Project:
     def save_network(self, name: str, model: nn.Module, widths: Widths, info: dict[str, Any]) -> Path:
         """Keep a trained network of the space as safetensors."""
         path = self.path(f"{name}.safetensors")
-        content = {"model": self.config.model.name, "widths": list(widths), **info}
+        names = {"model": self.config.model.name, "structure": self.structure()}
+        content = {**names, "widths": list(widths), **info}
         artifacts.write_tensors(path, BASE_KIND, NETWORK_SCHEMA, model.state_dict(), content)
         return path
 
     def load_network(self, name: str, made_by: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Read what `save_network` kept: tensors and info."""
-        return artifacts.read_tensors(self.path(f"{name}.safetensors"), BASE_KIND, NETWORK_SCHEMA, made_by)
+        """Read what `save_network` kept: tensors and info.
+
+        Raises:
+            MissingArtifactError: It has not been made; names the command.
+            MismatchError: The project's model or images have changed since.
+        """
+        path = self.path(f"{name}.safetensors")
+        tensors, info = artifacts.read_tensors(path, BASE_KIND, NETWORK_SCHEMA, made_by)
+        if info.get("structure") != self.structure():
+            raise MismatchError(
+                "The trained network is of another model, or of other images, than the project's.",
+                where=path,
+                do=f"run `{made_by}` again",
+            )
+        return tensors, info
 
 
 def digest(*parts: object) -> str:

@@ -21,9 +21,10 @@ def report(*, project: Path = Path("."), reporter: Reporter = QUIET) -> Report:
         The report; figures of stages that have not been run are missing from it.
 
     Raises:
-        ArtifactError: `hwprune search` has not been run here.
+        ArtifactError: `hwprune search` has not been run here, or for another model or other images.
     """
     opened = Project(project)
+    opened.searched()  # an answer for another model or other images is no result of this project
     facts = collect(opened.path("."), opened.folder)
     write_report(facts, opened.folder)
     return facts

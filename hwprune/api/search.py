@@ -14,7 +14,7 @@ from hwprune.api import judge
 from hwprune.api.device import Device
 from hwprune.api.project import Project, digest
 from hwprune.config import ScoreName
-from hwprune.errors import BudgetError
+from hwprune.errors import BudgetError, UsageError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Constraint, Correction, Problem
 from hwprune.evolution.sampling import Sampler
@@ -81,6 +81,8 @@ def search(
         ArtifactError: `hwprune profile` has not been run here, or for another model or device.
     """
     budget = parse_latency(latency)
+    if seed is not None and not 0 <= seed < 2**31:
+        raise UsageError("--seed is not a seed.", got=seed, allowed="0 to 2147483647")
     opened = Project(project)
     settings = replace(
         opened.config.search,
@@ -141,37 +143,35 @@ class _Search:
             self.reporter.note(f"The machine's own speed wanders: aiming {margin:.1%} below the budget.")
         return limit_ms * (1 - margin)
 
-    def _problem(self, limit_ms: float, aim_ms: float) -> Problem:
-        """The problem at the aim, or at the limit when only that can be met.
-
-        Raises:
-            BudgetError: No network keeps the limit; told before PruningNet is trained in vain.
-        """
-        constraint = Constraint(name=_LATENCY, predict=self._predict, limit=limit_ms, unit="ms")
-        problem = Problem(space=self.space, constraints=(constraint,), accuracy=judge.macs_score(self.space))
-        Sampler(problem)
-        aimed = replace(problem, constraints=(replace(constraint, limit=aim_ms),))
-        with contextlib.suppress(BudgetError):
-            Sampler(aimed)
-            return aimed
-        return problem
-
     def _evolve(self, limit_ms: float, aim_ms: float) -> SearchResult:
+        """Train the judge, evolve, and measure the answer."""
+        problem = self._problem(limit_ms, judge.macs_score(self.space))
+        Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
         kind = judge.score_kind(self.project)
-        problem = self._problem(limit_ms, aim_ms)
         made: dict[str, Any] = {}
         if kind == "pruningnet":
             score, history = self._pruningnet()
             path = judge.checkpoint_path(self.project, self.space)
             made = {"pruningnet": path.name, "pruningnet_history": tuple(history.to_payload())}
             problem = replace(problem, accuracy=score)
-        outcome = self._run_evolution(problem, kind, made)
-        best, measured = self._first_within(outcome, problem.constraints[0].limit)
+        outcome = self._outcome(problem, aim_ms, kind, made)
+        best, measured = self._first_within(outcome, limit_ms, aim_ms)
         return self._result(
             best.widths, limit_ms, measured_ms=measured.ms, error_ms=measured.error_ms, score=best.score,
             score_kind=kind, predicted_ms=float(self._predict(np.array([best.widths]))[0]), **made,
             **_trail(outcome),
         )  # fmt: skip
+
+    def _problem(self, limit_ms: float, accuracy: AccuracyScore) -> Problem:
+        constraint = Constraint(name=_LATENCY, predict=self._predict, limit=limit_ms, unit="ms")
+        return Problem(space=self.space, constraints=(constraint,), accuracy=accuracy)
+
+    def _outcome(self, problem: Problem, aim_ms: float, kind: str, made: dict[str, Any]) -> SearchOutcome:
+        """The search at the aim; at the budget itself when that is all that can be met."""
+        aimed = self._problem(aim_ms, problem.accuracy)
+        with contextlib.suppress(BudgetError):
+            return self._run_evolution(aimed, kind, made)
+        return self._run_evolution(problem, kind, made)
 
     def _predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         return self.model.predict(widths)
@@ -204,17 +204,23 @@ class _Search:
                 identity=identity,
             )
 
-    def _first_within(self, outcome: SearchOutcome, limit_ms: float) -> tuple[Candidate, Measurement]:
-        """The best network whose measured latency, with its error, is within the budget."""
-        fastest = float("inf")
+    def _first_within(
+        self, outcome: SearchOutcome, limit_ms: float, aim_ms: float
+    ) -> tuple[Candidate, Measurement]:
+        """The best network whose measured latency, with its error, is within the aim, or else the budget."""
+        fastest, within = float("inf"), None
         with self.reporter.stage("Measuring the answer", "networks") as progress:
             ranked = outcome.ranked()[:_ATTEMPTS]
             for count, candidate in enumerate(ranked, start=1):
                 measured = self.device.networks([candidate.widths], **_TIGHT)[0].trusted()
                 progress(count, len(ranked), measured_ms=measured.ms)
-                if measured.ms + measured.error_ms <= limit_ms:
+                high_ms = measured.ms + measured.error_ms
+                if high_ms <= aim_ms:
                     return candidate, measured
+                within = within or ((candidate, measured) if high_ms <= limit_ms else None)
                 fastest = min(fastest, measured.ms)
+        if within is not None:
+            return within
         raise BudgetError(
             "None of the best networks that were found was measured within the budget.",
             got=f"fastest of {len(ranked)}: {format_ms(fastest)}",
@@ -247,6 +253,7 @@ class _Search:
             profile=self.target.name,
             seed=self.seed,
             images=bool(self.project.config.data.source),
+            structure=self.project.structure(),
             **{**unpruned, **found},
         )
 
@@ -256,22 +263,21 @@ class _Loop:
 
     def __init__(self, device: Device, predict: Predict) -> None:
         self.device, self.predict = device, predict
-        self.ratios: dict[Widths, float] = {}  # measured / predicted
 
-    def __call__(self, leaders: Sequence[Candidate], /) -> Correction | None:
-        new = [leader.widths for leader in leaders if leader.widths not in self.ratios]
+    def __call__(self, leaders: Sequence[Candidate], earlier: Sequence[Correction], /) -> Correction | None:
+        known = {net: figures[_LATENCY] for one in earlier for net, figures in one.measured.items()}
+        new = [leader.widths for leader in leaders if leader.widths not in known]
         if not new:
             return None
         results = self.device.networks(new, **_QUICK)
-        predicted = self.predict(np.array(new))
-        measured = {}
-        for widths, result, expected in zip(new, results, predicted, strict=True):
-            if not result.too_noisy:  # a burst of another program must not steer the search
-                self.ratios[widths] = result.ms / float(expected)
-                measured[widths] = {_LATENCY: result.ms}
-        if not measured:
+        # a burst of another program must not steer the search
+        found = {net: result.ms for net, result in zip(new, results, strict=True) if not result.too_noisy}
+        if not found:
             return None
-        return Correction(factors={_LATENCY: float(np.median([*self.ratios.values()]))}, measured=measured)
+        known.update(found)
+        ratios = np.array([*known.values()]) / self.predict(np.array([*known]))
+        measured = {net: {_LATENCY: ms} for net, ms in found.items()}
+        return Correction(factors={_LATENCY: float(np.median(ratios))}, measured=measured)
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float | None]:

@@ -11,12 +11,13 @@ from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError
 from hwprune.progress import QUIET, Reporter
-from hwprune.results import SearchResult, TrainResult
+from hwprune.results import TrainResult
 from hwprune.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hwprune.results import SearchResult
     from hwprune.structure.space import SearchSpace
     from hwprune.training.history import History
 
@@ -48,7 +49,7 @@ def train(
     settings = replace(settings, start=start or settings.start, epochs=epochs or settings.epochs)
     opened = opened.with_config(training=settings)
     opened.require_data()
-    found = SearchResult.load(opened.path("search.json"))
+    found = opened.searched()
     return _Trainer(opened, found, reporter).run()
 
 
@@ -89,6 +90,7 @@ class _Trainer:
             epochs=self.settings.epochs,
             test_images=len(test),
             seed=config.seed,
+            structure=self.project.structure(),
             history=tuple(history.to_payload()),
             base_history=tuple(base_history.to_payload()),
         )
@@ -129,11 +131,12 @@ class _Trainer:
         from hwprune.training.loop import train as run
 
         config = self.project.config
-        key = digest(self.settings, config.model, config.data.source, self.project.image_size, config.seed)
+        key = digest(self.settings, self.project.structure(), config.seed)
         if name == "pruned":  # the unpruned network is the same for every budget
             start = config.training.start
             judge_file = self.found.pruningnet if start == "generated" else ""
-            key = digest(key, self.found.widths, start, judge_file, teacher is not None)
+            taught_by = self.project.given_weights() or "base" if teacher is not None else ""
+            key = digest(key, self.found.widths, start, judge_file, taught_by)
         title = {"base": "Training the unpruned network", "pruned": "Training the pruned network"}[name]
         with self.reporter.stage(title, "epochs") as progress:
             return run(

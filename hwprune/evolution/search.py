@@ -27,8 +27,14 @@ _log = logging.getLogger(__name__)
 class GenerationHook(Protocol):
     """Closes the loop: measures leaders and says how far the predictions are off."""
 
-    def __call__(self, leaders: Sequence[Candidate], /) -> Correction | None:
-        """Look at the best networks after a generation; return what measuring them taught, if anything."""
+    def __call__(self, leaders: Sequence[Candidate], earlier: Sequence[Correction], /) -> Correction | None:
+        """Look at the best networks after a generation; return what measuring them taught, if anything.
+
+        Args:
+            leaders: The networks to measure.
+            earlier: What was answered after earlier generations, also before the search was interrupted: an
+                answer that follows from both arguments alone makes a resumed search end as an unbroken one.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,7 +189,8 @@ def _close(evolution: Evolution, record: Record, journal: Journal, hook: Generat
     """Ask the hook about the finished generation, once, and apply its answer."""
     if not record.closed and hook is not None:
         journal.flush()  # measuring takes a while
-        record.correction = hook(evolution.ranked()[: evolution.settings.leaders])
+        earlier = [one.correction for one in journal.records if one.correction is not None]
+        record.correction = hook(evolution.ranked()[: evolution.settings.leaders], earlier)
     if not record.closed:
         record.closed = True
         journal.save()

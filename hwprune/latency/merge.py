@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hwprune.environment import device_differences
 from hwprune.errors import MismatchError, UsageError
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.harvest import harvest
 from hwprune.latency.model import judged
 from hwprune.latency.records import NetworkRecord
-from hwprune.latency.table import LatencyTable, profile_differences, runtime_differences
+from hwprune.latency.table import LatencyTable, condition_differences
 from hwprune.runtimes.base import KernelTime, TargetProfile
 
 if TYPE_CHECKING:
@@ -62,11 +61,7 @@ def merge(parts: Sequence[TableFolder]) -> TableFolder:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Why two tables (their provenance) are not of one device, condition and model."""
-    found = [
-        *profile_differences(one["profile"], other["profile"]),
-        *device_differences(one["device"], other["device"]),
-        *runtime_differences(one["runtime"], other["runtime"]),
-    ]
+    found = condition_differences(one, other)
     for name in ("space", "graph"):
         if one[name] != other[name]:
             found.append(f"{name} of {one['model']}, not that of {other['model']}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from hwprune import artifacts
 from hwprune.errors import ArtifactError, MismatchError
+from hwprune.latency.table import condition_differences
 from hwprune.runtimes.base import KernelTime
 
 if TYPE_CHECKING:
@@ -134,12 +135,16 @@ def _record(payload: dict[str, Any]) -> NetworkRecord:
 
 
 def _refuse_others(kept: dict[str, Any], identity: dict[str, Any], folder: Path) -> None:
-    different = [key for key in identity if kept.get(key) != identity[key]]
+    different = condition_differences(kept, identity)
+    different += [
+        f"{key}: {kept.get(key)}, not {identity[key]}"
+        for key in ("model", "space", "graph", "seed")
+        if kept.get(key) != identity[key]
+    ]
     if different:
         raise MismatchError(
-            "The records of an unfinished profile were made under other conditions.",
+            "The records of this profile were made under other conditions.",
             where=folder,
-            got="; ".join(f"{key}: {str(kept.get(key))[:80]}" for key in different),
-            allowed="; ".join(f"{key}: {str(identity[key])[:80]}" for key in different),
+            got="; ".join(different),
             do="delete that folder to profile anew, or choose another one",
         )

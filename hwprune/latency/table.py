@@ -69,6 +69,7 @@ NETWORK_COLUMNS = {
     "seconds": "device time spent on the network",
 }
 _PROVENANCE = ("profile", "device", "runtime", "libraries", "model", "space", "graph", "fusion", "reference")
+_TEXTS = ("widths", "tensor", "op", "activation", "precision")
 _NUMBERS = {
     "network",
     "held_out",
@@ -220,12 +221,12 @@ class LatencyTable:
             MismatchError: Another profile, device, runtime (its major version counts) or model; all
                 differences are named.
         """
-        here = dict(device) if device is not None else device_fingerprint(profile.device)
-        different = [
-            *profile_differences(self.provenance["profile"], profile.to_payload()),
-            *device_differences(self.provenance["device"], here),
-            *runtime_differences(self.provenance["runtime"], runtime.describe()),
-        ]
+        here = {
+            "profile": profile.to_payload(),
+            "device": dict(device) if device is not None else device_fingerprint(profile.device),
+            "runtime": runtime.describe(),
+        }
+        different = condition_differences(self.provenance, here)
         if self.provenance["space"] != space_fingerprint(space):
             different.append(f"model: {self.provenance['model']}, not this {space.model}")
         if different:
@@ -237,7 +238,7 @@ class LatencyTable:
 
 
 def _read(path: Path, checksum: str, made_by: str) -> pd.DataFrame:
-    return artifacts.read_table(path, checksum, made_by)
+    return artifacts.read_table(path, checksum, made_by, _TEXTS)
 
 
 def _check(table: LatencyTable) -> None:
@@ -256,17 +257,34 @@ def _check(table: LatencyTable) -> None:
     table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read
 
 
-def profile_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """In what the conditions of two target profiles differ, as `key: this, not that`."""
+def condition_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """In what the conditions of two measurements differ, as `key: this, not that`.
+
+    Args:
+        one: Has `profile`, `device` and `runtime`, as the provenance of a table.
+        other: The same.
+    """
+    found = [
+        *_profile_differences(one["profile"], other["profile"]),
+        *device_differences(one["device"], other["device"]),
+        *_runtime_differences(one["runtime"], other["runtime"]),
+    ]
+    cores = [where["device"].get("physical_cores") for where in (one, other)]
+    if one["profile"].get("threads") == 0 and cores[0] != cores[1]:  # 0 threads: one for each core
+        found.append(f"physical cores: {cores[0]}, not {cores[1]}")
+    return found
+
+
+def _profile_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     keys = [key for key in other if key != "name"]  # the same conditions under another name are the same
     return [f"{key}: {one.get(key)}, not {other[key]}" for key in keys if one.get(key) != other[key]]
 
 
-def runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """In what two runtimes differ as far as it counts: the name and the major version."""
+def _runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The name and the first two parts of the version count: runtimes change kernels with the second."""
 
-    def identity(facts: Mapping[str, str]) -> tuple[str, str]:
-        return facts.get("runtime", ""), facts.get("version", "").split(".")[0]
+    def identity(facts: Mapping[str, str]) -> tuple[str, list[str]]:
+        return facts.get("runtime", ""), facts.get("version", "").split(".")[:2]
 
     if identity(one) == identity(other):
         return []

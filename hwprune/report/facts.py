@@ -59,7 +59,8 @@ def collect(work: Path, folder: Path) -> Report:
     profile = ProfileResult.load(profile_path) if profile_path.exists() else None
     train = TrainResult.load(work / "train.json") if (work / "train.json").exists() else None
     export = ExportResult.load(work / "export.json") if (work / "export.json").exists() else None
-    train = train if train and (train.model, train.widths) == (search.model, search.widths) else None
+    same = train is not None and (train.structure, train.widths) == (search.structure, search.widths)
+    train = train if same else None
     export = export if export and _current(export, search, train, folder) else None
     return Report(
         profile=profile,
@@ -75,7 +76,8 @@ def _current(export: ExportResult, search: SearchResult, train: TrainResult | No
     """Whether the file is there, and was exported for this answer, budget, device and training."""
     path = folder / export.file
     return (
-        (export.widths, export.budget, export.profile) == (search.widths, search.budget, search.profile)
+        (export.structure, export.widths, export.budget, export.profile)
+        == (search.structure, search.widths, search.budget, search.profile)
         and (train is None or export.top1 == train.top1)
         and path.is_file()
         and artifacts.sha256(artifacts.read_bytes(path)) == export.digest
@@ -84,10 +86,11 @@ def _current(export: ExportResult, search: SearchResult, train: TrainResult | No
 
 def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
     measured = export or search
-    met = export.within_budget if export else search.measured_ms + search.error_ms <= search.limit_ms
+    met = search.base_meets_budget or search.measured_ms + search.error_ms <= search.limit_ms
+    met = export.within_budget if export else met
     limit = format_ms(measured.limit_ms)
     budget = f"{search.budget} ({limit})" if search.budget.endswith("%") else limit
-    if search.base_meets_budget:
+    if search.base_meets_budget and met:
         text = f"The unpruned network meets the budget of {budget} already: {format_ms(measured.measured_ms)}"
     else:
         words = "Budget met" if met else "BUDGET MISSED"

@@ -36,10 +36,11 @@ def markdown(report: Report) -> str:
 def _how(report: Report) -> list[str]:
     search, lines = report.search, []
     if report.profile:
+        error = report.profile.error_percent
+        known = "not known: too few networks" if error is None else f"{error:.1f} %"
         lines.append(
             f"- Latency table `{search.profile}`: {report.profile.networks} networks measured, "
-            f"{report.profile.kernels} kernels, mean error on held-out networks "
-            f"{report.profile.error_percent or float('nan'):.1f} %, "
+            f"{report.profile.kernels} kernels, mean error on held-out networks {known}, "
             f"channel multiple {report.profile.channel_multiple}."
         )
     if search.candidates:

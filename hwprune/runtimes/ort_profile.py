@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from hwprune import artifacts
+from hwprune.errors import StorageError
 from hwprune.runtimes.base import KernelTime
 from hwprune.runtimes.probes import model_bytes
 
@@ -68,7 +69,15 @@ def kernel_times(
     Returns:
         One entry per executed node, in execution order.
     """
-    events = json.loads(artifacts.read_bytes(trace, limit=_MAX_TRACE_BYTES))
+    try:
+        events = json.loads(artifacts.read_bytes(trace, limit=_MAX_TRACE_BYTES))
+    except ValueError as error:
+        raise StorageError(
+            "ONNX Runtime's profile is cut off.",
+            where=trace,
+            got=str(error),
+            do="free some space there, or set TMPDIR to a folder that has some",
+        ) from error
     origins = _origins(optimised, content)
     durations: dict[tuple[str, str, str], list[float]] = {}
     for event in events:

@@ -132,8 +132,12 @@ def find_groups(
     for root in _roots(twin, graph):
         if names[root] in visited:
             continue
+        left = stop - time.monotonic()
+        if left <= 0:
+            skipped[names[root]] = "there was no time left to analyse it"
+            continue
         try:
-            with deadline(min(stop - time.monotonic(), max_seconds / 4)):
+            with deadline(min(left, max_seconds / 4)):
                 group = _read_group(graph, root, names)
         except DeadlineExceeded:
             skipped[names[root]] = f"its dependency analysis did not end within {max_seconds / 4:.1f} s"

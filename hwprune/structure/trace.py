@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _Axes = dict[tuple[str, str], ChannelMap]
+_TRIAL_PATIENCE = 3  # trials end by themselves; this only stops a model whose forward takes for ever
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -57,7 +59,8 @@ def trace(
         example_inputs: One batch, (N, C, H, W), or a tuple of such inputs.
         name: The model's name, kept in the space.
         exclude: Patterns (`layer4.*`) of layers whose output channels must stay.
-        max_seconds: Limit on the dependency analysis; what is not analysed by then is frozen.
+        max_seconds: Limit on the dependency analysis; what is not analysed by then is frozen. Trying the
+            groups is stopped likewise, at three times the limit.
 
     Returns:
         The space, with the paper's 31 ratios as each group's choices.
@@ -73,9 +76,10 @@ def trace(
     for group in raw:
         owners.claim(group)
     keep = [group for group in raw if group.problem is None]
+    stop = time.monotonic() + _TRIAL_PATIENCE * max_seconds
     while True:  # each round freezes at least one group, so it ends
         space = _assemble(model, keep, owners, positions, name, tuple(inputs[0].shape))
-        broken = broken_groups(model, space, inputs)
+        broken = broken_groups(model, space, inputs, stop)
         if not broken:
             break
         for index, reason in broken.items():

@@ -7,6 +7,8 @@ own is tried for real instead.
 from __future__ import annotations
 
 import copy
+import math
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
 
 _Inputs = tuple[torch.Tensor, ...]
+_NO_TIME = "there was no time left to try it"
 _OUTPUTS = "its channels are the model's outputs"
 
 
@@ -69,20 +72,31 @@ def record_positions(model: nn.Module, inputs: _Inputs) -> dict[str, int]:
     return positions
 
 
-def broken_groups(model: nn.Module, space: SearchSpace, inputs: _Inputs) -> dict[int, str]:
+def broken_groups(
+    model: nn.Module, space: SearchSpace, inputs: _Inputs, stop: float = math.inf
+) -> dict[int, str]:
     """Groups whose pruning stops the model from running or changes the shape of its outputs.
 
     Groups are tried together at widths drawn at random; where that fails, each half is tried, down to the
     single groups at fault. So every group is tried, and a model without faults needs a handful of runs.
 
+    Args:
+        model: Not modified.
+        space: The groups to try.
+        inputs: Example inputs.
+        stop: `time.monotonic()` after which what has not been tried counts as broken.
+
     Returns:
         Group index -> reason; empty when every trial ran.
     """
     bench = _Bench(model, space, inputs)
+    bench.stop = stop
     return _halve(bench, range(len(space.groups))) or _broken_jointly(bench, space)
 
 
 def _halve(bench: _Bench, candidates: Sequence[int]) -> dict[int, str]:
+    if time.monotonic() > bench.stop:
+        return dict.fromkeys(candidates, _NO_TIME)
     errors = [error for seed in range(2) if (error := bench.run(bench.draw(candidates, seed)))]
     if not errors:
         return {}
@@ -118,6 +132,7 @@ class _Bench:
     def __init__(self, model: nn.Module, space: SearchSpace, inputs: _Inputs) -> None:
         self.space = space
         self.expected: object = None
+        self.stop = math.inf
         self.model, self.inputs = copy.deepcopy(model).eval(), inputs
         if not self._move_to_meta() and (error := self.run(space.full())):
             raise ModelError("The unpruned model does not run a second time.", got=error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from projects import new_project
 
 from hwprune.api.export import export
 from hwprune.api.profile import profile
@@ -13,31 +13,6 @@ from hwprune.api.project import Project
 from hwprune.api.report import report
 from hwprune.api.search import search
 from hwprune.api.train import train
-from hwprune.config import Config, save_config
-
-FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
-
-
-def small_config(folder: Path) -> Config:
-    """ResNet-20 on digits, every stage as short as it can be."""
-    config = Config()
-    return replace(
-        config,
-        target=replace(config.target, profile=str(folder / "fake.toml")),
-        profiling=replace(config.profiling, max_seconds=20.0),
-        data=replace(config.data, sub_val_per_class=5),
-        pruningnet=replace(config.pruningnet, epochs=3, recalibration_images=100),
-        search=replace(config.search, population=8, parents=4, mutants=4, crossovers=4, generations=3),
-        training=replace(config.training, epochs=2),
-    )
-
-
-def new_project(folder: Path) -> Path:
-    """A folder with settings and a fake device, nothing run yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fake.toml").write_text(FAKE)
-    save_config(folder / "hwprune.toml", small_config(folder))
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import new_project
+from projects import new_project
 
 from hwprune.cli.main import main
 from hwprune.results import ProfileResult

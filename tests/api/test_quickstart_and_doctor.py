@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import new_project
+from projects import new_project
 
 from hwprune.api.doctor import doctor
 from hwprune.api.quickstart import quickstart

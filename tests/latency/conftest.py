@@ -95,6 +95,12 @@ def _concat_net():
     return concat_net()
 
 
+@pytest.fixture(scope="session")
+def net_of():
+    """Makes a chain of convolutions of given widths."""
+    return chain_net
+
+
 @pytest.fixture(scope="session", name="chain_net")
 def _chain_net():
     return chain_net()

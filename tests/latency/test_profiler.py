@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from hwprune.environment import device_fingerprint
 from hwprune.errors import DeviceError, HwpruneWarning, MismatchError, UsageError
+from hwprune.latency import bench
 from hwprune.latency.bench import ROUND, is_held_out
 from hwprune.latency.profiler import MIN_NETWORKS, profile_space
 from hwprune.latency.records import Journal
@@ -108,7 +110,8 @@ def test_progress_tells_each_network_and_the_error_once_known(chain, fake_profil
 
 def test_raw_samples_and_reports_are_kept(chain, fake_profile, tmp_path):
     table = profiled(chain, fake_profile, tmp_path)
-    records = Journal(tmp_path / "networks", {}).load()
+    identity = json.loads((tmp_path / "networks" / "session.json").read_text())["payload"]
+    records = Journal(tmp_path / "networks", identity).load()
     assert len(records) == len(table.networks)
     for record in records:
         assert len(record.samples_ms) == record.blocks
@@ -167,3 +170,18 @@ def test_a_table_from_too_noisy_a_machine_is_named_as_such(chain, fake_profile, 
     with pytest.warns(HwpruneWarning, match="too noisy") as caught:
         profiled(chain, fake_profile, tmp_path, wild, max_seconds=1e-6)
     assert "hwprune doctor" in str(caught[0].message)
+
+
+def test_a_profile_goes_on_after_a_change_that_does_not_matter_and_not_after_one_that_does(
+    chain, fake_profile, tmp_path, monkeypatch
+):
+    profiled(chain, fake_profile, tmp_path)
+    here = device_fingerprint("cpu")
+    monkeypatch.setattr(
+        bench, "device_fingerprint", lambda _: {**here, "system": "Linux 99", "memory_gib": 1}
+    )
+    profiled(chain, fake_profile, tmp_path)
+    monkeypatch.setattr(bench, "device_fingerprint", lambda _: {**here, "model": "abacus"})
+    with pytest.raises(MismatchError, match="other conditions") as caught:
+        profiled(chain, fake_profile, tmp_path)
+    assert "abacus" in str(caught.value)

@@ -8,8 +8,14 @@ import pytest
 
 from hwprune.environment import device_fingerprint
 from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError
-from hwprune.latency.table import KERNEL_COLUMNS, NETWORK_COLUMNS, LatencyTable
-from hwprune.runtimes.fake import FakeRuntime
+from hwprune.latency.profiler import profile_space
+from hwprune.latency.table import (
+    KERNEL_COLUMNS,
+    NETWORK_COLUMNS,
+    LatencyTable,
+    condition_differences,
+)
+from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 
 
 @pytest.fixture
@@ -125,3 +131,31 @@ def test_drift_is_the_spread_of_the_reference_over_the_sessions(quiet_table):
     steps = np.where(np.arange(len(networks)) % 2, 0.99, 1.01)
     networks["reference_ms"] = quiet_table.reference_ms * steps
     assert replace(quiet_table, networks=networks).drift == pytest.approx(0.0148, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("1.31.1", "1.31.9", True), ("1.31.1", "1.32.0", False), ("11.0.1", "11.0.4", True)],
+)
+def test_runtimes_change_their_kernels_with_the_second_part_of_the_version(quiet_table, one, other, same):
+    def under(version):
+        runtime = {**quiet_table.provenance["runtime"], "version": version}
+        return {**quiet_table.provenance, "runtime": runtime}
+
+    assert (condition_differences(under(one), under(other)) == []) is same
+
+
+def test_cores_count_only_where_a_run_takes_all_of_them(quiet_table):
+    where = quiet_table.provenance
+    more = {**where, "device": {**where["device"], "physical_cores": 999}}
+    assert condition_differences(where, more) == []
+    all_cores = {"profile": {**where["profile"], "threads": 0}}
+    assert any("999" in text for text in condition_differences({**where, **all_cores}, {**more, **all_cores}))
+
+
+def test_a_space_of_one_group_has_a_table_too(tmp_path, net_of, fake_profile):
+    content, space = net_of((3, 64, 10))
+    runtime = FakeRuntime(FakeDevice(step=16))
+    table = profile_space(space, content, fake_profile, runtime, folder=tmp_path, max_networks=16)
+    assert len(space.groups) == 1
+    np.testing.assert_array_equal(LatencyTable.load(tmp_path).widths, table.widths)
