@@ -7,21 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwprune.latency.table import LatencyTable
+from hwprune.latency.compare import problems
+from hwprune.latency.folder import TableFolder
 from hwprune.results import ProfileResult
-from hwprune.structure.space import SearchSpace
 
 LUT = Path(__file__).parents[1] / "lut"
 TABLES = sorted(path.parent for path in LUT.rglob("table.json"))
 
 
 def test_there_are_tables() -> None:
-    assert TABLES
+    names = {folder.name for folder in TABLES}
+    assert {"resnet20_32", "mobilenet_v2_224", "resnet50_224"} <= names
 
 
 @pytest.mark.parametrize("folder", TABLES, ids=lambda folder: str(folder.relative_to(LUT)))
 def test_a_committed_table_loads_and_says_where_it_comes_from(folder: Path) -> None:
-    table, space = LatencyTable.load(folder), SearchSpace.load(folder / "space.json")
+    loaded = TableFolder.load(folder)
+    table, space = loaded.table, loaded.space
+    assert problems(loaded) == []
     result = ProfileResult.load(folder / "profile.json")
     assert table.provenance["model"] == space.model == result.model
     assert table.widths.shape == (result.networks, len(space.groups))

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwprune.report.facts import MISSING
+from hwprune.report.files import change
 from hwprune.results import ProfileResult
 from hwprune.units import format_count, format_ms, format_seconds
 
@@ -177,10 +178,10 @@ def _report(result: Report) -> Iterable[RenderableType | Next]:
     for row in result.rows:
         table.add_row(row.name, row.base, row.pruned, Text(row.change))
     yield table
-    widths = _table("Widths", "channel group", "unpruned", "pruned")
-    for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True):
-        widths.add_row(Text(name), str(full), str(width))
-    yield widths
+    layers = _table("Layers, unpruned -> pruned", "layer", "channels read", "channels made")
+    for layer in result.layers:
+        layers.add_row(Text(layer.name), change(layer.inputs), change(layer.outputs))
+    yield layers
     yield Text(result.verdict, style="bold")
 
 

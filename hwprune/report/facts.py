@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hwprune import artifacts
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+from hwprune.structure.space import SearchSpace
 from hwprune.units import format_count, format_ms
 
 if TYPE_CHECKING:
@@ -26,6 +29,23 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One layer with weights, before and after; counts are channels.
+
+    Attributes:
+        name: Name of the layer in the model.
+        op: `conv` or `linear`.
+        inputs: What it reads in the unpruned and in the pruned network.
+        outputs: What it makes in the unpruned and in the pruned network.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that is known about a project's result.
 
@@ -36,6 +56,7 @@ class Report:
         export: The exported file, if exported.
         verdict: One sentence: is the budget met, and at which accuracy.
         rows: Base versus pruned, for the table.
+        layers: Channels of every convolution and linear layer; empty when the search space is gone.
     """
 
     profile: ProfileResult | None
@@ -44,6 +65,7 @@ class Report:
     export: ExportResult | None
     verdict: str
     rows: tuple[Row, ...]
+    layers: tuple[LayerRow, ...]
 
 
 def collect(work: Path, folder: Path) -> Report:
@@ -55,8 +77,8 @@ def collect(work: Path, folder: Path) -> Report:
         ArtifactError: There is no search result, or a file is damaged.
     """
     search = SearchResult.load(work / "search.json")
-    profile_path = work / "latency" / search.profile / "profile.json"
-    profile = ProfileResult.load(profile_path) if profile_path.exists() else None
+    measured = work / "latency" / search.profile
+    profile = ProfileResult.load(measured / "profile.json") if (measured / "profile.json").exists() else None
     train = TrainResult.load(work / "train.json") if (work / "train.json").exists() else None
     export = ExportResult.load(work / "export.json") if (work / "export.json").exists() else None
     same = train is not None and (train.structure, train.widths) == (search.structure, search.widths)
@@ -69,7 +91,21 @@ def collect(work: Path, folder: Path) -> Report:
         export=export,
         verdict=_verdict(search, train, export),
         rows=_rows(search, train, export),
+        layers=_layers(measured / "space.json", search),
     )
+
+
+def _layers(path: Path, search: SearchResult) -> tuple[LayerRow, ...]:
+    if not path.exists():
+        return ()
+    space = SearchSpace.load(path)
+    both = np.array([space.full(), space.check(search.widths)])
+    rows = []
+    for layer in space.layers:
+        if layer.op in ("conv", "linear"):
+            reads, makes = layer.inputs.count(both).tolist(), layer.outputs.count(both).tolist()
+            rows.append(LayerRow(name=layer.name, op=layer.op, inputs=tuple(reads), outputs=tuple(makes)))
+    return tuple(rows)
 
 
 def _current(export: ExportResult, search: SearchResult, train: TrainResult | None, folder: Path) -> bool:

@@ -30,7 +30,17 @@ def markdown(report: Report) -> str:
     lines += ["", "## Widths", "", "| channel group | unpruned | pruned | kept |", "|---|---|---|---|"]
     for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True):
         lines.append(f"| `{name}` | {full} | {width} | {width / full:.0%} |")
+    lines += ["", "## Layers", "", "| layer | | channels read | channels made |", "|---|---|---|---|"]
+    lines += [
+        f"| `{row.name}` | {row.op} | {change(row.inputs)} | {change(row.outputs)} |" for row in report.layers
+    ]
     return "\n".join([*lines, "", "## How it was found", "", *_how(report)]) + "\n"
+
+
+def change(channels: tuple[int, int]) -> str:
+    """Channels before and after, as `64 -> 48`, or one number when they are the same."""
+    before, after = channels
+    return str(before) if before == after else f"{before} -> {after}"
 
 
 def _how(report: Report) -> list[str]:

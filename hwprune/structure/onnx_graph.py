@@ -86,11 +86,6 @@ class NetGraph:
                 readers.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
-    @functools.cached_property
-    def makers(self) -> dict[str, GraphNode]:
-        """Tensor -> the operator that makes it."""
-        return {node.output: node for node in self.nodes}
-
     def size(self, tensor: str, axis: int) -> int:
         """Size of one dimension of a tensor in the unpruned network, 1 when it has none."""
         shape = self.shapes.get(tensor, ())

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from hwprune.api.predict import predict
 from hwprune.api.project import Project
@@ -97,7 +98,14 @@ def test_the_report_puts_both_networks_side_by_side(finished: Path) -> None:
     result = load(finished)[0]
     for words in ("Budget met", "test top-1", "MACs", "parameters", "measured", "speed-up", result.groups[0]):
         assert words in text
-    assert json.loads((finished / "report.json").read_text())["kind"] == "report"
+    written = json.loads((finished / "report.json").read_text())
+    assert written["kind"] == "report"
+    layers = {row["name"]: row for row in written["payload"]["layers"]}
+    modules = Project(finished).new_model().named_modules()
+    assert set(layers) == {name for name, m in modules if isinstance(m, nn.Conv2d | nn.Linear)}
+    assert layers["conv1"]["outputs"] == [16, result.widths[0]]
+    assert layers["layer1.0.conv1"]["inputs"] == [16, result.widths[0]]
+    assert layers["fc"]["outputs"] == [10, 10]
 
 
 def test_a_second_run_of_a_verb_repeats_nothing_and_gives_the_same(finished: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,13 @@ from hwprune.api.train import train
 from hwprune.cli.main import main
 from hwprune.config import Config, DataConfig, load_config, save_config
 from hwprune.errors import BudgetError, DeviceError
+from hwprune.latency.noise import machine_noise
+from hwprune.runtimes.profiles import load_profile
+from hwprune.runtimes.registry import get_runtime
 
 pytestmark = pytest.mark.slow
+
+QUIET = 0.05  # drift of plain latencies from which on a missed budget may be the machine's fault
 
 TINY = """
 from torch import nn
@@ -45,10 +51,12 @@ def unless_too_noisy() -> Iterator[None]:
         if "noisy" not in error.what:
             raise
         pytest.skip(error.what)
-    except BudgetError as error:
-        if "was measured within" not in error.what:
+    except BudgetError:
+        profile = load_profile("cpu-1t")
+        noise = machine_noise(get_runtime(profile), profile)
+        if not noise.too_noisy and noise.drift < QUIET:
             raise
-        pytest.skip(f"measurements on this machine do not repeat well enough: {error.got}")
+        pytest.skip(f"this machine's latencies drift by {noise.drift:.0%}")
 
 
 def test_a_model_without_images_can_be_profiled_asked_and_searched(
@@ -102,8 +110,37 @@ def test_cifar10_goes_through_every_verb(cifar10: Path, tmp_path: Path) -> None:
         for images, labels in test.batches(1)
     )
     assert right / 1000 == pytest.approx(trained.top1, abs=0.06)
+    assert exported.within_budget
+    base = onnxruntime.InferenceSession(
+        Project(tmp_path).base_onnx(found.profile), one_thread(), providers=["CPUExecutionProvider"]
+    )
+    pruned = onnxruntime.InferenceSession(
+        tmp_path / exported.file, one_thread(), providers=["CPUExecutionProvider"]
+    )
+    assert latency_ratio(pruned, base) <= 1.05 * exported.limit_ms / exported.base_ms
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["hwprune.widths"]) == list(found.widths)
+
+
+def one_thread() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return options
+
+
+def latency_ratio(pruned: onnxruntime.InferenceSession, base: onnxruntime.InferenceSession) -> float:
+    """Median of the ratio of low percentiles over interleaved visits: nothing but ONNX Runtime."""
+    image = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+
+    def visit(session: onnxruntime.InferenceSession) -> float:
+        times = []
+        for _ in range(100):
+            started = time.perf_counter()
+            session.run(None, {"input": image})
+            times.append(time.perf_counter() - started)
+        return float(np.percentile(times[5:], 25))
+
+    return float(np.median([visit(pruned) / visit(base) for _ in range(60)]))
 
 
 def few_images_model(folder: Path) -> str:

@@ -20,7 +20,7 @@ from hwprune.structure.space import SearchSpace
 pytestmark = pytest.mark.filterwarnings("ignore::hwprune.errors.HwpruneWarning")
 
 
-def random_widths(space: SearchSpace, count: int = 2) -> list[tuple[int, ...]]:
+def random_widths(space: SearchSpace, count: int = 3) -> list[tuple[int, ...]]:
     rng = np.random.default_rng(7)
     return [space.smallest(), *(space.sample(rng) for _ in range(count))]
 

@@ -28,16 +28,25 @@ SIZES = {
     "torchvision:resnext50_32x4d": 64,
     "torchvision:shufflenet_v2_x1_0": 64,
     "torchvision:convnext_tiny": 64,
+    "timm:ghostnet_100": 64,
+    "timm:res2net50_26w_4s": 64,
+    "timm:resnetblur50": 64,
     "resnet20": 32,
     "resnet56": 32,
     "resnet110": 32,
+    "vgg16_bn": 224,
     "vgg16_bn_cifar": 32,
     "mobilenet_v1": 64,
     "mobilenet_v1_cifar": 32,
     "mobilenet_v2": 64,
     "mobilenet_v2_cifar": 32,
 }
-FROZEN_IN = {"torchvision:shufflenet_v2_x1_0"}  # its channel shuffles cannot be followed
+FROZEN_IN = {
+    "torchvision:shufflenet_v2_x1_0",  # channel shuffles
+    "timm:ghostnet_100",  # outputs sliced to a fixed number of channels
+    "timm:res2net50_26w_4s",  # channels split into fixed parts
+    "timm:resnetblur50",  # fixed filters with one channel each
+}
 
 
 def images(name: str) -> torch.Tensor:
