@@ -37,11 +37,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def listen_to_ctrl_c() -> None:
+    """What runs in the background of a script ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_training_goes_on_where_it_was_stopped(project: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "hwprune", "train", "--project", str(project)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
     deadline = time.monotonic() + 240
     while not list((project / "hwprune-work").glob("base-*.safetensors")):
         assert process.poll() is None, "training ended before its first checkpoint"
