@@ -107,7 +107,7 @@ def _single_layer(spec: KernelSpec) -> bytes:
             "pads": pads * 2,
             "group": spec.groups,
         }
-    weight = rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]))
+    weight = rng.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(np.prod(shape[1:])))
     bias = np.zeros(spec.out_channels, dtype=np.float32)
     op = "Gemm" if spec.family == "linear" else "Conv"
     last = "layer" if spec.activation else "output"
