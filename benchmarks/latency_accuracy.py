@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 SPREAD, EQUAL_MACS, ISOLATED = 40, 20, 10
 TRUTH_SEED = 1_000_003
+TRUTH_SECONDS = 1.2  # for one network in one session
 ALIVE = 10  # networks measured round-robin at a time
 EQUAL_SHARE = 0.45  # of the unpruned network's MACs
 BURSTS = """
@@ -92,21 +93,27 @@ class Case:
             max_error=max_error,
         )
 
-    def measure(self, networks: Sequence[Widths], unit_ms: float, seed: int) -> NDArray[np.float64]:
-        """Milliseconds of networks, in the unit of the table: (N,)."""
+    def measure(
+        self, networks: Sequence[Widths], units_ms: tuple[float, float], seed: int
+    ) -> NDArray[np.float64]:
+        """Milliseconds of networks, in the units of the table: (N,)."""
         order = np.random.default_rng(seed).permutation(len(networks))
         found = np.empty(len(networks))
         for start in range(0, len(order), ALIVE):
             part = order[start : start + ALIVE]
             with contextlib.ExitStack() as stack:
-                reference = stack.enter_context(self._compile(planned(self.space, 2, 0)))
+                light, heavy = (
+                    stack.enter_context(self._compile(net))
+                    for net in (planned(self.space, 2, 0), self.space.full())
+                )
                 sessions = [stack.enter_context(self._compile(networks[i])) for i in part]
                 results = measure_many(
                     sessions,
-                    reference,
+                    light,
+                    heavy=heavy,
                     relative_error=0.004,
-                    max_seconds=1.5 * len(part),
-                    reference_ms=unit_ms,
+                    max_seconds=TRUTH_SECONDS * len(part),
+                    units_ms=units_ms,
                     seed=seed,
                 )
             found[part] = [result.ms for result in results]
@@ -137,7 +144,7 @@ def main() -> None:
     spread, equal = spread_networks(case.space, model), equal_macs_networks(case.space)
     networks = [*spread, *equal]
     predicted = model.predict(np.array(networks))
-    first, second = (case.measure(networks, table.reference_ms, seed) for seed in (1, 2))
+    first, second = (case.measure(networks, table.units_ms, seed) for seed in (1, 2))
     truth = (first + second) / 2
     figures = {
         **errors(predicted, truth),

@@ -63,14 +63,14 @@ def probe(plan: Plan, folder: Path, progress: Progress = silent) -> int:
 def _measured(plan: Plan, bench: Bench, journal: Journal, progress: Progress) -> list[NetworkRecord]:
     records = journal.load()
     chosen = plan.chosen(bench.space)
-    with bench.session(bench.reference) as reference:
+    with bench.references() as references:
         while True:
             taken = {record.index for record in records}
             left = [one for one in chosen if one.number not in taken][:ROUND]
             seconds = plan.max_seconds - sum(record.seconds for record in records)
             if not left or (records and seconds <= 0):
                 return records
-            for record in bench.round(left, reference, max_seconds=seconds, seed=len(records)):
+            for record in bench.round(left, references, max_seconds=seconds, seed=len(records)):
                 journal.append(record)
                 records.append(record)
                 progress(len(records), len(chosen), noise_percent=100 * record.noise)

@@ -57,7 +57,7 @@ class Device:
                 reference,
                 relative_error=relative_error,
                 max_seconds=max_seconds,
-                reference_ms=self.base_ms,
+                units_ms=() if self.base_ms is None else (self.base_ms,),
             )
 
     def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,14 +14,15 @@ from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.measure import measure_many
 from hwprune.latency.records import NetworkRecord
 from hwprune.latency.sampling import planned
+from hwprune.runtimes.base import Session
 from hwprune.structure.onnx_graph import read_graph
 from hwprune.structure.onnx_slice import OnnxSlicer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hwprune.latency.measure import Measurement
-    from hwprune.runtimes.base import Runtime, Session, TargetProfile
+    from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
 ROUND = 8  # networks alive and measured round-robin at a time
@@ -44,6 +46,18 @@ class Planned(NamedTuple):
     held_out: bool
 
 
+class References(NamedTuple):
+    """Networks that all others are interleaved with.
+
+    Attributes:
+        light: The middle network of the space.
+        heavy: The unpruned network, which suffers most from whoever else uses cache and memory.
+    """
+
+    light: Session
+    heavy: Session
+
+
 def is_held_out(number: int) -> bool:
     """Whether the network with this number only judges the model."""
     return number % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
@@ -61,7 +75,7 @@ class Bench:
 
     Attributes:
         graph: The unpruned network's graph.
-        reference: Widths of the network that all others are interleaved with.
+        reference: Widths of the light reference.
     """
 
     def __init__(
@@ -84,18 +98,23 @@ class Bench:
             "seed": self.seed,
         }
 
-    def session(self, widths: Widths) -> Session:
-        """A network, compiled."""
+    @contextlib.contextmanager
+    def references(self) -> Iterator[References]:
+        """The two networks that all others are interleaved with, compiled: the middle and the unpruned one."""
+        with self._session(self.reference) as light, self._session(self.space.full()) as heavy:
+            yield References(light, heavy)
+
+    def _session(self, widths: Widths) -> Session:
         return self.runtime.compile(self._slicer.slice(widths, batch=self.profile.batch), self.profile)
 
     def round(
-        self, chosen: Sequence[Planned], reference: Session, *, max_seconds: float, seed: int
+        self, chosen: Sequence[Planned], references: References, *, max_seconds: float, seed: int
     ) -> list[NetworkRecord]:
-        """Measure some networks round-robin against the reference, then profile each.
+        """Measure some networks round-robin against the references, then profile each.
 
         Args:
             chosen: The networks.
-            reference: The compiled reference.
+            references: The compiled references.
             max_seconds: Time left; a round takes no more than its networks need.
             seed: Seed of the order of visits.
         """
@@ -105,20 +124,24 @@ class Bench:
             sessions = [stack.enter_context(self.runtime.compile(model, self.profile)) for model in models]
             results = measure_many(
                 sessions,
-                reference,
+                references.light,
+                heavy=references.heavy,
                 relative_error=_RELATIVE_ERROR,
                 max_seconds=min(_NETWORK_SECONDS * len(sessions), max(max_seconds, 1.0)),
                 seed=seed,
             )
-        kernels = [
-            self.runtime.profile_kernels(model, self.profile, _profile_runs(result))
-            for model, result in zip(models, results, strict=True)
-        ]
+        kernels = [self._kernels(model, result) for model, result in zip(models, results, strict=True)]
         seconds = (time.perf_counter() - started) / len(chosen)
         return [
             NetworkRecord.of(*one, result, times, seconds)
             for one, result, times in zip(chosen, results, kernels, strict=True)
         ]
+
+    def _kernels(self, model: bytes, result: Measurement) -> list[KernelTime]:
+        """Times of a network's kernels, each under a tensor that the graph knows."""
+        names = self.graph.carried
+        found = self.runtime.profile_kernels(model, self.profile, _profile_runs(result))
+        return [replace(kernel, tensor=names.get(kernel.tensor or "", kernel.tensor)) for kernel in found]
 
 
 def _profile_runs(result: Measurement) -> int:

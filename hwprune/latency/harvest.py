@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hwprune.environment import library_versions, machine_load
+from hwprune.latency.measure import unit_ms
 from hwprune.structure.fusion import observe
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
@@ -66,22 +67,28 @@ def harvest(
     ordered = sorted(records, key=lambda record: record.index)
     fusion = observe(graph, [record.report for record in ordered])
     kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
-    unit_ms = float(np.median([record.reference_ms for record in ordered]))
-    rows = [row for record in ordered for row in _kernel_rows(record, kernels, unit_ms)]
+    units_ms = tuple(
+        float(np.median([getattr(record, name) for record in ordered])) for name in ("reference_ms", "heavy_ms")
+    )
+    rows = [row for record in ordered for row in _kernel_rows(record, kernels, units_ms)]
     provenance = {
         **identity,
         "libraries": library_versions(),
         "load": machine_load(),
         "fusion": fusion.to_payload(),
-        "reference": {"widths": list(reference), "ms": unit_ms},
+        "reference": {"widths": list(reference), "ms": units_ms[0], "heavy_ms": units_ms[1]},
         "noise": float(np.median([record.noise for record in ordered])),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return Harvest(rows, [_network_row(record, unit_ms) for record in ordered], provenance)
+    return Harvest(rows, [_network_row(record, units_ms) for record in ordered], provenance)
 
 
-def _network_row(record: NetworkRecord, unit_ms: float) -> tuple[Any, ...]:
-    latency_ms = record.ratio * unit_ms
+def _latency_ms(record: NetworkRecord, units_ms: tuple[float, ...]) -> float:
+    return record.ratio * unit_ms(record.share, *units_ms)
+
+
+def _network_row(record: NetworkRecord, units_ms: tuple[float, ...]) -> tuple[Any, ...]:
+    latency_ms = _latency_ms(record, units_ms)
     return (
         record.index,
         " ".join(map(str, record.widths)),
@@ -89,7 +96,9 @@ def _network_row(record: NetworkRecord, unit_ms: float) -> tuple[Any, ...]:
         latency_ms,
         record.error * latency_ms,
         record.ratio,
+        record.share,
         record.reference_ms,
+        record.heavy_ms,
         record.blocks,
         record.noise,
         record.stolen,
@@ -98,7 +107,7 @@ def _network_row(record: NetworkRecord, unit_ms: float) -> tuple[Any, ...]:
     )
 
 
-def _kernel_rows(record: NetworkRecord, kernels: NetworkKernels, unit_ms: float) -> list[tuple[Any, ...]]:
+def _kernel_rows(record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, ...]) -> list[tuple[Any, ...]]:
     parts: dict[int, list[KernelTime]] = {index: [] for index in set(kernels.reorder_of.values())}
     lost_us = 0.0
     for kernel in record.kernels:
@@ -110,7 +119,7 @@ def _kernel_rows(record: NetworkRecord, kernels: NetworkKernels, unit_ms: float)
     found_us = sum(kernel.time_us for members in parts.values() for kernel in members)
     if lost_us > _LOST_LIMIT * (found_us + lost_us):
         _log.warning("%.0f us of network %d are in kernels unknown to the graph", lost_us, record.index)
-    scale = record.ratio * unit_ms * 1e3 / found_us
+    scale = _latency_ms(record, units_ms) * 1e3 / found_us
     specs = kernels.specs(record.widths)
     return [
         (

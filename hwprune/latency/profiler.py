@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
-from hwprune.latency.bench import ROUND, Bench, Planned, is_held_out
+from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.harvest import harvest
 from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
 from hwprune.latency.model import LatencyModel, judged
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hwprune.progress import Progress
-    from hwprune.runtimes.base import Runtime, Session, TargetProfile
+    from hwprune.runtimes.base import Runtime, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
 _log = logging.getLogger(__name__)
@@ -116,9 +116,9 @@ class _Profiler:
             if limits.over(self.spent, count) or (count >= MIN_NETWORKS and high <= limits.error):
                 return saved
         if not self._done(limits):
-            with self.bench.session(self.bench.reference) as reference:
+            with self.bench.references() as references:
                 while not self._done(limits):
-                    self._round(reference, limits.seconds)
+                    self._round(references, limits.seconds)
         table = judged(self._table(), self.space, self.bench.graph)
         table.save(self.folder)
         _warn_of_noise(table)
@@ -161,10 +161,10 @@ class _Profiler:
             *(self.fitted, self.spent, 100 * self.model.relative_error, 100 * low, 100 * high),
         )
 
-    def _round(self, reference: Session, max_seconds: float) -> None:
+    def _round(self, references: References, max_seconds: float) -> None:
         """Measure the next networks and keep them."""
         left, count = max_seconds - self.spent, len(self.records)
-        for record in self.bench.round(self._next(), reference, max_seconds=left, seed=count):
+        for record in self.bench.round(self._next(), references, max_seconds=left, seed=count):
             self._keep(record, max_seconds)
 
     def _keep(self, record: NetworkRecord, max_seconds: float) -> None:

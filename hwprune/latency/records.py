@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import Widths
 
 _log = logging.getLogger(__name__)
-_SCHEMA = 1
+_SCHEMA = 2
 _NETWORK, _SESSION = "latency-network", "latency-session"
 _DECIMALS = 6  # milliseconds: nanoseconds
 
@@ -33,9 +33,11 @@ class NetworkRecord:
         index: Its number in the plan.
         widths: Its widths.
         held_out: Whether it only judges the model.
-        ratio: End-to-end latency relative to the reference network's.
+        ratio: End-to-end latency relative to the references, see `measure.unit_ms`.
         error: Relative standard error of `ratio`.
-        reference_ms: The reference's latency in the same session.
+        share: Weight of the heavy reference behind `ratio`.
+        reference_ms: The (light) reference's latency in the same session.
+        heavy_ms: The heavy reference's latency in the same session.
         blocks: Interleaved blocks taken.
         noise: Relative spread of the reference.
         stolen: Share of the time in which other programs had the core.
@@ -49,7 +51,9 @@ class NetworkRecord:
     held_out: bool
     ratio: float
     error: float
+    share: float
     reference_ms: float
+    heavy_ms: float
     blocks: int
     noise: float
     stolen: float
@@ -74,7 +78,9 @@ class NetworkRecord:
             held_out=held_out,
             ratio=result.ratio,
             error=result.relative_error,
+            share=result.share,
             reference_ms=result.reference_ms,
+            heavy_ms=result.heavy_ms,
             blocks=result.blocks,
             noise=result.noise,
             stolen=result.stolen,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hwprune.runtimes.base import Runtime
     from hwprune.structure.space import SearchSpace
 
-KIND, SCHEMA_VERSION = "latency-table", 1
+KIND, SCHEMA_VERSION = "latency-table", 2
 SPACE, GRAPH = "space.json", "graph.onnx"  # what else belongs into a table's folder
 SPEC_COLUMNS = tuple(KernelSpec.__dataclass_fields__)
 KERNEL_COLUMNS = {
@@ -58,10 +58,12 @@ NETWORK_COLUMNS = {
     "network": "number of the network in the plan",
     "widths": "channels of each group, separated by spaces",
     "held_out": "1 when the network only judges the model",
-    "latency_ms": "end-to-end latency, milliseconds: ratio x the table's reference_ms",
+    "latency_ms": "end-to-end latency, milliseconds: ratio x reference.ms^(1 - share) x reference.heavy_ms^share",
     "error_ms": "one standard error of latency_ms",
-    "ratio": "latency relative to the reference network, timed interleaved",
+    "ratio": "latency relative to the two reference networks, timed interleaved",
+    "share": "weight of the heavy reference, the unpruned network, behind the ratio; 0 to 1",
     "reference_ms": "latency of the reference network in the same session, milliseconds",
+    "heavy_ms": "latency of the heavy reference in the same session, milliseconds",
     "blocks": "interleaved blocks taken",
     "noise": "relative spread of the reference over the session",
     "stolen": "share of the session in which other programs had the core; not part of latency_ms",
@@ -76,7 +78,9 @@ _NUMBERS = {
     "latency_ms",
     "error_ms",
     "ratio",
+    "share",
     "reference_ms",
+    "heavy_ms",
     "blocks",
     "noise",
     "stolen",
@@ -127,8 +131,14 @@ class LatencyTable:
 
     @property
     def reference_ms(self) -> float:
-        """Latency of the reference network: the unit behind all latencies, milliseconds."""
-        return float(self.provenance["reference"]["ms"])
+        """Latency of the reference network, milliseconds."""
+        return self.units_ms[0]
+
+    @property
+    def units_ms(self) -> tuple[float, float]:
+        """Latencies of the light and the heavy reference: the units behind all latencies."""
+        reference = self.provenance["reference"]
+        return float(reference["ms"]), float(reference["heavy_ms"])
 
     @property
     def drift(self) -> float:
@@ -251,7 +261,7 @@ def _check(table: LatencyTable) -> None:
         numbers = frame[[name for name in columns if name in _NUMBERS]].to_numpy(dtype=np.float64)
         if len(frame) == 0 or not np.isfinite(numbers).all() or (numbers < 0).any():
             raise ValueError("rows are missing, or hold something else than numbers of zero or more")
-    if not table.reference_ms > 0 or not (table.networks["latency_ms"] > 0).all():
+    if not min(table.units_ms) > 0 or not (table.networks["latency_ms"] > 0).all():
         raise ValueError("a latency of zero")
     TargetProfile.from_payload(table.provenance["profile"])
     table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read

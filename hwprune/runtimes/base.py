@@ -14,7 +14,7 @@ import numpy as np
 from hwprune.errors import ConfigError, DeviceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -220,6 +220,29 @@ class Runtime(ABC):
     def describe(self) -> dict[str, str]:
         """Version and build of the runtime: what a table must not be mixed across."""
 
+    def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
+        """What a profile comes down to in this runtime, defaults filled in: kept with every table."""
+        return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
+
+    def lower(
+        self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()
+    ) -> bytes:
+        """A network of 32-bit floats in the profile's number format: what `compile` wants.
+
+        Args:
+            onnx: The network.
+            profile: The conditions.
+            images: Input batches, (N, C, H, W) each, whose ranges decide the scales of integer formats;
+                random ones when there are none, which is good enough for timing.
+
+        Raises:
+            DeviceError: The runtime is not here.
+            ConfigError: A number format that this runtime does not know.
+            ModelError: The network cannot be brought to that format.
+        """
+        self.check(profile)
+        return self._lower(onnx, profile, images)
+
     def compile(self, onnx: bytes, profile: TargetProfile) -> Session:
         """Make a session for a network with static shapes.
 
@@ -257,6 +280,11 @@ class Runtime(ABC):
                 "The runtime is not installed.", where=self.name, do=f"install it: {self.install}"
             )
         self._check(profile)
+
+    def _lower(
+        self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]
+    ) -> bytes:
+        return onnx
 
     @abstractmethod
     def _compile(self, onnx: bytes, profile: TargetProfile) -> Session: ...

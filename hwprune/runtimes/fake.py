@@ -49,6 +49,9 @@ class FakeDevice:
         burst: Chance that a run is preempted and takes three times as long.
         drift: How far the machine's speed wanders (0.1: 10 % either way).
         drift_period_ms: Simulated time in which it wanders to and fro.
+        pressure: How far neighbours slow large networks on top, by taking cache (0.1: 10 % either way).
+        pressure_period_ms: Simulated time in which that wanders to and fro.
+        heavy_ms: Latency from which on a network suffers all of it; a faster one in proportion.
         seed: Seed of the noise.
     """
 
@@ -63,12 +66,17 @@ class FakeDevice:
     burst: float = 0.0
     drift: float = 0.0
     drift_period_ms: float = 5_000.0
+    pressure: float = 0.0
+    pressure_period_ms: float = 20_000.0
+    heavy_ms: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         low = [f.name for f in fields(self) if getattr(self, f.name) < 0]
         low += [
-            name for name in ("step", "cliff", "macs_per_us", "bytes_per_us") if not getattr(self, name) > 0
+            name
+            for name in ("step", "cliff", "macs_per_us", "bytes_per_us", "heavy_ms")
+            if not getattr(self, name) > 0
         ]
         if low:
             raise ConfigError("A pretended device has impossible properties.", got=", ".join(low))
@@ -97,11 +105,15 @@ class FakeRuntime(Runtime):
         phase = 2 * math.pi * self.elapsed_ms / self.device.drift_period_ms
         return 1.0 + self.device.drift * math.sin(phase)
 
+    def _pressure(self, quiet_ms: float) -> float:
+        phase = 2 * math.pi * self.elapsed_ms / self.device.pressure_period_ms
+        return 1.0 + self.device.pressure * math.sin(phase) * min(quiet_ms / self.device.heavy_ms, 1.0)
+
     def spend(self, quiet_ms: float) -> float:
         """Let a run that takes `quiet_ms` on the quiet machine happen now; returns what it takes."""
         noise = 1.0 + self.device.noise * abs(float(self._rng.standard_normal()))
         noise *= 3.0 if self._rng.random() < self.device.burst else 1.0
-        took = quiet_ms * self.speed() * noise
+        took = quiet_ms * self.speed() * self._pressure(quiet_ms) * noise
         self.elapsed_ms += took
         return took
 

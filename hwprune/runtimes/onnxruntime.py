@@ -15,8 +15,11 @@ import numpy as np
 from hwprune.errors import ConfigError, DeviceError, ModelError
 from hwprune.runtimes import ort_profile
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.quantise import quantise
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnxruntime as ort
     from numpy.typing import NDArray
 
@@ -42,6 +45,7 @@ _OPTIONS = {
     "spinning": tuple(SPINNING),
     "denormal_as_zero": (True, False),
 }
+_PRECISIONS = ("fp32", "int8")
 _WARM_UP_RUNS = 3
 _AWAY_SHARE, _AWAY_MS = (
     0.01,
@@ -86,13 +90,29 @@ class OnnxRuntime(Runtime):
             for key, value in profile.options.items()
             if value not in _OPTIONS.get(key, ())
         ]
-        if profile.precision != "fp32":
-            wrong.append(f"precision: {profile.precision!r}; allowed: fp32")
+        if profile.precision not in _PRECISIONS:
+            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(_PRECISIONS)}")
         if wrong:
             raise ConfigError(
                 "The runtime onnxruntime does not know this setting:\n  - " + "\n  - ".join(wrong),
                 where=f"profile {profile.name}",
             )
+
+    def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
+        """Optimisation level, pool of threads and what its idle threads do, as they are in force."""
+        return {
+            **super().settings(profile),
+            "graph_optimization": str(profile.options.get("graph_optimization", "all")),
+            "spinning": spinning(profile),
+            "inter_op_threads": 1,
+            "execution": "sequential",
+            "denormal_as_zero": bool(profile.options.get("denormal_as_zero", False)),
+        }
+
+    def _lower(
+        self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]
+    ) -> bytes:
+        return quantise(onnx, images) if profile.precision == "int8" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:
         return OrtSession(_open(onnx, session_options(profile)), profile)

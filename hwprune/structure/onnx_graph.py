@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from hwprune.errors import ModelError
 from hwprune.structure.layers import ChannelMap
+from hwprune.structure.onnx_qdq import QDQ, carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,11 +72,16 @@ class GraphNode:
 
 @dataclass(frozen=True)
 class NetGraph:
-    """Operators in execution order, tensor shapes, and the names of inputs and outputs."""
+    """Operators in execution order, tensor shapes, and the names of the inputs.
+
+    Quantise and dequantise operators are left out: whoever reads or makes their tensors reads or makes what
+    these carry. `carried` tells which tensor that is.
+    """
 
     nodes: tuple[GraphNode, ...]
     shapes: dict[str, tuple[int, ...]]
     inputs: tuple[str, ...]
+    carried: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def consumers(self) -> dict[str, tuple[GraphNode, ...]]:
@@ -103,17 +109,18 @@ def read_graph(base_onnx: bytes) -> NetGraph:
     except Exception as error:  # protobuf and shape inference raise errors of their own
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
     graph = model.graph
+    names = carried(graph)
     weights = {init.name: init.name for init in graph.initializer}
     shapes = dict(_value_shapes((*graph.input, *graph.value_info, *graph.output)))
     nodes = []
     for node in graph.node:
         if all(name in weights for name in node.input if name):  # constants, reshaped weights
             root = next((weights[name] for name in node.input if name), "")
-            weights.update(dict.fromkeys(node.output, root))
-        else:
-            nodes.append(_graph_node(node, weights))
+            weights.update({name: names.get(name, root) for name in node.output})
+        elif node.op_type not in QDQ:
+            nodes.append(_graph_node(node, weights, names))
     inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
-    return NetGraph(tuple(nodes), shapes, inputs)
+    return NetGraph(tuple(nodes), shapes, inputs, names)
 
 
 def without_weights(base_onnx: bytes) -> bytes:
@@ -141,9 +148,9 @@ def _value_shapes(entries: Iterable[Any]) -> Iterable[tuple[str, tuple[int, ...]
         yield entry.name, tuple(dim.dim_value for dim in entry.type.tensor_type.shape.dim)
 
 
-def _graph_node(node: Any, weights: dict[str, str]) -> GraphNode:
+def _graph_node(node: Any, weights: dict[str, str], names: dict[str, str]) -> GraphNode:
     facts = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    data = tuple(name for name in node.input if name and name not in weights)
+    data = tuple(names.get(name, name) for name in node.input if name and name not in weights)
     weight = weights.get(node.input[1]) if len(node.input) > 1 and node.op_type in WEIGHTED else None
     made = GraphNode(node.op_type, node.output[0], data, weight or None)
     size = (*facts.get("kernel_shape", (1, 1)), 1)[:2]

@@ -12,11 +12,12 @@ import onnx
 from onnx import numpy_helper
 
 from hwprune.errors import ModelError
+from hwprune.structure.onnx_qdq import carried, quantised_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwprune.structure.space import ChannelMap, SearchSpace
+    from hwprune.structure.space import ChannelMap, Layer, SearchSpace
 
 
 def slice_onnx(
@@ -49,9 +50,11 @@ class OnnxSlicer:
         except Exception as error:  # protobuf raises its own, undocumented errors
             raise ModelError("This is not an ONNX model.", got=error) from error
         self.space = space
-        self.axes = _initialiser_axes(space)
         self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
-        self.grouped = _conv_groups(space)
+        axes = _initialiser_axes(space)
+        self.axes = {**axes, **quantised_axes(base.graph, axes, self.arrays)}
+        self.carried = carried(base.graph)
+        self.grouped = _grouped_layers(space)
         self.skeleton = base
         del base.graph.initializer[:]
         del base.graph.value_info[:]  # intermediate shapes, which pruning changes
@@ -78,13 +81,15 @@ class OnnxSlicer:
                 array = array.take(channels.kept(chosen), axis=axis)
             model.graph.initializer.append(numpy_helper.from_array(array, name))
         for node in model.graph.node:
-            inputs = self.grouped.get(node.input[1]) if node.op_type == "Conv" else None
-            if inputs is not None:
-                _set_group(node, self.arrays[node.input[1]].shape[1], int(inputs.count(chosen)))
+            if node.op_type == "Conv" and (layer := self._grouped_layer(node.input[1])) is not None:
+                _set_group(node, int(layer.inputs.count(chosen)) // layer.group_inputs)
         if batch is not None:
             for value in (*model.graph.input, *model.graph.output):
                 value.type.tensor_type.shape.dim[0].dim_value = batch
         return bytes(model.SerializeToString())
+
+    def _grouped_layer(self, weight: str) -> Layer | None:
+        return self.grouped.get(self.carried.get(weight, weight))
 
 
 def _initialiser_axes(space: SearchSpace) -> dict[str, tuple[tuple[int, ChannelMap], ...]]:
@@ -99,17 +104,16 @@ def _initialiser_axes(space: SearchSpace) -> dict[str, tuple[tuple[int, ChannelM
     return axes
 
 
-def _conv_groups(space: SearchSpace) -> dict[str, ChannelMap]:
-    """Weight name of each grouped convolution whose groups are pruned -> map of its input channels."""
+def _grouped_layers(space: SearchSpace) -> dict[str, Layer]:
+    """Weight name of each grouped convolution whose groups are pruned -> the layer."""
     return {
-        f"{layer.name}.weight": layer.inputs
+        f"{layer.name}.weight": layer
         for layer in space.layers
         if layer.op == "conv" and layer.conv_groups > 1 and layer.inputs.groups
     }
 
 
-def _set_group(node: onnx.NodeProto, channels_of_one: int, inputs: int) -> None:
-    """Conv groups left: input channels over the input channels of one conv group."""
+def _set_group(node: onnx.NodeProto, count: int) -> None:
     for attribute in node.attribute:
         if attribute.name == "group":
-            attribute.i = inputs // channels_of_one
+            attribute.i = count

@@ -41,6 +41,31 @@ def test_drift_is_cancelled_by_the_reference():
     assert max(result.noise for result in results) > 0.02
 
 
+def test_a_heavy_reference_cancels_what_slows_large_networks_only():
+    """Cache taken by neighbours: the unpruned network suffers most, one of half its latency half of it."""
+    runtime = FakeRuntime(FakeDevice(pressure=0.1, pressure_period_ms=9_000.0, heavy_ms=0.5))
+    heavy, between = conv_chain([16, 256, 256]), WIDE
+    true_ratio = runtime.latency_ms(between, PROFILE) / runtime.latency_ms(MIDDLE, PROFILE)
+    one, two = [], []
+    for _ in range(12):
+        one.append(measure(*sessions(runtime, between, MIDDLE)).ratio / true_ratio)
+        third = sessions(runtime, heavy)[0]
+        units = tuple(runtime.latency_ms(model, PROFILE) for model in (MIDDLE, heavy))
+        result = measure(*sessions(runtime, between, MIDDLE), heavy=third, units_ms=units)
+        assert 0 < result.share < 1
+        two.append(result.ms / runtime.latency_ms(between, PROFILE))
+    assert np.std(two) < 0.6 * np.std(one)
+    assert np.mean(two) == pytest.approx(1.0, abs=0.02)
+
+
+def test_references_of_one_speed_are_one_reference():
+    runtime = FakeRuntime()
+    light, heavy = sessions(runtime, MIDDLE, MIDDLE)
+    result = measure(*sessions(runtime, WIDE), light, heavy=heavy)
+    assert result.share == 0.0
+    assert result.ms == pytest.approx(runtime.latency_ms(WIDE, PROFILE))
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_error_bar_reaches_the_asked_error_and_holds(seed):
     runtime = FakeRuntime(FakeDevice(noise=0.15, burst=0.1, seed=seed))
@@ -60,7 +85,7 @@ def test_time_ends_a_measurement_that_never_gets_precise():
 
 
 def test_unit_of_an_earlier_session_is_kept():
-    result = measure(*sessions(FakeRuntime(), WIDE, MIDDLE), reference_ms=10.0)
+    result = measure(*sessions(FakeRuntime(), WIDE, MIDDLE), units_ms=(10.0,))
     assert result.reference_ms == 10.0
     assert result.ms == pytest.approx(10.0 * result.ratio)
 

@@ -64,7 +64,10 @@ def test_merging_keeps_every_network_and_its_figures(two_runs):
     np.testing.assert_array_equal(merged.widths, np.concatenate([one.widths, other.widths]))
     np.testing.assert_array_equal(merged.held_out, np.concatenate([one.held_out, other.held_out]))
     ratios = np.concatenate([one.networks["ratio"], other.networks["ratio"]])
-    np.testing.assert_allclose(merged.networks["latency_ms"], ratios * merged.reference_ms)
+    light_ms, heavy_ms = merged.units_ms
+    share = merged.networks["share"]
+    expected = ratios * light_ms ** (1 - share) * heavy_ms**share
+    np.testing.assert_allclose(merged.networks["latency_ms"], expected)
     sums_ms = merged.kernels.groupby("network")["time_us"].sum() / 1e3
     np.testing.assert_allclose(sums_ms, merged.networks.set_index("network")["latency_ms"])
     assert len(merged.kernels) == len(one.kernels) + len(other.kernels)
