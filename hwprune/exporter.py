@@ -23,6 +23,8 @@ from hwprune.structure.onnx_fold import fold_batch_norm
 if TYPE_CHECKING:
     from torch import nn
 
+    from hwprune.data.images import Images
+
 OPSET = 17  # the first with LayerNormalization; old enough for the runtimes in use
 
 
@@ -64,6 +66,26 @@ def largest_difference(model: nn.Module, content: bytes, input_shape: tuple[int,
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     got = session.run(None, {"input": images.numpy()})[0]
     return float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-12))
+
+
+def file_accuracy(content: bytes, images: Images, batch_size: int) -> float:
+    """Top-1 accuracy of an exported file in ONNX Runtime, 0 to 1.
+
+    Args:
+        content: The file; its batch is fixed.
+        images: What it is scored on.
+        batch_size: That batch; the last one is filled up with zeros.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    right = 0
+    for batch, labels in images.batches(batch_size):
+        filled = np.zeros((batch_size, *batch.shape[1:]), dtype=np.float32)
+        filled[: len(batch)] = batch.numpy()
+        scores = session.run(None, {"input": filled})[0][: len(batch)]
+        right += int((scores.argmax(1) == labels.numpy()).sum())
+    return right / len(images)
 
 
 def _export_named(model: nn.Module, input_shape: tuple[int, ...]) -> onnx.ModelProto:

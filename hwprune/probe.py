@@ -16,7 +16,7 @@ from hwprune.errors import HwpruneError
 from hwprune.latency.bench import ROUND, Bench
 from hwprune.latency.harvest import harvest
 from hwprune.latency.plan import Plan
-from hwprune.latency.records import Journal
+from hwprune.latency.records import Journal, steady
 from hwprune.latency.staircase import known_multiple
 from hwprune.latency.table import GRAPH, SPACE, write_rows
 from hwprune.progress import silent
@@ -52,12 +52,17 @@ def probe(plan: Plan, folder: Path, progress: Progress = silent) -> int:
     bench = Bench(space, plan.base_onnx, plan.profile, runtime, plan.seed)
     records = _measured(plan, bench, Journal(folder / "networks", bench.identity()), progress)
     rows = harvest(
-        records, bench.graph, space, plan.profile, identity=bench.identity(), reference=bench.reference
+        steady(records),
+        bench.graph,
+        space,
+        plan.profile,
+        identity=bench.identity(),
+        reference=bench.reference,
     )
     space.save(folder / SPACE)
     artifacts.write_bytes(folder / GRAPH, without_weights(plan.base_onnx))
     write_rows(folder, rows.kernels, rows.networks, rows.provenance)
-    return len(records)
+    return len(rows.networks)
 
 
 def _measured(plan: Plan, bench: Bench, journal: Journal, progress: Progress) -> list[NetworkRecord]:

@@ -112,10 +112,12 @@ class SearchResult(_Stored):
         history: Figures of each generation.
         candidates: [score, predicted ms] of every network evaluated.
         corrections: What predictions were multiplied with after each generation.
+        inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
     """
 
     kind: ClassVar[str] = "search-result"
     made_by: ClassVar[str] = "hwprune search"
+    schema_version: ClassVar[int] = 2
 
     model: str
     widths: tuple[int, ...]
@@ -143,6 +145,7 @@ class SearchResult(_Stored):
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     candidates: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     corrections: tuple[float, ...] = field(default=(), repr=False)
+    inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +191,9 @@ class ExportResult(_Stored):
     Attributes:
         file: Path of the ONNX file, relative to the project folder.
         bytes: Its size.
-        max_difference: Largest difference of its outputs from torch's, relative to their scale.
+        precision: Number format of the file, the target profile's.
+        max_difference: Largest difference of its outputs from torch's, relative to their scale; before the
+            file was brought to an integer format.
         tolerance: The most that was allowed.
         widths: Channels of each group.
         profile: Name of the target profile.
@@ -199,16 +204,19 @@ class ExportResult(_Stored):
         within_budget: Whether the file runs within the budget.
         budget: The budget as the user wrote it.
         weights: `trained`, or without images `given` (by the user) or `random`.
-        top1: Test top-1 of the weights inside, 0 to 1; None when they were not trained here.
+        top1: Test top-1 of the file, 0 to 1; None when its weights were not trained here.
+        trained_top1: Test top-1 of the weights as they were trained; another than `top1` for integer formats.
         digest: SHA-256 of the file.
         structure: Stands for the model and its images, as in `ProfileResult`.
     """
 
     kind: ClassVar[str] = "export-result"
     made_by: ClassVar[str] = "hwprune export --onnx"
+    schema_version: ClassVar[int] = 2
 
     file: str
     bytes: int
+    precision: str
     max_difference: float
     tolerance: float
     widths: tuple[int, ...]
@@ -221,5 +229,6 @@ class ExportResult(_Stored):
     budget: str
     weights: str
     top1: float | None
+    trained_top1: float | None
     digest: str
     structure: str

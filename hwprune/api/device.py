@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hwprune.runtimes.base import Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
+_NEIGHBOUR_SECONDS = 0.8
+
 
 class Device:
     """Measures networks of one space on one target.
@@ -59,6 +61,10 @@ class Device:
                 max_seconds=max_seconds,
                 units_ms=() if self.base_ms is None else (self.base_ms,),
             )
+
+    def neighbours(self, widths: Sequence[Widths]) -> list[Measurement]:
+        """Measure networks that differ by one step only, as closely as a few seconds allow."""
+        return self.networks(widths, relative_error=0.003, max_seconds=_NEIGHBOUR_SECONDS * len(widths))
 
     def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:
         """Measure an exported file against the unpruned network.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hwprune.errors import HwpruneError
 from hwprune.progress import QUIET, Reporter
+
+_LEAST_SPEED_UP = 1.2  # of all cores together; less is no reason to use them
+_MOST_STEAL = 1.0  # percent of the time that a hypervisor may give to others before it is worth a word
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
     findings = [*_machine(facts), *_runtimes(), *_load(facts["load"])]
     reporter.note(f"Timing a small network on {profile} for {seconds:g} s ...")
     findings.append(_noise(profile, seconds, facts))
+    if facts["device"]["physical_cores"] > 1:
+        findings.append(_side_by_side(profile, seconds, facts))
     return DoctorResult(tuple(findings), facts)
 
 
@@ -93,15 +98,49 @@ def _load(load: dict[str, Any]) -> list[Finding]:
             "stop other programs before measuring" if busy else "",
         )
     ]
+    if load["steal_percent"] is not None:
+        taken = load["steal_percent"] > _MOST_STEAL
+        advice = "ask for a machine of your own, or measure when its other guests are idle" if taken else ""
+        findings.append(
+            Finding("taken by the hypervisor", f"{load['steal_percent']:g} % since boot", not taken, advice)
+        )
     if load["governor"]:
         steady = load["governor"] == "performance"
         advice = "" if steady else "choose the performance governor: cpupower frequency-set -g performance"
         findings.append(Finding("frequency governor", load["governor"], steady, advice))
+    else:
+        findings.append(Finding("frequency governor", "the system does not tell"))
     if load["quota_cores"]:
         whole = float(load["quota_cores"]).is_integer()
         advice = "" if whole else "give the container whole cores"
         findings.append(Finding("container quota", f"{load['quota_cores']} cores", whole, advice))
+    else:
+        findings.append(Finding("container quota", "none"))
+    if load["throttled"] is not None:
+        stopped = load["throttled"] > 0
+        advice = "raise the container's quota, or use a profile with fewer threads" if stopped else ""
+        findings.append(Finding("throttled", f"{load['throttled']} times since start", not stopped, advice))
     return findings
+
+
+def _side_by_side(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:
+    """Whether all cores together are faster than one: virtual cores may share a physical one."""
+    from hwprune.latency.noise import thread_speed_up
+    from hwprune.runtimes.profiles import load_profile
+    from hwprune.runtimes.registry import get_runtime
+
+    name, cores = "cores side by side", facts["device"]["physical_cores"]
+    try:
+        target = replace(load_profile(profile), threads=cores)
+        speed_up = thread_speed_up(get_runtime(target), target, seconds)
+    except HwpruneError as error:
+        return Finding(name, error.what, False, error.do or "")
+    facts["thread_speed_up"] = speed_up
+    good = speed_up > _LEAST_SPEED_UP
+    advice = (
+        "" if good else "use a profile with one thread: these cores share a physical one, or others use them"
+    )
+    return Finding(name, f"{cores} threads are {speed_up:.2f} times as fast as one", good, advice)
 
 
 def _noise(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:

@@ -16,11 +16,14 @@ from hwprune.runtimes.base import TargetProfile
 from hwprune.units import parse_latency
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from hwprune.results import SearchResult
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
+_CALIBRATION_IMAGES = 256  # training images that decide the scales of an integer format
 # (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so
 # a first look that finds the file over its budget is followed by a longer one, whose figure stands.
 _LOOKS = ((0.005, 10.0), (0.002, 30.0))
@@ -57,11 +60,15 @@ def export(
     model, facts = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)
     facts |= {"max_difference": difference, "tolerance": TOLERANCE}
+    if target.precision != "fp32":
+        content = _lowered(opened, target, content, reporter)
+        facts["top1"] = _scored(opened, target, content) if facts["top1"] is not None else None
     facts |= _measure(opened, found, target, content, reporter)
     content = _with_metadata(opened, content, found, facts)
     result = ExportResult(
         file=str(output),
         bytes=len(content),
+        precision=target.precision,
         digest=artifacts.sha256(content),
         widths=found.widths,
         profile=target.name,
@@ -81,7 +88,7 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
     model = prune(opened.new_model(), opened.space(found.profile), found.widths)
     if not opened.config.data.source:
         weights = "given" if opened.config.model.weights else "random"
-        return model.eval(), {"weights": weights, "top1": None}
+        return model.eval(), {"weights": weights, "top1": None, "trained_top1": None}
     tensors, info = opened.load_network("pruned", "hwprune train")
     if tuple(info["widths"]) != found.widths:
         raise MismatchError(
@@ -90,7 +97,8 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
             do="run `hwprune train` for the network that the last search chose",
         )
     model.load_state_dict(tensors)
-    return model.eval(), {"weights": "trained", "top1": float(info["top1"])}
+    top1 = float(info["top1"])
+    return model.eval(), {"weights": "trained", "top1": top1, "trained_top1": top1}
 
 
 def _checked_onnx(opened: Project, model: nn.Module, target: TargetProfile) -> tuple[bytes, float]:
@@ -108,6 +116,26 @@ def _checked_onnx(opened: Project, model: nn.Module, target: TargetProfile) -> t
             do="report this with the name of the model; the file was not written",
         )
     return content, difference
+
+
+def _lowered(opened: Project, target: TargetProfile, content: bytes, reporter: Reporter) -> bytes:
+    """The file in the profile's number format; its scales follow from training images, if there are any."""
+    from hwprune.runtimes.registry import get_runtime
+
+    images: list[NDArray[np.float32]] = []
+    if opened.config.data.source:
+        train = opened.splits.sub_train
+        some = train.subset(range(min(_CALIBRATION_IMAGES, len(train))))
+        images = [batch.numpy() for batch, _ in some.batches(target.batch, drop_last=True)]
+    reporter.note(f"Bringing the file to {target.precision}, scales from {len(images)} training batches.")
+    return get_runtime(target).lower(content, target, images)
+
+
+def _scored(opened: Project, target: TargetProfile, content: bytes) -> float:
+    """Test top-1 of the file itself: another network than the trained one, by its rounded weights."""
+    from hwprune.exporter import file_accuracy
+
+    return file_accuracy(content, opened.splits.test, target.batch)
 
 
 def _measure(

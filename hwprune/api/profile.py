@@ -16,10 +16,13 @@ from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
 
 _PLAN_NETWORKS = 160
+CURVES = "curves.json"
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from hwprune.api.device import Device
+    from hwprune.latency.model import LatencyModel
     from hwprune.latency.table import LatencyTable
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace
@@ -121,11 +124,13 @@ def _write_plan(
     """Trace and export here, leave the measuring to `python -m hwprune.probe` on the target."""
     from hwprune.exporter import export_base
     from hwprune.latency.plan import Plan
+    from hwprune.runtimes.registry import get_runtime
 
     target = opened.target(device, profile_name)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
+    base = get_runtime(target).lower(base, target)
     seconds = opened.config.profiling.max_seconds
     drawn = Plan.draw(space, base, target, count=_PLAN_NETWORKS, max_seconds=seconds, seed=opened.config.seed)
     drawn.save(path)
@@ -134,7 +139,9 @@ def _write_plan(
 
 def build_table(opened: Project, device: str, profile_name: str, reporter: Reporter) -> ProfileResult:
     """Trace, export and profile; see `profile`."""
+    from hwprune.api.device import Device
     from hwprune.exporter import export_base
+    from hwprune.latency.model import LatencyModel
     from hwprune.latency.profiler import profile_space
     from hwprune.latency.staircase import known_multiple
     from hwprune.latency.table import GRAPH, SPACE
@@ -150,6 +157,7 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     multiple = known_multiple(folder / "staircase.json", runtime, target)
     space = space.with_choices(multiple)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
+    base = runtime.lower(base, target)
     settings = opened.config.profiling
     with reporter.stage(f"Profiling {space.model} on {target.name}", "networks") as progress:
         table = profile_space(
@@ -166,8 +174,14 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     space.save(folder / SPACE)
     artifacts.write_bytes(folder / GRAPH, without_weights(base))
     artifacts.write_bytes(folder / "base.onnx", base)
-    result = _result(opened, space, target, table, base, multiple)
-    result = _with_base_latency(opened, result, space, target, base)
+    model = LatencyModel.fit(table, space, base)
+    result = _result(opened, space, target, table, base, multiple, model.relative_error)
+    if (old := _unchanged(folder, result)) is not None:
+        return old
+    bench = Device(base, space, target)
+    _keep_curves(folder, model, bench, reporter)
+    measured = bench.base()
+    result = replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
     result.save(folder / "profile.json")
     return result
 
@@ -179,11 +193,9 @@ def _result(
     table: LatencyTable,
     base: bytes,
     multiple: int,
+    error: float,
 ) -> ProfileResult:
     """Everything but the unpruned network's latency."""
-    from hwprune.latency.model import LatencyModel
-
-    error = LatencyModel.fit(table, space, base).relative_error
     return ProfileResult(
         model=space.model,
         profile=target.name,
@@ -202,22 +214,34 @@ def _result(
     )
 
 
-def _with_base_latency(
-    opened: Project, result: ProfileResult, space: SearchSpace, target: TargetProfile, base: bytes
-) -> ProfileResult:
-    """The result with the unpruned network's latency: measured, or kept while the table is the same.
+def _unchanged(folder: Path, result: ProfileResult) -> ProfileResult | None:
+    """What an earlier visit found, if this one measured nothing new.
 
-    All budgets and measurements are in its unit, so a second `hwprune profile` that measured nothing new must
-    not move it.
+    All budgets and measurements are in the unit of the unpruned network's latency, so a second
+    `hwprune profile` that measured nothing new must not move it.
     """
-    from hwprune.api.device import Device
+    from hwprune.latency.curves import WidthCurves
 
     with contextlib.suppress(ArtifactError):  # missing, damaged or old: measure again
-        old = ProfileResult.load(opened.table_folder(target.name) / "profile.json")
+        old = ProfileResult.load(folder / "profile.json")
+        WidthCurves.load(folder / CURVES)
         if replace(result, base_ms=old.base_ms, base_error_ms=old.base_error_ms) == old:
             return old
-    measured = Device(base, space, target).base()
-    return replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
+    return None
+
+
+def _keep_curves(folder: Path, model: LatencyModel, device: Device, reporter: Reporter) -> None:
+    """Latency over the width of each group, and the places where narrower is slower, measured."""
+    from hwprune.latency.curves import WidthCurves, inversions, width_curves
+
+    space = model.space
+    around = {"unpruned": space.full(), "middle": space.uniform(0.5)}
+    found = inversions(model, around, device.neighbours)
+    WidthCurves(curves=width_curves(model), inversions=found).save(folder / CURVES)
+    if confirmed := sum(bool(one.confirmed) for one in found):
+        reporter.note(
+            f"{confirmed} narrower networks are slower than their wider neighbours; see the report."
+        )
 
 
 def trace_project(opened: Project) -> SearchSpace:

@@ -11,7 +11,7 @@ from hwprune.report.files import write_report
 
 
 def report(*, project: Path = Path("."), reporter: Reporter = QUIET) -> Report:
-    """Print and write base versus pruned: report.md and report.json in the project folder.
+    """Print and write base versus pruned: report.html, report.md and report.json in the project folder.
 
     Args:
         project: The project folder.

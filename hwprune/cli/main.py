@@ -25,7 +25,7 @@ VERBS = {
     "search": "find the best network within a latency budget",
     "train": "train the network that search chose",
     "export": "write the ONNX file, check and measure it",
-    "report": "base versus pruned, as text, Markdown and JSON",
+    "report": "base versus pruned, as text, HTML, Markdown and JSON",
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }
 _INTERRUPTED = 130  # what shells use for a program stopped by Ctrl-C

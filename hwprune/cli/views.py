@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwprune.report.facts import MISSING
-from hwprune.report.files import change
+from hwprune.report.words import change
 from hwprune.results import ProfileResult
 from hwprune.units import format_count, format_ms, format_seconds
 

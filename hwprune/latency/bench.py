@@ -14,7 +14,6 @@ from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.measure import measure_many
 from hwprune.latency.records import NetworkRecord
 from hwprune.latency.sampling import planned
-from hwprune.runtimes.base import Session
 from hwprune.structure.onnx_graph import read_graph
 from hwprune.structure.onnx_slice import OnnxSlicer
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hwprune.latency.measure import Measurement
-    from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile
+    from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
 ROUND = 8  # networks alive and measured round-robin at a time
@@ -68,7 +67,7 @@ class Bench:
 
     Args:
         space: The search space.
-        base_onnx: The unpruned network.
+        base_onnx: The unpruned network, in the profile's number format.
         profile: The conditions.
         runtime: What runs the networks.
         seed: Decides which networks are drawn.
@@ -92,6 +91,7 @@ class Bench:
             "profile": self.profile.to_payload(),
             "device": device_fingerprint(self.profile.device),
             "runtime": self.runtime.describe(),
+            "settings": self.runtime.settings(self.profile),
             "model": self.space.model,
             "space": space_fingerprint(self.space),
             "graph": graph_fingerprint(self.graph),
@@ -100,7 +100,7 @@ class Bench:
 
     @contextlib.contextmanager
     def references(self) -> Iterator[References]:
-        """The two networks that all others are interleaved with, compiled: the middle and the unpruned one."""
+        """The networks that all others are interleaved with, compiled: the middle and the unpruned one."""
         with self._session(self.reference) as light, self._session(self.space.full()) as heavy:
             yield References(light, heavy)
 

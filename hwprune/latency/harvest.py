@@ -68,7 +68,8 @@ def harvest(
     fusion = observe(graph, [record.report for record in ordered])
     kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
     units_ms = tuple(
-        float(np.median([getattr(record, name) for record in ordered])) for name in ("reference_ms", "heavy_ms")
+        float(np.median([getattr(record, name) for record in ordered]))
+        for name in ("reference_ms", "heavy_ms")
     )
     rows = [row for record in ordered for row in _kernel_rows(record, kernels, units_ms)]
     provenance = {
@@ -107,7 +108,9 @@ def _network_row(record: NetworkRecord, units_ms: tuple[float, ...]) -> tuple[An
     )
 
 
-def _kernel_rows(record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, ...]) -> list[tuple[Any, ...]]:
+def _kernel_rows(
+    record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, ...]
+) -> list[tuple[Any, ...]]:
     parts: dict[int, list[KernelTime]] = {index: [] for index in set(kernels.reorder_of.values())}
     lost_us = 0.0
     for kernel in record.kernels:

@@ -59,6 +59,10 @@ class KernelSums:
             total[start : start + _CHUNK] = self._chunk(widths[start : start + _CHUNK])
         return total
 
+    def values(self, specs: Sequence[KernelSpec]) -> NDArray[np.float64]:
+        """The value of single kernels: (N,)."""
+        return self._specs(specs)
+
     def _chunk(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         columns = np.ascontiguousarray(widths.T)
         index = [position.take(column) for position, column in zip(self._position, columns, strict=True)]

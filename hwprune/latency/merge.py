@@ -45,7 +45,7 @@ def merge(parts: Sequence[TableFolder]) -> TableFolder:
     for part in parts:
         records.extend(_records(part.table, len(records)))
     before = first.table.provenance
-    names = ("profile", "device", "runtime", "model", "space", "graph", "seed")
+    names = ("profile", "device", "runtime", "settings", "model", "space", "graph", "seed")
     origin = {"merged_from": [_origin(part.table) for part in parts]}
     rows = harvest(
         records,

@@ -52,6 +52,7 @@ class LatencyModel:
         relative_error: Mean absolute error of end-to-end predictions, as a fraction: over the held-out
             networks, by a model that had not seen them; cross-validated when there are too few of those.
         relative_error_interval: 95 % confidence interval of `relative_error`.
+        errors: The absolute relative errors behind both, one for each network that judged.
         calibration: Correction at the level of networks.
         kernel_errors: Family of kernels -> regressor -> share of the time it misses, cross-validated when
             the table was made; the first regressor of each family is the best.
@@ -61,6 +62,7 @@ class LatencyModel:
 
     relative_error: float
     relative_error_interval: tuple[float, float]
+    errors: NDArray[np.float64]
     calibration: Calibration
     kernel_errors: dict[str, dict[str, float]]
     kernels: NetworkKernels
@@ -72,6 +74,7 @@ class LatencyModel:
         self.kernels, self.calibration = kernels, calibration
         self.kernel_errors = model.errors
         self.relative_error, self.relative_error_interval = float("nan"), (float("nan"), float("nan"))
+        self.errors = np.zeros(0)
         self.space, self._model = space, model
 
     @classmethod
@@ -144,7 +147,8 @@ class LatencyModel:
         return dict(self._model.chosen)
 
     def _judge(self, predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]) -> None:
-        self.relative_error, self.relative_error_interval = mean_error(predicted_ms, measured_ms)
+        self.errors = np.abs(predicted_ms / measured_ms - 1)
+        self.relative_error, self.relative_error_interval = mean_error(self.errors)
 
     def predict(self, widths: ArrayLike) -> NDArray[np.float64]:
         """Latency of networks: widths (N, groups) -> milliseconds (N,).
@@ -163,6 +167,12 @@ class LatencyModel:
         table = np.atleast_2d(np.asarray(widths, dtype=np.int64))
         own_ms = np.sqrt(self._variances(table)) / 1e3
         return np.hypot(own_ms * self.calibration.scale, self.calibration.spread * self.predict(table))
+
+    def kernels_us(self, widths: ArrayLike) -> NDArray[np.float64]:
+        """Microseconds of every kernel of networks, for looking at: widths (N, groups) -> (N, slots)."""
+        table = np.atleast_2d(np.asarray(widths, dtype=np.int64))
+        specs = [spec for row in table for spec in self.kernels.specs(row)]
+        return self._sums.values(specs).reshape(len(table), len(self.kernels.slots))
 
     @functools.cached_property
     def _sums(self) -> KernelSums:

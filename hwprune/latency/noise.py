@@ -1,8 +1,8 @@
-"""How far this machine can be trusted: one small network timed against itself."""
+"""How far this machine can be trusted: one small network timed against itself, and on all cores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,21 @@ class MachineNoise:
     slowest: float
     stolen: float
     too_noisy: bool
+
+
+def thread_speed_up(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0) -> float:
+    """How many times faster a small network runs on the profile's threads than on one of them.
+
+    Two virtual cores may share one physical core, and a hypervisor may move them there from one minute to the
+    next: then it is about 1.
+
+    Raises:
+        DeviceError: The runtime is not here.
+    """
+    content = conv_chain(_CHANNELS, size=28)
+    alone = replace(profile, threads=1)
+    with runtime.compile(content, profile) as network, runtime.compile(content, alone) as one:
+        return 1 / measure(network, one, relative_error=0.01, max_seconds=seconds).ratio
 
 
 def machine_noise(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0) -> MachineNoise:

@@ -9,6 +9,7 @@ of its own as soon as its round is measured, so a killed profile repeats at most
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,10 +18,11 @@ import numpy as np
 
 from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
+from hwprune.latency.calibration import mean_error
 from hwprune.latency.harvest import harvest
-from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
+from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT, unit_ms
 from hwprune.latency.model import LatencyModel, judged
-from hwprune.latency.records import Journal, NetworkRecord
+from hwprune.latency.records import Journal, NetworkRecord, steady
 from hwprune.latency.sampling import planned, pool
 from hwprune.latency.table import LatencyTable
 from hwprune.progress import silent
@@ -65,7 +67,8 @@ def profile_space(
         max_error: Mean error of end-to-end predictions, as a fraction, at which to stop: the upper end of
             its 95 % confidence interval must be below.
         max_networks: Networks to measure at most; rounded up to whole rounds.
-        progress: Called after each network, with `error_percent` once it is known.
+        progress: Called after each network, with `error_percent` once it is known and `at_most_percent`, the
+            upper end of its 95 % confidence interval.
 
     Returns:
         The table, which also lies in `folder`.
@@ -105,14 +108,16 @@ class _Profiler:
         self.journal = Journal(folder / "networks", self.identity)
         self.records = self.journal.load()
         self.model: LatencyModel | None = None
-        self.fitted = 0  # networks that the model was fitted to
+        self.fitted: set[int] = set()  # networks that the model was fitted to
+        self.units_ms = (1.0, 1.0)  # of the table that it was fitted to
+        self.error, self.interval = math.inf, (0.0, math.inf)  # over the held-out networks so far
 
     def run(self, limits: _Limits) -> LatencyTable:
         self.bench.runtime.check(self.bench.profile)
         saved = self._saved()
         if saved is not None:
             high = saved.provenance["prediction_error"]["interval_95"][1]
-            count = len(self.records)
+            count = len(self._steady)
             if limits.over(self.spent, count) or (count >= MIN_NETWORKS and high <= limits.error):
                 return saved
         if not self._done(limits):
@@ -130,7 +135,12 @@ class _Profiler:
             table = LatencyTable.load(self.folder)
         except ArtifactError:
             return None
-        return table if len(table.networks) == len(self.records) else None
+        return table if len(table.networks) == len(self._steady) else None
+
+    @property
+    def _steady(self) -> list[NetworkRecord]:
+        """The records of the state that the machine was in most of the time."""
+        return steady(self.records)
 
     @property
     def spent(self) -> float:
@@ -138,27 +148,39 @@ class _Profiler:
         return sum(record.seconds for record in self.records)
 
     def _done(self, limits: _Limits) -> bool:
-        count = len(self.records)
+        count = len(self._steady)
         if not count:
             return False
         if limits.over(self.spent, count):
             return True
         if count < MIN_NETWORKS:
             return False
-        if self.model is None or count >= _GROWTH * self.fitted:
+        self._judge()
+        return self.interval[1] <= limits.error
+
+    def _judge(self) -> None:
+        """Error over all held-out networks: those of the last fit, and those that came after it."""
+        if self.model is None or len(self._steady) >= _GROWTH * len(self.fitted):
             self._fit()
-        return self.model is not None and self.model.relative_error_interval[1] <= limits.error
+        if self.model is None:
+            return
+        new = [one for one in self._steady if one.held_out and one.index not in self.fitted]
+        measured_ms = np.array([one.ratio * unit_ms(one.share, *self.units_ms) for one in new])
+        predicted_ms = self.model.predict(np.array([one.widths for one in new])) if new else measured_ms
+        errors = np.concatenate([self.model.errors, np.abs(predicted_ms / measured_ms - 1)])
+        self.error, self.interval = mean_error(errors)
 
     def _fit(self) -> None:
         table = self._table()
         if self.model is not None:  # which regressors are best is asked at the beginning and at the end
             table = replace(table, provenance={**table.provenance, "regressors": self.model.regressors})
         self.model = LatencyModel.fit(table, self.space, self.bench.graph)
-        self.fitted = len(self.records)
+        self.fitted = {record.index for record in self._steady}
+        self.units_ms = table.units_ms
         low, high = self.model.relative_error_interval
         _log.info(
             "%d networks in %.0f s: mean error %.1f %% (%.1f-%.1f %%)",
-            *(self.fitted, self.spent, 100 * self.model.relative_error, 100 * low, 100 * high),
+            *(len(self.fitted), self.spent, 100 * self.model.relative_error, 100 * low, 100 * high),
         )
 
     def _round(self, references: References, max_seconds: float) -> None:
@@ -174,7 +196,7 @@ class _Profiler:
         expected = max(len(self.records), round(len(self.records) / share))
         figures = {"seconds": self.spent, "noise_percent": 100 * record.noise}
         if self.model is not None:
-            figures["error_percent"] = 100 * self.model.relative_error
+            figures |= {"error_percent": 100 * self.error, "at_most_percent": 100 * self.interval[1]}
         self.progress(len(self.records), expected, **figures)
 
     def _next(self) -> list[Planned]:
@@ -199,17 +221,25 @@ class _Profiler:
     def _table(self) -> LatencyTable:
         bench = self.bench
         rows = harvest(
-            self.records,
+            self._steady,
             bench.graph,
             self.space,
             bench.profile,
-            identity=self.identity,
+            identity={**self.identity, "left_out": len(self.records) - len(self._steady)},
             reference=bench.reference,
         )
         return LatencyTable.of(rows)
 
 
 def _warn_of_noise(table: LatencyTable) -> None:
+    if left_out := table.provenance.get("left_out"):
+        warnings.warn(
+            f"{left_out} networks were left out of the latency table: while they were measured the machine "
+            "ran at another speed, as when a virtual machine is moved. `hwprune doctor` shows whether it is "
+            "steady.",
+            HwpruneWarning,
+            stacklevel=2,
+        )
     error = float((table.networks["error_ms"] / table.networks["latency_ms"]).median())
     if error > ERROR_LIMIT or table.provenance["noise"] > NOISE_LIMIT:
         warnings.warn(

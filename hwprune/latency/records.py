@@ -14,6 +14,7 @@ from hwprune.latency.table import condition_differences
 from hwprune.runtimes.base import KernelTime
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hwprune.latency.measure import Measurement
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SCHEMA = 2
 _NETWORK, _SESSION = "latency-network", "latency-session"
+STATE = 1.3  # a reference that is slower or faster by more was timed on another machine, in effect
 _DECIMALS = 6  # milliseconds: nanoseconds
 
 
@@ -93,6 +95,21 @@ class NetworkRecord:
     def report(self) -> list[tuple[str | None, bool]]:
         """(tensor, is a reorder) of each kernel, as `fusion.observe` wants it."""
         return [(kernel.tensor, kernel.reorder) for kernel in self.kernels]
+
+
+def steady(records: Sequence[NetworkRecord]) -> list[NetworkRecord]:
+    """The records of one state of the machine, the one that it was in most of the time.
+
+    A virtual machine may be moved: with its two cores now on one physical core, networks on two threads took
+    twice as long from one second to the next, for minutes, each by another factor. Such records cannot be
+    brought into one table with the others.
+    """
+    if not records:
+        return []
+    logs = np.log([record.reference_ms for record in records])
+    near = np.abs(logs[:, None] - logs[None, :]) <= np.log(STATE)  # (records, records)
+    best = near[int(near.sum(axis=1).argmax())]
+    return [record for record, keep in zip(records, best, strict=True) if keep]
 
 
 class Journal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KIND, SCHEMA_VERSION = "staircase", 2
 STEPS = (2, 4, 8, 16, 32, 64)
 CHANNELS = (*range(32, 65), *range(72, 129, 8))
+_CURVE = ("channels", "latency_ms", "error_ms")
 _ENDS = 64  # channels before and after the probed layer, aligned for any device
 _SIZE = 14
 _REAL = 0.5  # share of the saving promised by fewer channels from which on it counts as real
@@ -52,6 +53,20 @@ class Staircase:
     latency_ms: NDArray[np.float64]
     error_ms: NDArray[np.float64]
     multiple: int
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the curve that `known_multiple` kept.
+
+        Raises:
+            ArtifactError: Missing, damaged, or written by another schema version.
+        """
+        kept = artifacts.read_json(path, KIND, SCHEMA_VERSION, "hwprune profile")
+        try:
+            channels, latency_ms, error_ms = (np.asarray(kept[name], dtype=np.float64) for name in _CURVE)
+            return cls(channels.astype(np.int64), latency_ms, error_ms, int(kept["multiple"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune profile") from error
 
 
 def channel_multiple(runtime: Runtime, profile: TargetProfile, *, seconds: float = 6.0) -> int:
@@ -86,7 +101,7 @@ def known_multiple(path: Path, runtime: Runtime, profile: TargetProfile) -> int:
         if {key: kept.get(key) for key in here} == here:
             return int(kept["multiple"])
     found = probe_staircase(runtime, profile)
-    curve = {name: getattr(found, name).tolist() for name in ("channels", "latency_ms", "error_ms")}
+    curve = {name: getattr(found, name).tolist() for name in _CURVE}
     artifacts.write_json(path, KIND, SCHEMA_VERSION, {**here, "multiple": found.multiple, **curve})
     return found.multiple
 
@@ -112,7 +127,8 @@ def probe_staircase(
     widths = np.array(sorted(channels), dtype=np.int64)
 
     def probe(width: int) -> bytes:
-        return conv_chain((_ENDS, width, _ENDS), size=_SIZE, batch=profile.batch)
+        content = conv_chain((_ENDS, width, _ENDS), size=_SIZE, batch=profile.batch)
+        return runtime.lower(content, profile)
 
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(runtime.compile(probe(_ENDS), profile))

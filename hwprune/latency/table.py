@@ -58,7 +58,8 @@ NETWORK_COLUMNS = {
     "network": "number of the network in the plan",
     "widths": "channels of each group, separated by spaces",
     "held_out": "1 when the network only judges the model",
-    "latency_ms": "end-to-end latency, milliseconds: ratio x reference.ms^(1 - share) x reference.heavy_ms^share",
+    "latency_ms": "end-to-end latency, milliseconds: ratio x ms^(1 - share) x heavy_ms^share, of the table's "
+    "reference",
     "error_ms": "one standard error of latency_ms",
     "ratio": "latency relative to the two reference networks, timed interleaved",
     "share": "weight of the heavy reference, the unpruned network, behind the ratio; 0 to 1",

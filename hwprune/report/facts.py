@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from hwprune import artifacts
+from hwprune.latency.curves import Inversion, WidthCurves
+from hwprune.latency.staircase import Staircase
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.space import SearchSpace
 from hwprune.units import format_count, format_ms
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MISSING = "–"
+_Kept = TypeVar("_Kept", Staircase, WidthCurves)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +57,30 @@ class Report:
         search: The chosen network.
         train: The accuracies, if trained.
         export: The exported file, if exported.
+        met: Whether the budget is met, by what was measured last.
         verdict: One sentence: is the budget met, and at which accuracy.
         rows: Base versus pruned, for the table.
         layers: Channels of every convolution and linear layer; empty when the search space is gone.
+        staircase: Latency over the width of one layer, as the device was probed, if it is there.
+        curves: Latency over width, predicted for every group and layer, if it is there.
     """
 
     profile: ProfileResult | None
     search: SearchResult
     train: TrainResult | None
     export: ExportResult | None
+    met: bool
     verdict: str
     rows: tuple[Row, ...]
     layers: tuple[LayerRow, ...]
+    staircase: Staircase | None
+    curves: WidthCurves | None
+
+    @property
+    def inversions(self) -> tuple[Inversion, ...]:
+        """Where a narrower network is slower: around the chosen network first, then in the whole space."""
+        chosen = tuple(Inversion(**one) for one in self.search.inversions)
+        return (*chosen, *(self.curves.inversions if self.curves else ()))
 
 
 def collect(work: Path, folder: Path) -> Report:
@@ -89,10 +104,17 @@ def collect(work: Path, folder: Path) -> Report:
         search=search,
         train=train,
         export=export,
+        met=_met(search, export),
         verdict=_verdict(search, train, export),
         rows=_rows(search, train, export),
         layers=_layers(measured / "space.json", search),
+        staircase=_optional(Staircase, measured / "staircase.json"),
+        curves=_optional(WidthCurves, measured / "curves.json"),
     )
+
+
+def _optional(kind: type[_Kept], path: Path) -> _Kept | None:
+    return kind.load(path) if path.exists() else None
 
 
 def _layers(path: Path, search: SearchResult) -> tuple[LayerRow, ...]:
@@ -114,16 +136,20 @@ def _current(export: ExportResult, search: SearchResult, train: TrainResult | No
     return (
         (export.structure, export.widths, export.budget, export.profile)
         == (search.structure, search.widths, search.budget, search.profile)
-        and (train is None or export.top1 == train.top1)
+        and (train is None or export.trained_top1 == train.top1)
         and path.is_file()
         and artifacts.sha256(artifacts.read_bytes(path)) == export.digest
     )
 
 
+def _met(search: SearchResult, export: ExportResult | None) -> bool:
+    if export:
+        return export.within_budget
+    return search.base_meets_budget or search.measured_ms + search.error_ms <= search.limit_ms
+
+
 def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
-    measured = export or search
-    met = search.base_meets_budget or search.measured_ms + search.error_ms <= search.limit_ms
-    met = export.within_budget if export else met
+    measured, met = export or search, _met(search, export)
     limit = format_ms(measured.limit_ms)
     budget = f"{search.budget} ({limit})" if search.budget.endswith("%") else limit
     if search.base_meets_budget and met:
@@ -148,6 +174,7 @@ def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult 
             pruned=f"{train.top1:.2%}" if train else MISSING,
             change=f"{100 * (train.top1 - train.base_top1):+.2f} points" if train else "run `hwprune train`",
         ),
+        *_integer_rows(export),
         _count("MACs", search.base_macs, search.macs),
         _count("parameters", search.base_params, search.params),
         Row(
@@ -170,6 +197,22 @@ def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult 
             Row(name="ONNX file", base="", pruned=f"{export.bytes / 2**20:.2f} MiB", change=export.file)
         )
     return tuple(rows)
+
+
+def _integer_rows(export: ExportResult | None) -> list[Row]:
+    """The accuracy of a file in an integer format, which is not that of the trained weights."""
+    if export is None or export.top1 is None or export.top1 == export.trained_top1:
+        return []
+    points = 100 * (export.top1 - (export.trained_top1 or 0.0))
+    name = f"test top-1, {export.precision} file"
+    return [
+        Row(
+            name=name,
+            base=MISSING,
+            pruned=f"{export.top1:.2%}",
+            change=f"{points:+.2f} by {export.precision}",
+        )
+    ]
 
 
 def _count(name: str, base: int, pruned: int) -> Row:

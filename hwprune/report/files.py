@@ -1,24 +1,36 @@
-"""Writes a report as Markdown and JSON."""
+"""Writes a report as Markdown, JSON and one HTML page."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
+from hwprune.report.page import page
+from hwprune.report.words import change, inversion_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hwprune.report.facts import Report
 
-KIND, SCHEMA_VERSION = "report", 1
+KIND, SCHEMA_VERSION = "report", 2
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write report.md and report.json into `folder`."""
+    """Write report.md, report.html and report.json into `folder`."""
     artifacts.write_bytes(folder / "report.md", markdown(report).encode())
-    artifacts.write_json(folder / "report.json", KIND, SCHEMA_VERSION, asdict(report))
+    artifacts.write_bytes(folder / "report.html", page(report).encode())
+    artifacts.write_json(folder / "report.json", KIND, SCHEMA_VERSION, _payload(report))
+
+
+def _payload(report: Report) -> dict[str, Any]:
+    payload = asdict(replace(report, staircase=None))
+    if (steps := report.staircase) is not None:
+        arrays = {"channels": steps.channels, "latency_ms": steps.latency_ms, "error_ms": steps.error_ms}
+        payload["staircase"] = {name: array.tolist() for name, array in arrays.items()}
+        payload["staircase"]["multiple"] = steps.multiple
+    return payload
 
 
 def markdown(report: Report) -> str:
@@ -34,13 +46,22 @@ def markdown(report: Report) -> str:
     lines += [
         f"| `{row.name}` | {row.op} | {change(row.inputs)} | {change(row.outputs)} |" for row in report.layers
     ]
+    lines += ["", "## Latency over width", "", *(f"- {line}" for line in inversion_lines(report))]
+    lines += _curve_table(report)
     return "\n".join([*lines, "", "## How it was found", "", *_how(report)]) + "\n"
 
 
-def change(channels: tuple[int, int]) -> str:
-    """Channels before and after, as `64 -> 48`, or one number when they are the same."""
-    before, after = channels
-    return str(before) if before == after else f"{before} -> {after}"
+def _curve_table(report: Report) -> list[str]:
+    """Microseconds of each layer over the width of each of its groups; report.html draws them."""
+    if report.curves is None:
+        return []
+    lines = ["", "Predicted µs of a layer at each width of a group, the others at full width:", ""]
+    lines += ["| channel group | layer | width: µs |", "|---|---|---|"]
+    for curve in report.curves.curves:
+        for layer, times in curve.layers_us.items():
+            steps = ", ".join(f"{w}: {us:.3g}" for w, us in zip(curve.widths, times, strict=True))
+            lines.append(f"| `{curve.group}` | `{layer}` | {steps} |")
+    return lines
 
 
 def _how(report: Report) -> list[str]:

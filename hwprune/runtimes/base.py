@@ -134,10 +134,10 @@ class KernelTime:
     """How long one kernel took inside a run of the whole network.
 
     Attributes:
-        tensor: The ONNX tensor that the kernel produces; for a reorder, the tensor whose layout changes;
-            None when the runtime's name for it cannot be traced back.
+        tensor: The ONNX tensor that the kernel produces; for a reorder, the tensor that changes; None when
+            the runtime's name for it cannot be traced back.
         op: The runtime's own name of the operation.
-        reorder: Whether it only changes a memory layout.
+        reorder: Whether it only changes a memory layout or a number format.
         time_us: Median over the runs, microseconds; the profiler's own cost is taken off.
         spread_us: Half the distance between the quartiles, microseconds.
         runs: How many runs it was seen in.
@@ -224,9 +224,7 @@ class Runtime(ABC):
         """What a profile comes down to in this runtime, defaults filled in: kept with every table."""
         return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
 
-    def lower(
-        self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()
-    ) -> bytes:
+    def lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()) -> bytes:
         """A network of 32-bit floats in the profile's number format: what `compile` wants.
 
         Args:
@@ -281,9 +279,7 @@ class Runtime(ABC):
             )
         self._check(profile)
 
-    def _lower(
-        self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]
-    ) -> bytes:
+    def _lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]) -> bytes:
         return onnx
 
     @abstractmethod

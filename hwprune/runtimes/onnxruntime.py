@@ -109,9 +109,7 @@ class OnnxRuntime(Runtime):
             "denormal_as_zero": bool(profile.options.get("denormal_as_zero", False)),
         }
 
-    def _lower(
-        self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]
-    ) -> bytes:
+    def _lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]) -> bytes:
         return quantise(onnx, images) if profile.precision == "int8" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:

@@ -62,7 +62,17 @@ def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = ()) -> byte
             ) from error
         finally:
             logging.getLogger().removeFilter(_no_advice)
-        return made.read_bytes()
+        return _without_unused(onnx.load_model_from_string(made.read_bytes()))
+
+
+def _without_unused(model: onnx.ModelProto) -> bytes:
+    """Drop constants of operators that quantisation absorbed: runtimes warn about each of them."""
+    used = {name for node in model.graph.node for name in node.input}
+    used |= {output.name for output in model.graph.output}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return bytes(model.SerializeToString())
 
 
 def _no_advice(record: logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ from hwprune.structure.layers import ChannelMap
 from hwprune.structure.onnx_qdq import QDQ, carried
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from hwprune.structure.layers import Layer
     from hwprune.structure.space import SearchSpace
@@ -104,9 +104,10 @@ def read_graph(base_onnx: bytes) -> NetGraph:
     Raises:
         ModelError: Not an ONNX model, or its shapes cannot be inferred.
     """
+    weightless = _weightless(base_onnx)
     try:
-        model = onnx.shape_inference.infer_shapes(_weightless(base_onnx))
-    except Exception as error:  # protobuf and shape inference raise errors of their own
+        model = onnx.shape_inference.infer_shapes(weightless)
+    except Exception as error:  # shape inference raises errors of its own
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
     graph = model.graph
     names = carried(graph)
@@ -129,14 +130,40 @@ def without_weights(base_onnx: bytes) -> bytes:
     Raises:
         ModelError: Not an ONNX model.
     """
+    return bytes(_weightless(base_onnx).SerializeToString())
+
+
+def parse_model(content: bytes) -> onnx.ModelProto:
+    """Read an ONNX model that needs no other file; its bytes may come from anywhere.
+
+    Raises:
+        ModelError: Not an ONNX model, or one whose weights lie in other files: such paths are never followed.
+    """
     try:
-        return bytes(_weightless(base_onnx).SerializeToString())
-    except Exception as error:  # protobuf raises errors of its own
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf raises its own, undocumented errors
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
+    if outside := next(filter(onnx.external_data_helper.uses_external_data, _tensors(model.graph)), None):
+        raise ModelError(
+            "The ONNX model keeps weights in another file.",
+            where=outside.name,
+            do="save it as one file, weights inside",
+        )
+    return model
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All constant tensors of a graph and of the graphs inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _weightless(base_onnx: bytes) -> Any:
-    model = onnx.load_model_from_string(base_onnx)
+    model = parse_model(base_onnx)
     for init in model.graph.initializer:
         if init.ByteSize() > _LARGE_BYTES:  # shapes follow from constants, never from weights
             init.ClearField("raw_data")

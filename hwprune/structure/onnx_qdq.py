@@ -27,7 +27,9 @@ def carried(graph: Any) -> dict[str, str]:
     return found
 
 
-def quantised_axes(graph: Any, axes: Mapping[str, Axes], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Axes]:
+def quantised_axes(
+    graph: Any, axes: Mapping[str, Axes], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Axes]:
     """Prunable axes of quantised initialisers, and of the scales and zero points of their channels.
 
     Args:

@@ -12,6 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from hwprune.errors import ModelError
+from hwprune.structure.onnx_graph import parse_model
 from hwprune.structure.onnx_qdq import carried, quantised_axes
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ class OnnxSlicer:
     """`slice_onnx` for many networks of one space: the base model is parsed once."""
 
     def __init__(self, base_onnx: bytes, space: SearchSpace) -> None:
-        try:
-            base = onnx.load_model_from_string(base_onnx)
-        except Exception as error:  # protobuf raises its own, undocumented errors
-            raise ModelError("This is not an ONNX model.", got=error) from error
+        base = parse_model(base_onnx)
         self.space = space
         self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
         axes = _initialiser_axes(space)

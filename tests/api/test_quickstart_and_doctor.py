@@ -31,6 +31,10 @@ def test_doctor_looks_at_devices_runtimes_and_noise() -> None:
     assert findings["runtime onnxruntime"].value == "ready"
     assert all(finding.do for finding in result.findings if not finding.good)
     assert {"drift", "error", "bias", "slowest"} == set(result.facts["noise"])
+    assert {"frequency governor", "container quota"} <= set(findings)
+    if result.facts["device"]["physical_cores"] > 1:
+        assert result.facts["thread_speed_up"] > 0
+        assert "times as fast" in findings["cores side by side"].value
 
 
 def test_doctor_names_what_is_wrong_with_a_profile() -> None:

@@ -36,9 +36,9 @@ from torch import nn
 
 def tiny(num_classes: int) -> nn.Module:
     layers = []
-    for before, after in ((3, 16), (16, 32), (32, 64)):
+    for before, after in ((3, 32), (32, 64), (64, 128)):
         layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, num_classes))
 """
 
 

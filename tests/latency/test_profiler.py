@@ -10,7 +10,7 @@ from hwprune.errors import DeviceError, HwpruneWarning, MismatchError, UsageErro
 from hwprune.latency import bench
 from hwprune.latency.bench import ROUND, is_held_out
 from hwprune.latency.profiler import MIN_NETWORKS, profile_space
-from hwprune.latency.records import Journal
+from hwprune.latency.records import Journal, steady
 from hwprune.latency.table import LatencyTable
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 
@@ -185,3 +185,41 @@ def test_a_profile_goes_on_after_a_change_that_does_not_matter_and_not_after_one
     with pytest.raises(MismatchError, match="other conditions") as caught:
         profiled(chain, fake_profile, tmp_path)
     assert "abacus" in str(caught.value)
+
+
+class Moved(Counting):
+    """A machine that runs at half its speed from the first round on, except for the smallest kernels."""
+
+    def __init__(self, moves_at: int) -> None:
+        super().__init__()
+        self.moves_at = moves_at
+
+    def spend(self, quiet_ms):
+        moved = self.profiled >= self.moves_at
+        return super().spend(quiet_ms * (2.0 + quiet_ms) if moved else quiet_ms)
+
+
+def test_networks_of_another_state_of_the_machine_are_left_out(chain, fake_profile, tmp_path):
+    runtime = Moved(moves_at=ROUND)
+    with pytest.warns(HwpruneWarning, match="left out"):
+        table = profiled(chain, fake_profile, tmp_path, runtime, max_error=1e-9, max_networks=24)
+    kept = len(Journal(tmp_path / "networks", profile_identity(tmp_path)).load())
+    assert len(table.networks) == 24
+    assert table.provenance["left_out"] == ROUND
+    assert kept == 24 + ROUND
+    sessions = table.networks["reference_ms"]
+    assert sessions.max() / sessions.min() < 1.3
+
+
+def profile_identity(folder):
+    return json.loads((folder / "networks" / "session.json").read_text())["payload"]
+
+
+def test_steady_keeps_the_state_that_lasted_longest():
+    class Record:
+        def __init__(self, reference_ms):
+            self.reference_ms = reference_ms
+
+    records = [Record(value) for value in (1.0, 2.1, 1.05, 0.97, 2.0, 1.1, 30.0)]
+    assert [record.reference_ms for record in steady(records)] == [1.0, 1.05, 0.97, 1.1]
+    assert steady([]) == []

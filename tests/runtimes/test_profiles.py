@@ -72,7 +72,7 @@ def test_options_are_checked_by_their_runtime():
     assert "spinnin" in str(wrong.value)
     assert "extended" in str(wrong.value)
     with pytest.raises(ConfigError, match="precision"):
-        get_runtime(TargetProfile(name="x", precision="int8"))
+        get_runtime(TargetProfile(name="x", precision="bf16"))
     with pytest.raises(ConfigError, match="stepp"):
         get_runtime(TargetProfile(name="x", runtime="fake", options={"stepp": 8}))
 

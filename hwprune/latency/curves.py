@@ -1,0 +1,182 @@
+"""Latency over width, layer by layer, and the places where a narrower network is not the faster one.
+
+Choices are snapped to the device's channel multiple so that narrower is faster, or at least not slower. Where
+that fails all the same, pruning there costs accuracy for nothing, and whoever reads a report must know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune import artifacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from hwprune.latency.measure import Measurement
+    from hwprune.latency.model import LatencyModel
+    from hwprune.structure.space import Widths
+
+    Measure = Callable[[Sequence[Widths]], Sequence[Measurement]]
+
+KIND, SCHEMA_VERSION = "width-curves", 1
+MOST_MEASURED = 8  # pairs that are measured: those with the largest predicted inversions
+LEAST_PERCENT = 0.1  # less than any measurement could tell: two widths on one step of the staircase
+_CLEAR = 2.0  # standard errors by which a measured inversion must exceed its error
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidthCurve:
+    """Latency over the width of one channel group; all other groups keep their full width.
+
+    Attributes:
+        group: Name of the group.
+        widths: The group's choices, ascending.
+        network_ms: Predicted latency of the network at each.
+        layers_us: Layer -> predicted microseconds of its kernel at each; only layers that the group changes.
+    """
+
+    group: str
+    widths: tuple[int, ...]
+    network_ms: tuple[float, ...]
+    layers_us: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inversion:
+    """Two networks that differ by one step in one group, of which the narrower one is slower.
+
+    Attributes:
+        group: Name of the group.
+        narrow: Its smaller width.
+        wide: Its next larger choice.
+        around: Which network the others groups' widths are those of: `unpruned`, `middle` or `chosen`.
+        predicted_percent: By how much the narrower network is predicted to be slower.
+        measured_percent: By how much it was measured to be slower; None when it was not measured.
+        error_percent: One standard error of `measured_percent`.
+    """
+
+    group: str
+    narrow: int
+    wide: int
+    around: str
+    predicted_percent: float
+    measured_percent: float | None = None
+    error_percent: float | None = None
+
+    @property
+    def confirmed(self) -> bool | None:
+        """Whether measuring agreed; None when it was not measured."""
+        if self.measured_percent is None or self.error_percent is None:
+            return None
+        return self.measured_percent > _CLEAR * self.error_percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidthCurves:
+    """All curves of a search space on a device, and the inversions that were found."""
+
+    curves: tuple[WidthCurve, ...]
+    inversions: tuple[Inversion, ...]
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON."""
+        artifacts.write_json(path, KIND, SCHEMA_VERSION, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> WidthCurves:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactError: Missing, damaged, or written by another schema version.
+        """
+        payload = artifacts.read_json(path, KIND, SCHEMA_VERSION, "hwprune profile")
+        try:
+            return cls(
+                curves=tuple(_curve_of(curve) for curve in payload["curves"]),
+                inversions=tuple(Inversion(**one) for one in payload["inversions"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune profile") from error
+
+
+def _curve_of(payload: dict[str, Any]) -> WidthCurve:
+    layers = {str(name): tuple(map(float, us)) for name, us in payload["layers_us"].items()}
+    return WidthCurve(
+        group=str(payload["group"]),
+        widths=tuple(map(int, payload["widths"])),
+        network_ms=tuple(map(float, payload["network_ms"])),
+        layers_us=layers,
+    )
+
+
+def width_curves(model: LatencyModel) -> tuple[WidthCurve, ...]:
+    """Sweep each group over its choices."""
+    return tuple(_curve(model, index) for index in range(len(model.space.groups)))
+
+
+def _curve(model: LatencyModel, index: int) -> WidthCurve:
+    group = model.space.groups[index]
+    networks = _sweep(model.space.full(), index, group.choices)
+    times_us = model.kernels_us(networks)
+    layers = {
+        slot.layer: tuple(times_us[:, place].tolist())
+        for place, slot in enumerate(model.kernels.slots)
+        if slot.layer and index in {*slot.inputs.groups, *slot.outputs.groups}
+    }
+    network_ms = tuple(model.predict(networks).tolist())
+    return WidthCurve(group=group.name, widths=group.choices, network_ms=network_ms, layers_us=layers)
+
+
+def _sweep(widths: Widths, index: int, choices: Sequence[int]) -> np.ndarray:
+    networks = np.tile(np.array(widths, dtype=np.int64), (len(choices), 1))
+    networks[:, index] = choices
+    return networks
+
+
+def inversions(model: LatencyModel, around: dict[str, Widths], measure: Measure) -> tuple[Inversion, ...]:
+    """Find neighbours of which the narrower one is predicted to be slower, and measure the clearest.
+
+    Args:
+        model: The latency model.
+        around: Networks in whose neighbourhood to look, by name.
+        measure: Measures networks interleaved; asked for both networks of each pair.
+
+    Returns:
+        All that are predicted by more than `LEAST_PERCENT`, the largest first; the first `MOST_MEASURED`
+        with what was measured.
+    """
+    found = [pair for name, widths in around.items() for pair in _predicted(model, name, widths)]
+    found.sort(key=lambda pair: -pair[0].predicted_percent)
+    some = found[:MOST_MEASURED]
+    results = measure([widths for _, *pair in some for widths in pair]) if some else []
+    measured = [
+        _measured(one, results[2 * place], results[2 * place + 1]) for place, (one, *_) in enumerate(some)
+    ]
+    return (*measured, *(one for one, *_ in found[MOST_MEASURED:]))
+
+
+def _predicted(model: LatencyModel, name: str, widths: Widths) -> list[tuple[Inversion, Widths, Widths]]:
+    """(the inversion, the narrower network, the wider network) for each step of each group."""
+    found = []
+    for index, group in enumerate(model.space.groups):
+        networks = _sweep(widths, index, group.choices)
+        slower = model.predict(networks)
+        percents = 100 * (slower[:-1] / slower[1:] - 1)
+        for place in np.flatnonzero(percents > LEAST_PERCENT):
+            narrow, wide, percent = group.choices[place], group.choices[place + 1], float(percents[place])
+            one = Inversion(
+                group=group.name, narrow=narrow, wide=wide, around=name, predicted_percent=percent
+            )
+            found.append((one, tuple(networks[place].tolist()), tuple(networks[place + 1].tolist())))
+    return found
+
+
+def _measured(one: Inversion, narrow: Measurement, wide: Measurement) -> Inversion:
+    ratio = narrow.ms / wide.ms
+    error = ratio * float(np.hypot(narrow.relative_error, wide.relative_error))
+    return Inversion(**{**asdict(one), "measured_percent": 100 * (ratio - 1), "error_percent": 100 * error})
