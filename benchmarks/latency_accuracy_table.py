@@ -59,7 +59,8 @@ def options(result: dict[str, Any]) -> dict[str, str]:
 def order(result: dict[str, Any]) -> tuple[bool, str, str, str]:
     """One thread first, then by network."""
     given = options(result)
-    return "--disturb" in given, given["--threads"], given["--model"].rpartition(":")[2], given["--widths"]
+    name = given["--model"].rpartition(":")[2]
+    return len(remarks(given)) > 0, given["--threads"], name, given["--widths"]
 
 
 def row(result: dict[str, Any]) -> list[str]:
@@ -71,7 +72,7 @@ def row(result: dict[str, Any]) -> list[str]:
     return [
         name,
         given["--threads"],
-        given["--widths"] + (", disturbed" if "--disturb" in given else ""),
+        given["--widths"] + "".join(f", {word}" for word in remarks(given)),
         judged(result["mape_percent"], raw or result["mape_percent"] <= limit),
         judged(result["within_5_percent"], result["within_5_percent"] >= (90 if raw else 97)),
         judged(result["within_10_percent"], result["within_10_percent"] >= (99 if raw else 100)),
@@ -84,6 +85,12 @@ def row(result: dict[str, Any]) -> list[str]:
             for key in ("macs", "isolated_layers", "random_forest")
         ),
     ]
+
+
+def remarks(given: dict[str, str]) -> list[str]:
+    """What is special about a run."""
+    found = [given["--precision"]] if given.get("--precision", "fp32") != "fp32" else []
+    return found + ["disturbed"] * ("--disturb" in given)
 
 
 def judged(value: float, good: bool) -> str:

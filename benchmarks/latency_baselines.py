@@ -84,7 +84,7 @@ def by_isolated_layers(
 
 
 def _timed_ms(runtime: Runtime, profile: TargetProfile, spec: KernelSpec) -> float:
-    with runtime.compile(_single_layer(spec), profile) as session:
+    with runtime.compile(runtime.lower(_single_layer(spec), profile), profile) as session:
         session.time_runs(3)
         return low_percentile(session.time_runs(_RUNS))
 

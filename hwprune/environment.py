@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def machine_load() -> dict[str, Any]:
         cores: Logical cores that this process may use.
         governor: Frequency governor of the first core.
         mhz: Current frequency of the first core.
-        steal_percent: Time that the hypervisor gave to others since boot.
+        steal_s: Time that the hypervisor gave to others since boot, over all cores.
+        clock_s: A clock, to compare two of these.
         quota_cores: Cores that the container's quota allows; None without a quota.
         throttled: How often the container was stopped for its quota since it started.
     """
@@ -108,7 +110,8 @@ def machine_load() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "governor": _read(_CPU / "cpu0/cpufreq/scaling_governor") or None,
         "mhz": _number(_cpuinfo().get("cpu MHz", "")),
-        "steal_percent": _steal_percent(),
+        "steal_s": _steal_s(),
+        "clock_s": round(time.monotonic(), 3),
         "quota_cores": quota,
         "throttled": throttled,
     }
@@ -188,11 +191,10 @@ def _runnable() -> int | None:
     return int(fields[3].partition("/")[0]) if len(fields) > 3 else None
 
 
-def _steal_percent() -> float | None:
+def _steal_s() -> float | None:
     fields = _read(Path("/proc/stat")).splitlines()[:1]
     times = [int(value) for value in fields[0].split()[1:9]] if fields else []
-    total = sum(times)
-    return round(100 * times[7] / total, 3) if len(times) == 8 and total else None
+    return round(times[7] / os.sysconf("SC_CLK_TCK"), 3) if len(times) == 8 else None
 
 
 def _cgroup_cpu() -> tuple[float | None, int | None]:

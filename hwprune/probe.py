@@ -16,9 +16,9 @@ from hwprune.errors import HwpruneError
 from hwprune.latency.bench import ROUND, Bench
 from hwprune.latency.harvest import harvest
 from hwprune.latency.plan import Plan
-from hwprune.latency.records import Journal, steady
+from hwprune.latency.records import Journal
 from hwprune.latency.staircase import known_multiple
-from hwprune.latency.table import GRAPH, SPACE, write_rows
+from hwprune.latency.table import GRAPH, SPACE, STAIRCASE, write_rows
 from hwprune.progress import silent
 from hwprune.runtimes.registry import get_runtime
 from hwprune.structure.onnx_graph import without_weights
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
 
 
-def probe(plan: Plan, folder: Path, progress: Progress = silent) -> int:
+def probe(plan: Plan, folder: Path, progress: Progress = silent) -> tuple[int, int]:
     """Measure the networks of a plan and write their latency table.
 
     Args:
@@ -39,7 +39,7 @@ def probe(plan: Plan, folder: Path, progress: Progress = silent) -> int:
         progress: Called after each network.
 
     Returns:
-        How many networks the table holds.
+        How many networks the table holds, and how many were left out: the machine ran at another speed.
 
     Raises:
         DeviceError: The runtime is not here, or fails.
@@ -48,21 +48,16 @@ def probe(plan: Plan, folder: Path, progress: Progress = silent) -> int:
     runtime = get_runtime(plan.profile)
     space = plan.space
     if plan.snap:
-        space = space.with_choices(known_multiple(folder / "staircase.json", runtime, plan.profile))
+        space = space.with_choices(known_multiple(folder / STAIRCASE, runtime, plan.profile))
     bench = Bench(space, plan.base_onnx, plan.profile, runtime, plan.seed)
     records = _measured(plan, bench, Journal(folder / "networks", bench.identity()), progress)
     rows = harvest(
-        steady(records),
-        bench.graph,
-        space,
-        plan.profile,
-        identity=bench.identity(),
-        reference=bench.reference,
+        records, bench.graph, space, plan.profile, identity=bench.identity(), reference=bench.reference
     )
     space.save(folder / SPACE)
     artifacts.write_bytes(folder / GRAPH, without_weights(plan.base_onnx))
     write_rows(folder, rows.kernels, rows.networks, rows.provenance)
-    return len(rows.networks)
+    return len(rows.networks), rows.provenance["left_out"]
 
 
 def _measured(plan: Plan, bench: Bench, journal: Journal, progress: Progress) -> list[NetworkRecord]:
@@ -75,8 +70,7 @@ def _measured(plan: Plan, bench: Bench, journal: Journal, progress: Progress) ->
             seconds = plan.max_seconds - sum(record.seconds for record in records)
             if not left or (records and seconds <= 0):
                 return records
-            for record in bench.round(left, references, max_seconds=seconds, seed=len(records)):
-                journal.append(record)
+            for record in bench.round(left, references, journal, max_seconds=seconds, seed=len(records)):
                 records.append(record)
                 progress(len(records), len(chosen), noise_percent=100 * record.noise)
 
@@ -94,13 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{done}/{total} networks  {text}\n")
 
     try:
-        count = probe(Plan.load(options.plan), folder, show)
+        count, left_out = probe(Plan.load(options.plan), folder, show)
     except HwpruneError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\nStopped. What was measured is kept; the same command goes on from there.\n")
         return 130
+    if left_out:
+        sys.stderr.write(
+            f"{left_out} networks were left out: while they were measured the machine ran at another speed.\n"
+        )
     sys.stdout.write(f"{count} networks in {folder}\nTo use it: hwprune lut merge {folder} --output TABLE\n")
     return 0
 

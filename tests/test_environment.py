@@ -67,7 +67,7 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "_read", lambda path: "")
     monkeypatch.setattr(environment, "_cpuinfo", dict)
     assert environment.device_fingerprint()["features"] == []
-    assert environment.machine_load()["steal_percent"] is None
+    assert environment.machine_load()["steal_s"] is None
 
 
 def test_no_torch_is_imported():

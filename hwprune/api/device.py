@@ -5,7 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from hwprune.latency.measure import Measurement, measure, measure_many
+from hwprune.latency.measure import (
+    BLOCK_MS,
+    MIN_BLOCKS,
+    MIN_RUNS,
+    Measurement,
+    measure,
+    measure_many,
+)
 from hwprune.runtimes.registry import get_runtime
 from hwprune.structure.onnx_slice import OnnxSlicer
 
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
     from hwprune.runtimes.base import Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
-_NEIGHBOUR_SECONDS = 0.8
+_NEIGHBOUR_SECONDS = 12.0
 
 
 class Device:
@@ -64,7 +71,12 @@ class Device:
 
     def neighbours(self, widths: Sequence[Widths]) -> list[Measurement]:
         """Measure networks that differ by one step only, as closely as a few seconds allow."""
-        return self.networks(widths, relative_error=0.003, max_seconds=_NEIGHBOUR_SECONDS * len(widths))
+        return self.networks(widths, relative_error=0.003, max_seconds=_NEIGHBOUR_SECONDS)
+
+    def affordable_pairs(self, base_ms: float) -> int:
+        """How many pairs of networks `neighbours` can visit often enough in its time; at least one."""
+        visit_s = max(BLOCK_MS, (MIN_RUNS + 1) * base_ms) / 1e3
+        return max(1, int(_NEIGHBOUR_SECONDS / (4 * MIN_BLOCKS * visit_s)))
 
     def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:
         """Measure an exported file against the unpruned network.

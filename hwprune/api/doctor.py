@@ -9,7 +9,7 @@ from hwprune.errors import HwpruneError
 from hwprune.progress import QUIET, Reporter
 
 _LEAST_SPEED_UP = 1.2  # of all cores together; less is no reason to use them
-_MOST_STEAL = 1.0  # percent of the time that a hypervisor may give to others before it is worth a word
+_MOST_STEAL = 1.0  # percent of a core that a hypervisor may give to others before it is worth a word
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
         "libraries": environment.library_versions(),
         "load": environment.machine_load(),
     }
-    findings = [*_machine(facts), *_runtimes(), *_load(facts["load"])]
     reporter.note(f"Timing a small network on {profile} for {seconds:g} s ...")
-    findings.append(_noise(profile, seconds, facts))
+    timed = [_noise(profile, seconds, facts)]
     if facts["device"]["physical_cores"] > 1:
-        findings.append(_side_by_side(profile, seconds, facts))
+        timed.append(_side_by_side(profile, seconds, facts))
+    after = environment.machine_load()
+    findings = [*_machine(facts), *_runtimes(), *_load(facts["load"]), *_taken(facts["load"], after), *timed]
     return DoctorResult(tuple(findings), facts)
 
 
@@ -98,12 +99,6 @@ def _load(load: dict[str, Any]) -> list[Finding]:
             "stop other programs before measuring" if busy else "",
         )
     ]
-    if load["steal_percent"] is not None:
-        taken = load["steal_percent"] > _MOST_STEAL
-        advice = "ask for a machine of your own, or measure when its other guests are idle" if taken else ""
-        findings.append(
-            Finding("taken by the hypervisor", f"{load['steal_percent']:g} % since boot", not taken, advice)
-        )
     if load["governor"]:
         steady = load["governor"] == "performance"
         advice = "" if steady else "choose the performance governor: cpupower frequency-set -g performance"
@@ -116,10 +111,26 @@ def _load(load: dict[str, Any]) -> list[Finding]:
         findings.append(Finding("container quota", f"{load['quota_cores']} cores", whole, advice))
     else:
         findings.append(Finding("container quota", "none"))
-    if load["throttled"] is not None:
-        stopped = load["throttled"] > 0
-        advice = "raise the container's quota, or use a profile with fewer threads" if stopped else ""
-        findings.append(Finding("throttled", f"{load['throttled']} times since start", not stopped, advice))
+    mhz = "the system does not tell" if load["mhz"] is None else f"{load['mhz']:.0f} MHz"
+    findings.append(Finding("frequency", mhz))
+    return findings
+
+
+def _taken(before: dict[str, Any], after: dict[str, Any]) -> list[Finding]:
+    """What the hypervisor and the container's quota took away while the networks were timed."""
+    findings = []
+    if before["steal_s"] is not None and after["steal_s"] is not None:
+        steal = 100 * (after["steal_s"] - before["steal_s"]) / max(after["clock_s"] - before["clock_s"], 1e-9)
+        advice = "ask for a machine of your own, or measure when its other guests are idle"
+        good = steal <= _MOST_STEAL
+        text = f"{steal:.1f} % of a core while timing"
+        findings.append(Finding("taken by the hypervisor", text, good, "" if good else advice))
+    if before["throttled"] is None or after["throttled"] is None:
+        findings.append(Finding("throttling", "the system does not tell"))
+    else:
+        count = after["throttled"] - before["throttled"]
+        advice = "raise the container's quota, or use a profile with fewer threads" if count else ""
+        findings.append(Finding("throttling", f"{count} times while timing", not count, advice))
     return findings
 
 

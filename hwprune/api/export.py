@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import hwprune
 from hwprune import artifacts
 from hwprune.api.project import Project
@@ -16,7 +18,6 @@ from hwprune.runtimes.base import TargetProfile
 from hwprune.units import parse_latency
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
@@ -124,10 +125,12 @@ def _lowered(opened: Project, target: TargetProfile, content: bytes, reporter: R
 
     images: list[NDArray[np.float32]] = []
     if opened.config.data.source:
-        train = opened.splits.sub_train
-        some = train.subset(range(min(_CALIBRATION_IMAGES, len(train))))
-        images = [batch.numpy() for batch, _ in some.batches(target.batch, drop_last=True)]
-    reporter.note(f"Bringing the file to {target.precision}, scales from {len(images)} training batches.")
+        train, rng = opened.splits.sub_train, np.random.default_rng(opened.config.seed)
+        count = -(-_CALIBRATION_IMAGES // target.batch) * target.batch  # whole batches
+        drawn = np.resize(rng.permutation(len(train)), count)  # over again when there are fewer images
+        images = [batch.numpy() for batch, _ in train.subset(drawn).batches(target.batch)]
+    source = f"scales from {len(images) * target.batch} training images" if images else "random scales"
+    reporter.note(f"Bringing the file to {target.precision}, {source}.")
     return get_runtime(target).lower(content, target, images)
 
 

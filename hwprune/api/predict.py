@@ -25,11 +25,13 @@ class PredictResult:
         profile: Name of the target profile.
         base_ms: Measured latency of the unpruned network.
         rows: For each network: its name, widths, predicted latency (ms), MACs and parameters.
+        errors_ms: One standard error of each predicted latency.
     """
 
     profile: str
     base_ms: float
     rows: tuple[tuple[str, tuple[int, ...], float, int, int], ...]
+    errors_ms: tuple[float, ...]
 
 
 def predict(
@@ -66,12 +68,13 @@ def predict(
         name, base_ms, model = _of_project(Project(project), device, profile)
     space = model.space
     named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
-    latencies = model.predict(np.array([net for _, net in named]))
+    networks = np.array([net for _, net in named])
+    latencies, errors_ms = model.predict(networks), model.uncertainty_ms(networks)
     rows = tuple(
         (text, net, float(ms), int(space.macs(net)), int(space.params(net)))
         for (text, net), ms in zip(named, latencies, strict=True)
     )
-    return PredictResult(name, base_ms, rows)
+    return PredictResult(name, base_ms, rows, tuple(errors_ms.tolist()))
 
 
 def _of_project(opened: Project, device: str, profile: str) -> tuple[str, float, LatencyModel]:

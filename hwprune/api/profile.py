@@ -16,7 +16,6 @@ from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
 
 _PLAN_NETWORKS = 160
-CURVES = "curves.json"
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -144,7 +143,7 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.profiler import profile_space
     from hwprune.latency.staircase import known_multiple
-    from hwprune.latency.table import GRAPH, SPACE
+    from hwprune.latency.table import GRAPH, SPACE, STAIRCASE
     from hwprune.runtimes.registry import get_runtime
     from hwprune.structure.onnx_graph import without_weights
 
@@ -154,7 +153,7 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
     reporter.note("Looking for the steps of the device's latency over the width of a layer.")
-    multiple = known_multiple(folder / "staircase.json", runtime, target)
+    multiple = known_multiple(folder / STAIRCASE, runtime, target)
     space = space.with_choices(multiple)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
     base = runtime.lower(base, target)
@@ -178,9 +177,10 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     result = _result(opened, space, target, table, base, multiple, model.relative_error)
     if (old := _unchanged(folder, result)) is not None:
         return old
-    bench = Device(base, space, target)
-    _keep_curves(folder, model, bench, reporter)
-    measured = bench.base()
+    here = Device(base, space, target)
+    reporter.note("Measuring the unpruned network, and neighbours that save little by being narrower.")
+    measured = here.base()
+    _keep_curves(folder, model, here, measured.ms, reporter)
     result = replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
     result.save(folder / "profile.json")
     return result
@@ -221,6 +221,7 @@ def _unchanged(folder: Path, result: ProfileResult) -> ProfileResult | None:
     `hwprune profile` that measured nothing new must not move it.
     """
     from hwprune.latency.curves import WidthCurves
+    from hwprune.latency.table import CURVES
 
     with contextlib.suppress(ArtifactError):  # missing, damaged or old: measure again
         old = ProfileResult.load(folder / "profile.json")
@@ -230,13 +231,17 @@ def _unchanged(folder: Path, result: ProfileResult) -> ProfileResult | None:
     return None
 
 
-def _keep_curves(folder: Path, model: LatencyModel, device: Device, reporter: Reporter) -> None:
+def _keep_curves(
+    folder: Path, model: LatencyModel, device: Device, base_ms: float, reporter: Reporter
+) -> None:
     """Latency over the width of each group, and the places where narrower is slower, measured."""
-    from hwprune.latency.curves import WidthCurves, inversions, width_curves
+    from hwprune.latency.curves import MOST_MEASURED, WidthCurves, inversions, width_curves
+    from hwprune.latency.table import CURVES
 
     space = model.space
     around = {"unpruned": space.full(), "middle": space.uniform(0.5)}
-    found = inversions(model, around, device.neighbours)
+    most = min(MOST_MEASURED, device.affordable_pairs(base_ms))
+    found = inversions(model, around, device.neighbours, most)
     WidthCurves(curves=width_curves(model), inversions=found).save(folder / CURVES)
     if confirmed := sum(bool(one.confirmed) for one in found):
         reporter.note(

@@ -19,7 +19,7 @@ from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Constraint, Correction, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
-from hwprune.latency.curves import inversions
+from hwprune.latency.curves import MOST_MEASURED, inversions
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
 from hwprune.progress import QUIET, Reporter
@@ -157,7 +157,8 @@ class _Search:
             problem = replace(problem, accuracy=score)
         outcome = self._outcome(problem, aim_ms, kind, made)
         best, measured = self._first_within(outcome, limit_ms, aim_ms)
-        odd = inversions(self.model, {"chosen": best.widths}, self.device.neighbours)
+        most = min(MOST_MEASURED, self.device.affordable_pairs(self.base_ms))
+        odd = inversions(self.model, {"chosen": best.widths}, self.device.neighbours, most)
         return self._result(
             best.widths, limit_ms, measured_ms=measured.ms, error_ms=measured.error_ms, score=best.score,
             score_kind=kind, inversions=tuple(asdict(one) for one in odd),

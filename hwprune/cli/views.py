@@ -91,9 +91,9 @@ def _percent(value: float | None) -> str:
 def _predict(result: PredictResult) -> Iterable[RenderableType | Next]:
     title = f"Predicted from the table of {result.profile}, not measured"
     table = _table(title, "network", "latency", "of the unpruned", "MACs", "parameters")
-    for name, _, ms, macs, params in result.rows:
-        share = f"{ms / result.base_ms:.1%}"
-        table.add_row(Text(name), format_ms(ms), share, format_count(macs), format_count(params))
+    for (name, _, ms, macs, params), error_ms in zip(result.rows, result.errors_ms, strict=True):
+        share, latency = f"{ms / result.base_ms:.1%}", f"{format_ms(ms)} ± {format_ms(error_ms)}"
+        table.add_row(Text(name), latency, share, format_count(macs), format_count(params))
     yield table
 
 
@@ -159,8 +159,20 @@ def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
         ("unpruned network, same session", format_ms(result.base_ms)),
         ("difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"),
         ("weights", result.weights),
+        *_accuracy(result),
     )
     yield Next("report")
+
+
+def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
+    """Top-1 of the file; rounding to an integer format makes it another than that of the weights."""
+    if result.top1 is None or result.trained_top1 is None:
+        return
+    text = f"{result.top1:.2%}"
+    if result.precision != "fp32":
+        points = 100 * (result.top1 - result.trained_top1)
+        text += f"  ({points:+.2f} points by {result.precision})"
+    yield "test top-1 of the file", text
 
 
 def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:

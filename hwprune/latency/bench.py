@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hwprune.latency.measure import Measurement
+    from hwprune.latency.records import Journal
     from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -108,15 +109,25 @@ class Bench:
         return self.runtime.compile(self._slicer.slice(widths, batch=self.profile.batch), self.profile)
 
     def round(
-        self, chosen: Sequence[Planned], references: References, *, max_seconds: float, seed: int
-    ) -> list[NetworkRecord]:
+        self,
+        chosen: Sequence[Planned],
+        references: References,
+        journal: Journal,
+        *,
+        max_seconds: float,
+        seed: int,
+    ) -> Iterator[NetworkRecord]:
         """Measure some networks round-robin against the references, then profile each.
 
         Args:
             chosen: The networks.
             references: The compiled references.
+            journal: Where each network is kept as soon as it is profiled.
             max_seconds: Time left; a round takes no more than its networks need.
             seed: Seed of the order of visits.
+
+        Returns:
+            The records, one after the other.
         """
         started = time.perf_counter()
         models = [self._slicer.slice(one.widths, batch=self.profile.batch) for one in chosen]
@@ -130,12 +141,14 @@ class Bench:
                 max_seconds=min(_NETWORK_SECONDS * len(sessions), max(max_seconds, 1.0)),
                 seed=seed,
             )
-        kernels = [self._kernels(model, result) for model, result in zip(models, results, strict=True)]
-        seconds = (time.perf_counter() - started) / len(chosen)
-        return [
-            NetworkRecord.of(*one, result, times, seconds)
-            for one, result, times in zip(chosen, results, kernels, strict=True)
-        ]
+        journal.keep_references([one.number for one in chosen], results[0])
+        shared = (time.perf_counter() - started) / len(chosen)
+        for one, model, result in zip(chosen, models, results, strict=True):
+            started = time.perf_counter()
+            kernels = self._kernels(model, result)
+            record = NetworkRecord.of(*one, result, kernels, shared + time.perf_counter() - started)
+            journal.append(record)
+            yield record
 
     def _kernels(self, model: bytes, result: Measurement) -> list[KernelTime]:
         """Times of a network's kernels, each under a tensor that the graph knows."""

@@ -42,6 +42,7 @@ def summary(folder: TableFolder) -> dict[str, Any]:
         "device_seconds": table.seconds,
         "date": where.get("date"),
         "merged_from": len(where.get("merged_from", ())),
+        "left_out": where.get("left_out", 0),
         "microseconds_by_family": _by_family(table),
         "regressors": dict(where.get("regressors", {})),
     }

@@ -6,7 +6,8 @@ that fails all the same, pruning there costs accuracy for nothing, and whoever r
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import itertools
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Measure = Callable[[Sequence[Widths]], Sequence[Measurement]]
 
 KIND, SCHEMA_VERSION = "width-curves", 1
-MOST_MEASURED = 8  # pairs that are measured: those with the largest predicted inversions
+MOST_MEASURED = 8  # pairs: those that are predicted to save least
 LEAST_PERCENT = 0.1  # less than any measurement could tell: two widths on one step of the staircase
 _CLEAR = 2.0  # standard errors by which a measured inversion must exceed its error
 
@@ -48,14 +49,14 @@ class WidthCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """Two networks that differ by one step in one group, of which the narrower one is slower.
+    """Two networks that differ by one step in one group, of which the narrower one may be slower.
 
     Attributes:
         group: Name of the group.
         narrow: Its smaller width.
         wide: Its next larger choice.
-        around: Which network the others groups' widths are those of: `unpruned`, `middle` or `chosen`.
-        predicted_percent: By how much the narrower network is predicted to be slower.
+        around: Which network the other groups' widths are those of: `unpruned`, `middle` or `chosen`.
+        predicted_percent: By how much the narrower network is predicted to be slower; negative: faster.
         measured_percent: By how much it was measured to be slower; None when it was not measured.
         error_percent: One standard error of `measured_percent`.
     """
@@ -122,10 +123,9 @@ def width_curves(model: LatencyModel) -> tuple[WidthCurve, ...]:
 def _curve(model: LatencyModel, index: int) -> WidthCurve:
     group = model.space.groups[index]
     networks = _sweep(model.space.full(), index, group.choices)
-    times_us = model.kernels_us(networks)
     layers = {
-        slot.layer: tuple(times_us[:, place].tolist())
-        for place, slot in enumerate(model.kernels.slots)
+        slot.layer: tuple(model.kernel_us(slot, networks).tolist())
+        for slot in model.kernels.slots
         if slot.layer and index in {*slot.inputs.groups, *slot.outputs.groups}
     }
     network_ms = tuple(model.predict(networks).tolist())
@@ -138,45 +138,48 @@ def _sweep(widths: Widths, index: int, choices: Sequence[int]) -> np.ndarray:
     return networks
 
 
-def inversions(model: LatencyModel, around: dict[str, Widths], measure: Measure) -> tuple[Inversion, ...]:
-    """Find neighbours of which the narrower one is predicted to be slower, and measure the clearest.
+def inversions(
+    model: LatencyModel, around: dict[str, Widths], measure: Measure, most: int = MOST_MEASURED
+) -> tuple[Inversion, ...]:
+    """Look at all neighbours of some networks, and measure those that save least by being narrower.
 
     Args:
         model: The latency model.
         around: Networks in whose neighbourhood to look, by name.
         measure: Measures networks interleaved; asked for both networks of each pair.
+        most: Pairs to measure.
 
     Returns:
-        All that are predicted by more than `LEAST_PERCENT`, the largest first; the first `MOST_MEASURED`
-        with what was measured.
+        Those that are predicted to be slower by more than `LEAST_PERCENT`, or were measured to be; the
+        largest prediction first.
     """
-    found = [pair for name, widths in around.items() for pair in _predicted(model, name, widths)]
-    found.sort(key=lambda pair: -pair[0].predicted_percent)
-    some = found[:MOST_MEASURED]
+    steps = [step for name, widths in around.items() for step in _steps(model, name, widths)]
+    steps.sort(key=lambda step: -step[0].predicted_percent)
+    some = steps[:most]
     results = measure([widths for _, *pair in some for widths in pair]) if some else []
-    measured = [
-        _measured(one, results[2 * place], results[2 * place + 1]) for place, (one, *_) in enumerate(some)
-    ]
-    return (*measured, *(one for one, *_ in found[MOST_MEASURED:]))
+    looked_at = [_measured(one, *results[2 * i : 2 * i + 2]) for i, (one, *_) in enumerate(some)]
+    found = [*looked_at, *(one for one, *_ in steps[most:])]
+    return tuple(one for one in found if one.confirmed or one.predicted_percent > LEAST_PERCENT)
 
 
-def _predicted(model: LatencyModel, name: str, widths: Widths) -> list[tuple[Inversion, Widths, Widths]]:
-    """(the inversion, the narrower network, the wider network) for each step of each group."""
+def _steps(model: LatencyModel, name: str, widths: Widths) -> list[tuple[Inversion, Widths, Widths]]:
+    """(figures, the narrower network, the wider network) for each step of each group."""
     found = []
     for index, group in enumerate(model.space.groups):
         networks = _sweep(widths, index, group.choices)
         slower = model.predict(networks)
-        percents = 100 * (slower[:-1] / slower[1:] - 1)
-        for place in np.flatnonzero(percents > LEAST_PERCENT):
-            narrow, wide, percent = group.choices[place], group.choices[place + 1], float(percents[place])
+        percents = (100 * (slower[:-1] / slower[1:] - 1)).tolist()
+        for (narrow, wide), percent, pair in zip(
+            itertools.pairwise(group.choices), percents, itertools.pairwise(networks.tolist()), strict=True
+        ):
             one = Inversion(
                 group=group.name, narrow=narrow, wide=wide, around=name, predicted_percent=percent
             )
-            found.append((one, tuple(networks[place].tolist()), tuple(networks[place + 1].tolist())))
+            found.append((one, tuple(pair[0]), tuple(pair[1])))
     return found
 
 
 def _measured(one: Inversion, narrow: Measurement, wide: Measurement) -> Inversion:
     ratio = narrow.ms / wide.ms
     error = ratio * float(np.hypot(narrow.relative_error, wide.relative_error))
-    return Inversion(**{**asdict(one), "measured_percent": 100 * (ratio - 1), "error_percent": 100 * error})
+    return replace(one, measured_percent=100 * (ratio - 1), error_percent=100 * error)

@@ -61,6 +61,7 @@ class TableFolder:
         Raises:
             MissingArtifactError: A file is not there.
             MismatchError: The three do not belong together.
+            UsageError: A network has widths that the space does not have.
             ArtifactError: Damaged.
             ModelError: The graph is not an ONNX model.
         """
@@ -68,6 +69,8 @@ class TableFolder:
         space = SearchSpace.load(folder / SPACE)
         loaded = cls(table, space, artifacts.read_bytes(folder / GRAPH, _MADE_BY))
         found = {"space": space_fingerprint(space), "graph": graph_fingerprint(loaded.graph)}
+        for widths in table.widths:
+            space.check(widths.tolist())
         if strangers := [name for name, value in found.items() if table.provenance[name] != value]:
             raise MismatchError(
                 "The files of this latency table do not belong together.",

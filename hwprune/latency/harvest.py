@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import astuple
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from hwprune.environment import library_versions, machine_load
-from hwprune.latency.measure import unit_ms
+from hwprune.latency.records import steady
 from hwprune.structure.fusion import observe
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
@@ -57,39 +56,36 @@ def harvest(
     """Turn records into rows.
 
     Args:
-        records: At least one.
+        records: At least one; those of another state of the machine are left out, see `records.steady`.
         graph: The unpruned network.
         space: Its search space.
         profile: What it was measured under.
         identity: What all records share: device, runtime, profile, fingerprints, seed.
         reference: Widths of the network that all were interleaved with.
     """
-    ordered = sorted(records, key=lambda record: record.index)
+    ordered = sorted(steady(records), key=lambda record: record.index)
     fusion = observe(graph, [record.report for record in ordered])
     kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
-    units_ms = tuple(
-        float(np.median([getattr(record, name) for record in ordered]))
-        for name in ("reference_ms", "heavy_ms")
+    units_ms = (
+        float(np.median([record.reference_ms for record in ordered])),
+        float(np.median([record.heavy_ms for record in ordered])),
     )
     rows = [row for record in ordered for row in _kernel_rows(record, kernels, units_ms)]
     provenance = {
         **identity,
         "libraries": library_versions(),
         "load": machine_load(),
+        "left_out": len(records) - len(ordered),
         "fusion": fusion.to_payload(),
         "reference": {"widths": list(reference), "ms": units_ms[0], "heavy_ms": units_ms[1]},
         "noise": float(np.median([record.noise for record in ordered])),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": max(record.date for record in ordered),
     }
     return Harvest(rows, [_network_row(record, units_ms) for record in ordered], provenance)
 
 
-def _latency_ms(record: NetworkRecord, units_ms: tuple[float, ...]) -> float:
-    return record.ratio * unit_ms(record.share, *units_ms)
-
-
-def _network_row(record: NetworkRecord, units_ms: tuple[float, ...]) -> tuple[Any, ...]:
-    latency_ms = _latency_ms(record, units_ms)
+def _network_row(record: NetworkRecord, units_ms: tuple[float, float]) -> tuple[Any, ...]:
+    latency_ms = record.latency_ms(units_ms)
     return (
         record.index,
         " ".join(map(str, record.widths)),
@@ -105,11 +101,12 @@ def _network_row(record: NetworkRecord, units_ms: tuple[float, ...]) -> tuple[An
         record.stolen,
         sum(kernel.time_us for kernel in record.kernels) / 1e3,
         record.seconds,
+        record.date,
     )
 
 
 def _kernel_rows(
-    record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, ...]
+    record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, float]
 ) -> list[tuple[Any, ...]]:
     parts: dict[int, list[KernelTime]] = {index: [] for index in set(kernels.reorder_of.values())}
     lost_us = 0.0
@@ -122,7 +119,7 @@ def _kernel_rows(
     found_us = sum(kernel.time_us for members in parts.values() for kernel in members)
     if lost_us > _LOST_LIMIT * (found_us + lost_us):
         _log.warning("%.0f us of network %d are in kernels unknown to the graph", lost_us, record.index)
-    scale = _latency_ms(record, units_ms) * 1e3 / found_us
+    scale = record.latency_ms(units_ms) * 1e3 / found_us
     specs = kernels.specs(record.widths)
     return [
         (

@@ -45,7 +45,7 @@ class KernelSums:
             by_groups.setdefault(groups, []).append(slot)
         self._position = [_positions(group.width, group.choices) for group in space.groups]
         self._specs.prepare(self._grids(by_groups))
-        self._constant = float(self._of(by_groups.get((), []), np.array([space.full()]))[0])
+        self._constant = float(self.of(by_groups.get((), []), np.array([space.full()]))[0])
         self._tables = {
             groups: self._table(groups, slots) for groups, slots in by_groups.items() if 1 <= len(groups) <= 2
         }
@@ -58,10 +58,6 @@ class KernelSums:
         for start in range(0, len(widths), _CHUNK):
             total[start : start + _CHUNK] = self._chunk(widths[start : start + _CHUNK])
         return total
-
-    def values(self, specs: Sequence[KernelSpec]) -> NDArray[np.float64]:
-        """The value of single kernels: (N,)."""
-        return self._specs(specs)
 
     def _chunk(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         columns = np.ascontiguousarray(widths.T)
@@ -76,7 +72,7 @@ class KernelSums:
         for column in index:
             other |= column < 0
         if other.any():
-            total[other] = self._of(self._kernels.slots, widths[other])
+            total[other] = self.of(self._kernels.slots, widths[other])
         return total
 
     def _grid(self, groups: tuple[int, ...]) -> NDArray[np.int64]:
@@ -99,9 +95,9 @@ class KernelSums:
         return list(wanted)
 
     def _table(self, groups: tuple[int, ...], slots: list[KernelSlot]) -> NDArray[np.float64]:
-        return self._of(slots, self._grid(groups))
+        return self.of(slots, self._grid(groups))
 
-    def _of(self, slots: Sequence[KernelSlot], widths: NDArray[np.int64]) -> NDArray[np.float64]:
+    def of(self, slots: Sequence[KernelSlot], widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """The sum over some slots, spec by spec: slow, but good for any widths."""
         total = np.zeros(len(widths))
         for slot in slots:

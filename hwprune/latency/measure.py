@@ -60,7 +60,8 @@ class Measurement:
         stolen: Share of the session's time in which other programs had the core; taken off where the runtime
             can tell.
         samples_ms: Every run of the network, one array per block.
-        reference_samples_ms: Every run of the (light) reference, one array per visit, over the session.
+        reference_samples_ms: Every run of the references, light then heavy, one array per visit, over the
+            session.
     """
 
     ms: float
@@ -73,7 +74,7 @@ class Measurement:
     noise: float
     stolen: float
     samples_ms: tuple[NDArray[np.float64], ...] = field(repr=False, compare=False)
-    reference_samples_ms: tuple[NDArray[np.float64], ...] = field(repr=False, compare=False)
+    reference_samples_ms: tuple[tuple[NDArray[np.float64], ...], ...] = field(repr=False, compare=False)
 
     @property
     def relative_error(self) -> float:
@@ -179,8 +180,10 @@ def measure_many(
         One measurement per session, in the order of `sessions`.
 
     Raises:
-        UsageError: `relative_error` or `max_seconds` is not positive.
+        UsageError: `relative_error` or `max_seconds` is not positive, or not one unit for each reference.
     """
+    if units_ms and len(units_ms) != 1 + (heavy is not None):
+        raise UsageError("Every reference has one unit.", where="units_ms", got=units_ms)
     if relative_error <= 0 or max_seconds <= 0:
         raise UsageError(
             "Error and time of a measurement must be above zero.", got=(relative_error, max_seconds)
@@ -213,6 +216,12 @@ class _Visitor:
         self.lows_ms: list[float] = []
         self.places: list[float] = []  # when each block was, counted in visits to the references
         self.runs = int(np.clip(round(block_ms / warm_up(session)), MIN_RUNS, MAX_RUNS))
+        self._stolen_before_ms = session.stolen_ms
+
+    @property
+    def stolen_ms(self) -> float:
+        """What other programs took during the blocks; a session may have been in use before."""
+        return self.session.stolen_ms - self._stolen_before_ms
 
     def visit(self, place: float) -> None:
         """One block; the first run brings code and weights back into the caches and does not count."""
@@ -298,7 +307,7 @@ def _measurement(visitor: _Visitor, standards: _Standards, units_ms: tuple[float
         noise=_spread(np.array(light.lows_ms)),
         stolen=_stolen(visitor, *standards.all),
         samples_ms=tuple(visitor.blocks),
-        reference_samples_ms=tuple(light.blocks),
+        reference_samples_ms=tuple(tuple(one.blocks) for one in standards.all),
     )
 
 
@@ -308,6 +317,6 @@ def _spread(lows: NDArray[np.float64]) -> float:
 
 
 def _stolen(*visitors: _Visitor) -> float:
-    lost_ms = sum(visitor.session.stolen_ms for visitor in visitors)
+    lost_ms = sum(visitor.stolen_ms for visitor in visitors)
     timed_ms = sum(float(block.sum()) for visitor in visitors for block in visitor.blocks)
     return lost_ms / (lost_ms + timed_ms)

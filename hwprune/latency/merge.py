@@ -15,7 +15,7 @@ from hwprune.runtimes.base import KernelTime, TargetProfile
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_ORIGIN = ("seed", "date", "noise", "load", "libraries", "runtime", "device")
+_ORIGIN = ("seed", "date", "noise", "left_out", "load", "libraries", "runtime", "device")
 
 
 def merge(parts: Sequence[TableFolder]) -> TableFolder:
@@ -96,6 +96,7 @@ def _records(table: LatencyTable, offset: int) -> Iterator[NetworkRecord]:
             noise=float(row.noise),
             stolen=float(row.stolen),
             seconds=float(row.seconds),
+            date=str(row.date),
             kernels=tuple(kernels.get(int(row.network), ())),
         )
 

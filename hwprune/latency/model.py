@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from hwprune.latency.table import LatencyTable
+    from hwprune.structure.kernels import KernelSlot
     from hwprune.structure.onnx_graph import NetGraph
     from hwprune.structure.space import SearchSpace
 
@@ -168,11 +169,9 @@ class LatencyModel:
         own_ms = np.sqrt(self._variances(table)) / 1e3
         return np.hypot(own_ms * self.calibration.scale, self.calibration.spread * self.predict(table))
 
-    def kernels_us(self, widths: ArrayLike) -> NDArray[np.float64]:
-        """Microseconds of every kernel of networks, for looking at: widths (N, groups) -> (N, slots)."""
-        table = np.atleast_2d(np.asarray(widths, dtype=np.int64))
-        specs = [spec for row in table for spec in self.kernels.specs(row)]
-        return self._sums.values(specs).reshape(len(table), len(self.kernels.slots))
+    def kernel_us(self, slot: KernelSlot, widths: ArrayLike) -> NDArray[np.float64]:
+        """Microseconds of one kernel in networks: widths (N, groups) -> (N,)."""
+        return self._sums.of((slot,), np.atleast_2d(np.asarray(widths, dtype=np.int64)))
 
     @functools.cached_property
     def _sums(self) -> KernelSums:

@@ -46,7 +46,7 @@ def thread_speed_up(runtime: Runtime, profile: TargetProfile, seconds: float = 2
     Raises:
         DeviceError: The runtime is not here.
     """
-    content = conv_chain(_CHANNELS, size=28)
+    content = runtime.lower(conv_chain(_CHANNELS, size=28), profile)
     alone = replace(profile, threads=1)
     with runtime.compile(content, profile) as network, runtime.compile(content, alone) as one:
         return 1 / measure(network, one, relative_error=0.01, max_seconds=seconds).ratio
@@ -58,7 +58,7 @@ def machine_noise(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0
     Raises:
         DeviceError: The runtime is not here.
     """
-    content = conv_chain(_CHANNELS, size=14)
+    content = runtime.lower(conv_chain(_CHANNELS, size=14), profile)
     with runtime.compile(content, profile) as network, runtime.compile(content, profile) as twin:
         result = measure(network, twin, relative_error=1e-4, max_seconds=seconds)
     lows = np.array([low_percentile(block) for block in result.samples_ms])

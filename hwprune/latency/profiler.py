@@ -3,7 +3,7 @@
 Kernels timed alone mislead: layout changes at their borders, cold caches, the cost of a run. So whole
 networks of the space are run: end to end against a fixed reference for the truth, and under the runtime's
 profiler for the shares of their kernels. Some networks only judge the model. Every network is kept in a file
-of its own as soon as its round is measured, so a killed profile repeats at most one round.
+of its own as soon as it is profiled, so a killed profile repeats at most the end-to-end part of one round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
 from hwprune.latency.harvest import harvest
-from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT, unit_ms
+from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
 from hwprune.latency.model import LatencyModel, judged
 from hwprune.latency.records import Journal, NetworkRecord, steady
 from hwprune.latency.sampling import planned, pool
@@ -116,7 +116,7 @@ class _Profiler:
         self.bench.runtime.check(self.bench.profile)
         saved = self._saved()
         if saved is not None:
-            high = saved.provenance["prediction_error"]["interval_95"][1]
+            high = saved.provenance.get("prediction_error", {}).get("interval_95", (0.0, math.inf))[1]
             count = len(self._steady)
             if limits.over(self.spent, count) or (count >= MIN_NETWORKS and high <= limits.error):
                 return saved
@@ -135,7 +135,8 @@ class _Profiler:
             table = LatencyTable.load(self.folder)
         except ArtifactError:
             return None
-        return table if len(table.networks) == len(self._steady) else None
+        kept = {record.index for record in self._steady}
+        return table if set(table.networks["network"]) == kept else None
 
     @property
     def _steady(self) -> list[NetworkRecord]:
@@ -160,12 +161,13 @@ class _Profiler:
 
     def _judge(self) -> None:
         """Error over all held-out networks: those of the last fit, and those that came after it."""
-        if self.model is None or len(self._steady) >= _GROWTH * len(self.fitted):
+        known = {record.index for record in self._steady}
+        if self.model is None or len(known) >= _GROWTH * len(self.fitted) or not self.fitted <= known:
             self._fit()
         if self.model is None:
             return
         new = [one for one in self._steady if one.held_out and one.index not in self.fitted]
-        measured_ms = np.array([one.ratio * unit_ms(one.share, *self.units_ms) for one in new])
+        measured_ms = np.array([one.latency_ms(self.units_ms) for one in new])
         predicted_ms = self.model.predict(np.array([one.widths for one in new])) if new else measured_ms
         errors = np.concatenate([self.model.errors, np.abs(predicted_ms / measured_ms - 1)])
         self.error, self.interval = mean_error(errors)
@@ -186,11 +188,11 @@ class _Profiler:
     def _round(self, references: References, max_seconds: float) -> None:
         """Measure the next networks and keep them."""
         left, count = max_seconds - self.spent, len(self.records)
-        for record in self.bench.round(self._next(), references, max_seconds=left, seed=count):
+        chosen = self._next()
+        for record in self.bench.round(chosen, references, self.journal, max_seconds=left, seed=count):
             self._keep(record, max_seconds)
 
     def _keep(self, record: NetworkRecord, max_seconds: float) -> None:
-        self.journal.append(record)
         self.records.append(record)
         share = min(max(self.spent / max_seconds, 1e-6), 1.0)
         expected = max(len(self.records), round(len(self.records) / share))
@@ -221,11 +223,11 @@ class _Profiler:
     def _table(self) -> LatencyTable:
         bench = self.bench
         rows = harvest(
-            self._steady,
+            self.records,
             bench.graph,
             self.space,
             bench.profile,
-            identity={**self.identity, "left_out": len(self.records) - len(self._steady)},
+            identity=self.identity,
             reference=bench.reference,
         )
         return LatencyTable.of(rows)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwprune import artifacts
 from hwprune.errors import ArtifactError, MismatchError
+from hwprune.latency.measure import unit_ms
 from hwprune.latency.table import condition_differences
 from hwprune.runtimes.base import KernelTime
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SCHEMA = 2
-_NETWORK, _SESSION = "latency-network", "latency-session"
-STATE = 1.3  # a reference that is slower or faster by more was timed on another machine, in effect
+_NETWORK, _SESSION, _REFERENCES = "latency-network", "latency-session", "latency-references"
+STATE = 1.2  # a reference that is slower or faster by more was timed on another machine, in effect
 _DECIMALS = 6  # milliseconds: nanoseconds
 
 
@@ -44,6 +46,7 @@ class NetworkRecord:
         noise: Relative spread of the reference.
         stolen: Share of the time in which other programs had the core.
         seconds: Device time spent on this network.
+        date: When, in UTC, ISO 8601.
         kernels: What the runtime's profiler reported, in execution order.
         samples_ms: Every timed run, one list per block.
     """
@@ -60,6 +63,7 @@ class NetworkRecord:
     noise: float
     stolen: float
     seconds: float
+    date: str
     kernels: tuple[KernelTime, ...]
     samples_ms: tuple[tuple[float, ...], ...] = ()
 
@@ -87,9 +91,14 @@ class NetworkRecord:
             noise=result.noise,
             stolen=result.stolen,
             seconds=seconds,
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
             kernels=tuple(kernels),
             samples_ms=tuple(tuple(np.round(block, _DECIMALS).tolist()) for block in result.samples_ms),
         )
+
+    def latency_ms(self, units_ms: tuple[float, float]) -> float:
+        """Its latency when the references take `units_ms`, light and heavy."""
+        return self.ratio * unit_ms(self.share, *units_ms)
 
     @property
     def report(self) -> list[tuple[str | None, bool]]:
@@ -126,15 +135,24 @@ class Journal:
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
         path = folder / "session.json"
-        if path.is_file():
-            kept = artifacts.read_json(path, _SESSION, _SCHEMA)
-            _refuse_others(kept, identity, folder)
+        if path.is_file() or any(folder.glob("network-*.json")):
+            _refuse_others(_session(path), identity, folder)
         else:
             artifacts.write_json(path, _SESSION, _SCHEMA, identity)
 
     def append(self, record: NetworkRecord) -> None:
         """Keep a record, atomically."""
         artifacts.write_json(self._path(record.index), _NETWORK, _SCHEMA, asdict(record))
+
+    def keep_references(self, networks: Sequence[int], result: Measurement) -> None:
+        """Keep every run of the references of a round, once for all its networks."""
+        names = ("light_ms", "heavy_ms")
+        samples = {
+            name: [np.round(visit, _DECIMALS).tolist() for visit in visits]
+            for name, visits in zip(names, result.reference_samples_ms, strict=False)
+        }
+        payload = {"networks": list(networks), **samples}
+        artifacts.write_json(self.folder / f"round-{min(networks):05d}.json", _REFERENCES, _SCHEMA, payload)
 
     def load(self) -> list[NetworkRecord]:
         """All records, by number; a damaged one is left out, and so is measured again."""
@@ -155,6 +173,19 @@ def _record(payload: dict[str, Any]) -> NetworkRecord:
     samples = tuple(tuple(block) for block in payload["samples_ms"])
     widths = tuple(int(width) for width in payload["widths"])
     return NetworkRecord(**{**payload, "kernels": kernels, "samples_ms": samples, "widths": widths})
+
+
+def _session(path: Path) -> dict[str, Any]:
+    """What the records of a folder were made under; says what to do when that cannot be read."""
+    try:
+        return artifacts.read_json(path, _SESSION, _SCHEMA)
+    except ArtifactError as error:
+        raise MismatchError(
+            "The records of this profile cannot be continued.",
+            where=path,
+            got=f"{error.what} {error.got or ''}".strip(),
+            do=f"delete the folder {path.parent} and profile again",
+        ) from error
 
 
 def _refuse_others(kept: dict[str, Any], identity: dict[str, Any], folder: Path) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from hwprune import artifacts
-from hwprune.environment import device_fingerprint
+from hwprune.environment import IDENTITY, device_fingerprint
 from hwprune.errors import ArtifactError
 from hwprune.latency.measure import measure_many
 from hwprune.runtimes.probes import conv_chain
@@ -24,35 +24,46 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from hwprune.runtimes.base import Runtime, TargetProfile
 
-KIND, SCHEMA_VERSION = "staircase", 2
+KIND, SCHEMA_VERSION = "staircase", 3
 STEPS = (2, 4, 8, 16, 32, 64)
 CHANNELS = (*range(32, 65), *range(72, 129, 8))
-_CURVE = ("channels", "latency_ms", "error_ms")
 _ENDS = 64  # channels before and after the probed layer, aligned for any device
 _SIZE = 14
 _REAL = 0.5  # share of the saving promised by fewer channels from which on it counts as real
 _DOUBT = 2.0  # standard errors by which a fine step must fail before a coarser one is given up
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Staircase:
     """Measured latency over the width of one layer.
 
     Attributes:
-        channels: Widths: (N,).
-        latency_ms: Latency of a probe with that many channels between two convolutions: (N,).
-        error_ms: Its standard error: (N,).
+        channels: Widths.
+        latency_ms: Latency of a probe with that many channels between two convolutions.
+        error_ms: Its standard error.
         multiple: The channel multiple found.
     """
 
-    channels: NDArray[np.int64]
-    latency_ms: NDArray[np.float64]
-    error_ms: NDArray[np.float64]
+    channels: tuple[int, ...]
+    latency_ms: tuple[float, ...]
+    error_ms: tuple[float, ...]
     multiple: int
+
+    def inversions(self) -> list[tuple[int, int, float]]:
+        """(narrower, wider, percent) of neighbouring multiples of which the narrower was measured slower."""
+        curve = dict(zip(self.channels, zip(self.latency_ms, self.error_ms, strict=True), strict=True))
+        steps = [(c, c + self.multiple) for c in self.channels if c % self.multiple == 0]
+        found = []
+        for narrow, wide in steps:
+            if wide in curve:
+                (low, low_error), (high, high_error) = curve[narrow], curve[wide]
+                if low - high > _DOUBT * math.hypot(low_error, high_error):
+                    found.append((narrow, wide, 100 * (low / high - 1)))
+        return found
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -63,8 +74,12 @@ class Staircase:
         """
         kept = artifacts.read_json(path, KIND, SCHEMA_VERSION, "hwprune profile")
         try:
-            channels, latency_ms, error_ms = (np.asarray(kept[name], dtype=np.float64) for name in _CURVE)
-            return cls(channels.astype(np.int64), latency_ms, error_ms, int(kept["multiple"]))
+            return cls(
+                channels=tuple(map(int, kept["channels"])),
+                latency_ms=tuple(map(float, kept["latency_ms"])),
+                error_ms=tuple(map(float, kept["error_ms"])),
+                multiple=int(kept["multiple"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune profile") from error
 
@@ -95,14 +110,18 @@ def known_multiple(path: Path, runtime: Runtime, profile: TargetProfile) -> int:
         DeviceError: The runtime fails.
         StorageError: The file cannot be written.
     """
-    here = {"device": device_fingerprint(profile.device)["model"], "runtime": runtime.describe()}
+    device = device_fingerprint(profile.device)
+    here = {
+        "device": {key: device.get(key) for key in IDENTITY},
+        "runtime": runtime.describe(),
+        "settings": runtime.settings(profile),
+    }
     with contextlib.suppress(ArtifactError):  # missing, damaged or old: look again
         kept = artifacts.read_json(path, KIND, SCHEMA_VERSION)
         if {key: kept.get(key) for key in here} == here:
             return int(kept["multiple"])
     found = probe_staircase(runtime, profile)
-    curve = {name: getattr(found, name).tolist() for name in _CURVE}
-    artifacts.write_json(path, KIND, SCHEMA_VERSION, {**here, "multiple": found.multiple, **curve})
+    artifacts.write_json(path, KIND, SCHEMA_VERSION, {**here, **asdict(found)})
     return found.multiple
 
 
@@ -124,7 +143,7 @@ def probe_staircase(
     Raises:
         DeviceError: The runtime fails.
     """
-    widths = np.array(sorted(channels), dtype=np.int64)
+    widths = sorted(channels)
 
     def probe(width: int) -> bytes:
         content = conv_chain((_ENDS, width, _ENDS), size=_SIZE, batch=profile.batch)
@@ -132,11 +151,11 @@ def probe_staircase(
 
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(runtime.compile(probe(_ENDS), profile))
-        sessions = [stack.enter_context(runtime.compile(probe(int(width)), profile)) for width in widths]
+        sessions = [stack.enter_context(runtime.compile(probe(width), profile)) for width in widths]
         results = measure_many(sessions, reference, relative_error=0.01, max_seconds=seconds, block_ms=3.0)
-    latency_ms = np.array([result.ms for result in results])
-    error_ms = np.array([result.error_ms for result in results])
-    return Staircase(widths, latency_ms, error_ms, multiple_of(widths, latency_ms))
+    latency_ms = tuple(result.ms for result in results)
+    error_ms = tuple(result.error_ms for result in results)
+    return Staircase(tuple(widths), latency_ms, error_ms, multiple_of(widths, latency_ms))
 
 
 def multiple_of(channels: ArrayLike, latency: ArrayLike) -> int:

@@ -15,7 +15,7 @@ from hwprune import artifacts
 from hwprune.environment import device_differences, device_fingerprint
 from hwprune.errors import MismatchError
 from hwprune.latency.fingerprint import space_fingerprint
-from hwprune.runtimes.base import TargetProfile
+from hwprune.runtimes.base import PRECISIONS, TargetProfile
 from hwprune.structure.fusion import Fusion
 from hwprune.structure.kernels import KernelSpec
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace
 
 KIND, SCHEMA_VERSION = "latency-table", 2
-SPACE, GRAPH = "space.json", "graph.onnx"  # what else belongs into a table's folder
+# what else lies in a table's folder
+SPACE, GRAPH, STAIRCASE, CURVES = "space.json", "graph.onnx", "staircase.json", "curves.json"
 SPEC_COLUMNS = tuple(KernelSpec.__dataclass_fields__)
 KERNEL_COLUMNS = {
     "network": "number of the network that the kernel was profiled in",
@@ -70,24 +71,15 @@ NETWORK_COLUMNS = {
     "stolen": "share of the session in which other programs had the core; not part of latency_ms",
     "reported_ms": "sum of the kernels' reported times, milliseconds",
     "seconds": "device time spent on the network",
+    "date": "when it was measured, UTC",
 }
-_PROVENANCE = ("profile", "device", "runtime", "libraries", "model", "space", "graph", "fusion", "reference")
-_TEXTS = ("widths", "tensor", "op", "activation", "precision")
-_NUMBERS = {
-    "network",
-    "held_out",
-    "latency_ms",
-    "error_ms",
-    "ratio",
-    "share",
-    "reference_ms",
-    "heavy_ms",
-    "blocks",
-    "noise",
-    "stolen",
-}
-_NUMBERS |= {"reported_ms", "seconds", "time_us", "reported_us", "spread_us", "parts", "in_channels"}
-_NUMBERS |= {"out_channels", "kernel_h", "kernel_w", "stride", "groups", "height", "width", "batch"}
+_PROVENANCE = (
+    *("profile", "device", "runtime", "settings", "libraries"),
+    *("model", "space", "graph", "fusion", "reference"),
+)
+_TEXTS = ("widths", "date", "tensor", "op", "activation", "precision")
+_MOST_PARTS = 1000  # kernels of the runtime behind one row; a real one has a handful
+_NUMBERS = {*KERNEL_COLUMNS, *NETWORK_COLUMNS} - set(_TEXTS)
 
 
 def write_rows(
@@ -229,8 +221,8 @@ class LatencyTable:
             device: Fingerprint of the device in use; this machine's when None.
 
         Raises:
-            MismatchError: Another profile, device, runtime (its major version counts) or model; all
-                differences are named.
+            MismatchError: Another profile, device, runtime (the first two parts of its version count) or
+                model; all differences are named.
         """
         here = {
             "profile": profile.to_payload(),
@@ -262,10 +254,29 @@ def _check(table: LatencyTable) -> None:
         numbers = frame[[name for name in columns if name in _NUMBERS]].to_numpy(dtype=np.float64)
         if len(frame) == 0 or not np.isfinite(numbers).all() or (numbers < 0).any():
             raise ValueError("rows are missing, or hold something else than numbers of zero or more")
-    if not min(table.units_ms) > 0 or not (table.networks["latency_ms"] > 0).all():
-        raise ValueError("a latency of zero")
+    _check_ranges(table)
     TargetProfile.from_payload(table.provenance["profile"])
     table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read
+
+
+def _check_ranges(table: LatencyTable) -> None:
+    """What would break predictions or merging far from here."""
+    networks, kernels = table.networks, table.kernels
+    positive = ("latency_ms", "ratio", "reference_ms", "heavy_ms")
+    if not min(table.units_ms) > 0 or not (networks[list(positive)] > 0).all(axis=None):
+        raise ValueError("a latency of zero")
+    sizes = [name for name in SPEC_COLUMNS if name in _NUMBERS]
+    rules = (
+        ((networks["share"] <= 1).all(), "a share above 1"),
+        ((kernels[sizes] >= 1).all(axis=None), "a kernel without channels, size or group"),
+        ((kernels["parts"] <= _MOST_PARTS).all(), "a kernel of too many parts"),
+        (set(kernels["precision"]) <= set(PRECISIONS), "an unknown precision"),
+        (networks["network"].is_unique, "a network twice"),
+        (set(kernels["network"]) == set(networks["network"]), "kernels of other networks than were measured"),
+        ((kernels.groupby("network")["reported_us"].sum() > 0).all(), "a network without kernels"),
+    )
+    if wrong := [text for holds, text in rules if not holds]:
+        raise ValueError(", ".join(wrong))
 
 
 def condition_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from hwprune import artifacts
 from hwprune.latency.curves import Inversion, WidthCurves
 from hwprune.latency.staircase import Staircase
+from hwprune.latency.table import CURVES, SPACE, STAIRCASE
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.space import SearchSpace
 from hwprune.units import format_count, format_ms
@@ -78,7 +79,7 @@ class Report:
 
     @property
     def inversions(self) -> tuple[Inversion, ...]:
-        """Where a narrower network is slower: around the chosen network first, then in the whole space."""
+        """Where a narrower network is slower: around the chosen, the unpruned, the middle network."""
         chosen = tuple(Inversion(**one) for one in self.search.inversions)
         return (*chosen, *(self.curves.inversions if self.curves else ()))
 
@@ -107,9 +108,9 @@ def collect(work: Path, folder: Path) -> Report:
         met=_met(search, export),
         verdict=_verdict(search, train, export),
         rows=_rows(search, train, export),
-        layers=_layers(measured / "space.json", search),
-        staircase=_optional(Staircase, measured / "staircase.json"),
-        curves=_optional(WidthCurves, measured / "curves.json"),
+        layers=_layers(measured / SPACE, search),
+        staircase=_optional(Staircase, measured / STAIRCASE),
+        curves=_optional(WidthCurves, measured / CURVES),
     )
 
 
@@ -159,8 +160,9 @@ def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResu
         what = "the exported file runs in" if export else "the network was measured at"
         text = f"{words}: {what} {format_ms(measured.measured_ms)}, the budget is {budget}"
     if train and not search.base_meets_budget:
-        points = 100 * (train.top1 - train.base_top1)
-        text += f"; test top-1 {train.top1:.1%}, {points:+.1f} points against the unpruned network"
+        top1 = export.top1 if export and export.top1 is not None else train.top1
+        points = 100 * (top1 - train.base_top1)
+        text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
     return text + "."
 
 

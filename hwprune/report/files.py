@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.report.page import page
@@ -21,16 +21,7 @@ def write_report(report: Report, folder: Path) -> None:
     """Write report.md, report.html and report.json into `folder`."""
     artifacts.write_bytes(folder / "report.md", markdown(report).encode())
     artifacts.write_bytes(folder / "report.html", page(report).encode())
-    artifacts.write_json(folder / "report.json", KIND, SCHEMA_VERSION, _payload(report))
-
-
-def _payload(report: Report) -> dict[str, Any]:
-    payload = asdict(replace(report, staircase=None))
-    if (steps := report.staircase) is not None:
-        arrays = {"channels": steps.channels, "latency_ms": steps.latency_ms, "error_ms": steps.error_ms}
-        payload["staircase"] = {name: array.tolist() for name, array in arrays.items()}
-        payload["staircase"]["multiple"] = steps.multiple
-    return payload
+    artifacts.write_json(folder / "report.json", KIND, SCHEMA_VERSION, asdict(report))
 
 
 def markdown(report: Report) -> str:

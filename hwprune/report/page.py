@@ -42,6 +42,8 @@ def page(report: Report) -> str:
         _table(("", "unpruned", "pruned", ""), ((r.name, r.base, r.pruned, r.change) for r in report.rows)),
         *_staircase(report.staircase),
         *_curves(report),
+        "<h2>Is narrower faster?</h2>",
+        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in inversion_lines(report)) + "</ul>",
         "<h2>Layers</h2>",
         _table(
             ("layer", "", "channels read", "channels made"),
@@ -94,15 +96,15 @@ def _staircase(found: Staircase | None) -> list[str]:
         return []
     import plotly.graph_objects as go
 
-    us = (1e3 * found.latency_ms).round(2)
-    error_us = (1e3 * found.error_ms).round(3)
+    us = [round(1e3 * ms, 2) for ms in found.latency_ms]
+    error_us = [round(1e3 * ms, 3) for ms in found.error_ms]
     steps = go.Scatter(
         x=found.channels, y=us, error_y={"array": error_us}, mode="lines+markers", line={"color": _COLOURS[0]}
     )
     figure = go.Figure(steps)
     if found.multiple > 1:
-        for channels in range(found.multiple, int(found.channels.max()) + 1, found.multiple):
-            if channels >= found.channels.min():
+        for channels in range(found.multiple, max(found.channels) + 1, found.multiple):
+            if channels >= min(found.channels):
                 figure.add_vline(x=channels, line={"color": _GREY, "width": 1, "dash": "dot"})
     figure.update_xaxes(title="channels of the probed layer").update_yaxes(title="µs")
     text = (
@@ -111,7 +113,7 @@ def _staircase(found: Staircase | None) -> list[str]:
         if found.multiple > 1
         else "A 3x3 convolution from 64 channels to each width and back, measured. No steps were found."
     )
-    rows = zip(found.channels.tolist(), us.tolist(), error_us.tolist(), strict=True)
+    rows = zip(found.channels, us, error_us, strict=True)
     return [
         "<h2>Steps of the device</h2>",
         f"<p>{text}</p>",
@@ -125,7 +127,7 @@ def _behind(table: str) -> str:
 
 
 def _curves(report: Report) -> list[str]:
-    """Latency over width, one small plot for each channel group, and where narrower is slower."""
+    """Latency over width, one small plot for each channel group."""
     if report.curves is None:
         return []
     chosen = dict(zip(report.search.groups, report.search.widths, strict=True))
@@ -140,7 +142,6 @@ def _curves(report: Report) -> list[str]:
         "<h2>Latency over width, layer by layer</h2>",
         "<p>Predicted from the latency table, all other groups at full width. One plot for each channel "
         "group, one line for each of its layers; the dashed line is the chosen width.</p>",
-        "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in inversion_lines(report)) + "</ul>",
         f'<div class="grid">{plots}</div>',
         _behind(_table(("channel group", "layer", "width", "µs"), rows)),
     ]

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from hwprune.report.facts import Report
 
 
+_MOST_LINES = 20
+
+
 def change(channels: tuple[int, int]) -> str:
     """Channels before and after, as `64 -> 48`, or one number when they are the same."""
     before, after = channels
@@ -16,25 +19,50 @@ def change(channels: tuple[int, int]) -> str:
 
 
 def inversion_lines(report: Report) -> list[str]:
-    """Where a narrower network is not the faster one."""
+    """Where a narrower network is not the faster one, and which networks were looked at for that."""
+    return [*_device_lines(report), *_network_lines(report)]
+
+
+def _device_lines(report: Report) -> list[str]:
+    steps = report.staircase
+    if steps is None:
+        return []
+    return [
+        f"The device: a layer of {narrow} channels was measured {percent:.1f} % slower than one of {wide}."
+        for narrow, wide, percent in steps.inversions()
+    ]
+
+
+def _network_lines(report: Report) -> list[str]:
+    where = ["the chosen network"] if not report.search.base_meets_budget else []
+    where += ["the unpruned and the middle network"] if report.curves else []
+    if not where:
+        return ["Neighbouring widths were not compared."]
+    looked = f"Around {' and '.join(where)}, every group one step at a time:"
     found = report.inversions
     if not found:
-        return ["No narrower network is predicted to be slower than its next wider neighbour."]
+        return [f"{looked} no narrower network is slower than its next wider neighbour."]
     measured = [one for one in found if one.confirmed is not None]
     right = sum(bool(one.confirmed) for one in measured)
+    lines = [_line(one) for one in found[:_MOST_LINES]]
+    if len(found) > _MOST_LINES:
+        lines.append(f"and {len(found) - _MOST_LINES} more, in report.json")
     return [
-        f"{len(found)} narrower networks are predicted to be slower than their next wider neighbour; "
-        f"of the {len(measured)} that were measured, {right} are.",
-        *(_line(one) for one in found),
+        f"{looked} {len(found)} narrower networks are predicted or measured to be slower than their next "
+        f"wider neighbour; {len(measured)} of them were measured, {right} are slower.",
+        *lines,
     ]
 
 
 def _line(one: Inversion) -> str:
     text = (
         f"{one.group}: {one.narrow} channels instead of {one.wide}, in the {one.around} network: predicted "
-        f"{one.predicted_percent:.2f} % slower"
     )
+    text += _slower(one.predicted_percent)
     if one.measured_percent is None or one.error_percent is None:
         return f"{text}, not measured"
-    slower = "slower" if one.measured_percent >= 0 else "faster"
-    return f"{text}, measured {abs(one.measured_percent):.2f} ± {one.error_percent:.2f} % {slower}"
+    return f"{text}, measured {_slower(one.measured_percent)} (± {one.error_percent:.2f} %)"
+
+
+def _slower(percent: float) -> str:
+    return f"{abs(percent):.2f} % {'slower' if percent >= 0 else 'faster'}"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from hwprune.errors import ModelError
+from hwprune import artifacts
+from hwprune.errors import DeviceError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,14 +37,19 @@ def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = ()) -> byte
 
     Raises:
         ModelError: The quantiser cannot handle the network.
+        DeviceError: A library that the quantiser needs is missing.
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
+    try:
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise DeviceError(
+            "ONNX Runtime's quantiser cannot be loaded.", got=error, do=f"pip install {error.name}"
+        ) from error
     with tempfile.TemporaryDirectory(prefix="hwprune-int8-") as folder:
         given, made = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         try:
             model = onnx.load_model_from_string(content)
-            given.write_bytes(content)
+            artifacts.write_bytes(given, content)
             logging.getLogger().addFilter(_no_advice)  # it logs through the root logger
             quantize_static(
                 given,
@@ -62,7 +68,7 @@ def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = ()) -> byte
             ) from error
         finally:
             logging.getLogger().removeFilter(_no_advice)
-        return _without_unused(onnx.load_model_from_string(made.read_bytes()))
+        return _without_unused(onnx.load_model_from_string(artifacts.read_bytes(made)))
 
 
 def _without_unused(model: onnx.ModelProto) -> bytes:

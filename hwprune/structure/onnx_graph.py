@@ -143,7 +143,9 @@ def parse_model(content: bytes) -> onnx.ModelProto:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf raises its own, undocumented errors
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
-    if outside := next(filter(onnx.external_data_helper.uses_external_data, _tensors(model.graph)), None):
+    graphs = (model.graph, *model.functions)
+    tensors = (tensor for graph in graphs for tensor in _tensors(graph))
+    if outside := next(filter(onnx.external_data_helper.uses_external_data, tensors), None):
         raise ModelError(
             "The ONNX model keeps weights in another file.",
             where=outside.name,
@@ -153,11 +155,15 @@ def parse_model(content: bytes) -> onnx.ModelProto:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """All constant tensors of a graph and of the graphs inside it."""
-    yield from graph.initializer
+    """All constant tensors of a graph or function and of the graphs inside it."""
+    yield from getattr(graph, "initializer", ())
+    for sparse in getattr(graph, "sparse_initializer", ()):
+        yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
             for inner in (attribute.g, *attribute.graphs):
                 yield from _tensors(inner)
 

@@ -17,6 +17,7 @@ from hwprune.api.predict import predict
 from hwprune.api.project import Project
 from hwprune.api.search import search
 from hwprune.api.train import train
+from hwprune.cli.main import main
 from hwprune.evolution.problem import Problem
 from hwprune.latency.table import LatencyTable
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
@@ -53,9 +54,10 @@ def test_the_search_kept_the_budget_and_improved(finished: Path) -> None:
 def test_predictions_agree_with_measurements(finished: Path) -> None:
     result = load(finished)[0]
     assert result.predicted_ms == pytest.approx(result.measured_ms, rel=0.1)
-    rows = predict(
-        project=finished, uniform=("50%", "100%"), widths=(",".join(map(str, result.widths)),)
-    ).rows
+    asked = predict(project=finished, uniform=("50%", "100%"), widths=(",".join(map(str, result.widths)),))
+    rows = asked.rows
+    assert len(asked.errors_ms) == len(rows)
+    assert all(0 < error_ms < 0.5 * row[2] for error_ms, row in zip(asked.errors_ms, rows, strict=True))
     assert rows[1][2] == pytest.approx(result.base_ms, rel=0.1)
     assert rows[0][2] < rows[1][2]
     assert rows[2][3] == result.macs
@@ -91,6 +93,22 @@ def test_the_file_carries_its_provenance_and_its_weights(finished: Path) -> None
     assert len(json.loads(facts["hwprune.classes"])) == 10
     assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
     assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
+def test_the_report_shows_latency_over_width(finished: Path) -> None:
+    result = load(finished)[0]
+    payload = json.loads((finished / "report.json").read_text())["payload"]
+    assert [curve["group"] for curve in payload["curves"]["curves"]] == list(result.groups)
+    assert payload["staircase"]["multiple"] == 16
+    layers = {name for curve in payload["curves"]["curves"] for name in curve["layers_us"]}
+    assert {"conv1", "layer1.0.conv1", "fc"} <= layers
+    page = (finished / "report.html").read_text()
+    assert page.count("plotly-graph-div") == len(result.groups) + 1
+    assert "http-equiv" not in page
+    assert "<script src" not in page, "the page opens without a network"
+    for name in (*result.groups, "wider neighbour", "Steps of the device"):
+        assert name in page
+    assert "wider neighbour" in (finished / "report.md").read_text()
 
 
 def test_the_report_puts_both_networks_side_by_side(finished: Path) -> None:
@@ -164,3 +182,10 @@ def test_a_budget_in_milliseconds_keeps_room_for_the_drift_of_the_machine(
         with pytest.raises(KeyboardInterrupt):
             search(project=folder, latency=budget, score="macs")
     assert aims == pytest.approx([0.98 * 0.75, 0.75]), "a ratio does not drift"
+
+
+def test_the_report_is_json_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--project", str(finished), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["met"] is True
+    assert printed["staircase"]["multiple"] == 16

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -17,6 +18,7 @@ from hwprune.api.export import export
 from hwprune.api.predict import predict
 from hwprune.api.profile import profile
 from hwprune.api.project import Project
+from hwprune.api.report import report
 from hwprune.api.search import search
 from hwprune.api.train import train
 from hwprune.cli.main import main
@@ -35,10 +37,11 @@ from torch import nn
 
 
 def tiny(num_classes: int) -> nn.Module:
-    layers = []
-    for before, after in ((3, 32), (32, 64), (64, 128)):
+    layers, before = [], 3
+    for after in WIDTHS:
         layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, num_classes))
+        before = after
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, num_classes))
 """
 
 
@@ -122,6 +125,40 @@ def test_cifar10_goes_through_every_verb(cifar10: Path, tmp_path: Path) -> None:
     assert json.loads(facts["hwprune.widths"]) == list(found.widths)
 
 
+def test_an_8_bit_network_is_profiled_searched_exported_and_scored_as_it_is(tmp_path: Path) -> None:
+    config = Config(data=DataConfig(source="digits", sub_val_per_class=10))
+    config = replace(
+        config,
+        target=replace(config.target, profile="cpu-1t-int8"),
+        profiling=replace(config.profiling, max_seconds=5.0),
+        search=replace(config.search, generations=2, score="macs"),
+        training=replace(config.training, epochs=6),
+        model=replace(config.model, name=few_images_model(tmp_path, (64, 128, 256))),
+    )
+    save_config(tmp_path / "hwprune.toml", config)
+    with unless_too_noisy():
+        profile(project=tmp_path)
+        search(project=tmp_path, latency="70%")
+        train(project=tmp_path)
+        exported = export(project=tmp_path)
+    result = report(project=tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / exported.file, providers=["CPUExecutionProvider"])
+    test = Project(tmp_path).splits.test
+    right = sum(
+        int(session.run(None, {"input": images.numpy()})[0].argmax() == labels.item())
+        for images, labels in test.batches(1)
+    )
+    assert exported.precision == "int8"
+    assert exported.top1 == right / len(test)
+    assert exported.trained_top1 is not None
+    assert exported.top1 > exported.trained_top1 - 0.05
+    assert f"test top-1 {exported.top1:.1%}" in result.verdict
+    kinds = {node.op_type for node in onnx.load(tmp_path / exported.file).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    base = Project(tmp_path).base_onnx("cpu-1t-int8")
+    assert {node.op_type for node in onnx.load_model_from_string(base).graph.node} >= {"DequantizeLinear"}
+
+
 def one_thread() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -143,8 +180,8 @@ def latency_ratio(pruned: onnxruntime.InferenceSession, base: onnxruntime.Infere
     return float(np.median([visit(pruned) / visit(base) for _ in range(60)]))
 
 
-def few_images_model(folder: Path) -> str:
+def few_images_model(folder: Path, widths: tuple[int, int, int] = (32, 64, 128)) -> str:
     """A user's own model file: small, so that an epoch of CIFAR-10 is short."""
     path = folder / "tiny.py"
-    path.write_text(TINY)
+    path.write_text(TINY.replace("WIDTHS", repr(widths)))
     return f"{path}:tiny"

@@ -47,7 +47,7 @@ def test_curves_follow_the_model(chain, fake_profile, tmp_path):
 
 
 def test_a_cliff_is_found_and_confirmed_by_measuring(net_of, fake_profile, tmp_path):
-    """Widths that miss a multiple of 8 are three times slower here: 24 of 48 is slower than 32 never."""
+    """Widths that miss a multiple of 8 are three times slower here."""
     device = FakeDevice(step=4, cliff=8, cliff_cost=3.0)
     model, measured = model_on(device, net_of(multiple=4), fake_profile, tmp_path)
     found = inversions(model, around(model.space), measured)
@@ -64,6 +64,27 @@ def test_a_cliff_is_found_and_confirmed_by_measuring(net_of, fake_profile, tmp_p
 def test_aligned_widths_have_no_inversion_on_a_plain_staircase(net_of, fake_profile, tmp_path):
     model, measured = model_on(FakeDevice(step=16), net_of(multiple=16), fake_profile, tmp_path)
     assert inversions(model, around(model.space), measured) == ()
+
+
+def test_what_is_measured_to_be_slower_is_found_though_the_model_did_not_expect_it(
+    net_of, fake_profile, tmp_path
+):
+    model, _ = model_on(FakeDevice(step=16), net_of(multiple=16), fake_profile, tmp_path)
+    content, space = net_of(multiple=16)
+    upside_down = FakeRuntime(FakeDevice(step=16))
+
+    def measured(networks):
+        """On a device where narrower is always slower."""
+        slicer = OnnxSlicer(content, space)
+        sessions = [
+            upside_down.compile(slicer.slice(tuple(np.subtract(space.full(), widths) + 1)), fake_profile)
+            for widths in networks
+        ]
+        return measure_many(sessions, upside_down.compile(content, fake_profile))
+
+    found = inversions(model, {"unpruned": space.full()}, measured, most=3)
+    assert found
+    assert all(one.confirmed and one.predicted_percent < 0 for one in found)
 
 
 def test_curves_are_kept_and_refused_when_damaged(net_of, fake_profile, tmp_path):

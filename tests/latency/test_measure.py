@@ -26,7 +26,7 @@ def test_quiet_machine_gives_the_exact_latency_and_no_error():
     assert result.ratio == pytest.approx(result.ms / result.reference_ms)
     assert result.error_ms == pytest.approx(0.0, abs=1e-12)
     assert result.blocks == MIN_BLOCKS == len(result.samples_ms)
-    assert len(result.reference_samples_ms) == 2 * MIN_BLOCKS
+    assert [len(visits) for visits in result.reference_samples_ms] == [2 * MIN_BLOCKS]
 
 
 def test_drift_is_cancelled_by_the_reference():
@@ -56,6 +56,28 @@ def test_a_heavy_reference_cancels_what_slows_large_networks_only():
         two.append(result.ms / runtime.latency_ms(between, PROFILE))
     assert np.std(two) < 0.6 * np.std(one)
     assert np.mean(two) == pytest.approx(1.0, abs=0.02)
+
+
+def test_every_reference_needs_its_unit():
+    light, heavy = sessions(FakeRuntime(), MIDDLE, WIDE)
+    with pytest.raises(UsageError, match="one unit"):
+        measure(light, light, heavy=heavy, units_ms=(1.0,))
+
+
+class Preempted(Session):
+    """Loses 1 ms in every run."""
+
+    def _time_runs(self, count: int):
+        self.stolen_ms += float(count)
+        return np.ones(count)
+
+
+def test_what_was_stolen_before_does_not_count_again():
+    session, reference = Preempted(), Preempted()
+    first = measure(session, reference)
+    second = measure(session, reference)
+    assert first.stolen == second.stolen
+    assert 0.4 < first.stolen < 0.6
 
 
 def test_references_of_one_speed_are_one_reference():

@@ -57,7 +57,7 @@ def test_widths_are_snapped_to_the_choices_of_the_device(chain):
 
 
 def test_a_probe_writes_a_table_that_predicts_after_the_merge(plan, tmp_path):
-    assert probe(plan, tmp_path / "table") == len(plan.networks)
+    assert probe(plan, tmp_path / "table") == (len(plan.networks), 0)
     taken = merge([TableFolder.load(tmp_path / "table")])
     model = taken.model()
     assert model.relative_error < 0.01
@@ -82,7 +82,7 @@ def test_a_probe_goes_on_where_it_was_stopped(plan, tmp_path):
 
 
 def test_time_that_runs_out_leaves_a_smaller_table(plan, tmp_path):
-    assert probe(replace(plan, max_seconds=1e-9), tmp_path) == ROUND
+    assert probe(replace(plan, max_seconds=1e-9), tmp_path) == (ROUND, 0)
 
 
 def test_the_command_says_what_to_do_next(saved, capsys):

@@ -75,6 +75,13 @@ def test_missing_and_damaged_tables(saved, tmp_path_factory):
         ("networks", "latency_ms", 0.0),
         ("kernels", "in_channels", np.inf),
         ("networks", "widths", "1 x"),
+        ("networks", "ratio", 0.0),
+        ("networks", "share", 1.5),
+        ("networks", "network", 1),
+        ("kernels", "parts", 1e12),
+        ("kernels", "groups", 0),
+        ("kernels", "precision", "fp7"),
+        ("kernels", "network", 10_000),
     ],
 )
 def test_impossible_figures_are_refused(quiet_table, tmp_path, frame, column, value):
