@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
 
 SPREAD, EQUAL_MACS, ISOLATED = 40, 20, 10
 TRUTH_SEED = 1_000_003
-TRUTH_SECONDS = 1.2  # for one network in one session
 ALIVE = 10  # networks measured round-robin at a time
 RETRIES = 12
 EQUAL_SHARE = 0.45  # of the unpruned network's MACs
@@ -89,6 +89,7 @@ class Case:
         self.space: SearchSpace = space.with_choices(self.multiple)
         self.base = self.runtime.lower(export_base(model, (1, 3, size, size)), self.target)
         self.slicer = OnnxSlicer(self.base, self.space)
+        self.truth_seconds: float = options.truth_seconds
         self.retries = self.other_state = 0
 
     def table(self, folder: Path, seconds: float, max_error: float) -> LatencyTable:
@@ -134,7 +135,7 @@ class Case:
                 light,
                 heavy=heavy,
                 relative_error=0.004,
-                max_seconds=TRUTH_SECONDS * len(networks),
+                max_seconds=self.truth_seconds * len(networks),
                 units_ms=units_ms,
                 seed=seed,
             )
@@ -154,14 +155,21 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
     parser.add_argument("--seconds", type=float, default=120.0, help="device time for the table")
     parser.add_argument("--max-error", type=float, default=0.015, help="error at which it may stop earlier")
+    parser.add_argument(
+        "--truth-seconds", type=float, default=1.2, help="for one network in one of the two sessions"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the table of a killed run")
     parser.add_argument("--disturb", action="store_true", help="load one core in bursts while profiling")
     options = parser.parse_args()
     name = f"latency_accuracy_{options.model.rpartition(':')[2]}_{options.threads}t_{options.widths}"
     name += "_int8" if options.precision == "int8" else ""
     name += "_disturbed" if options.disturb else ""
     case = Case(options)
+    folder = Path("runs") / name
+    if not options.resume:
+        shutil.rmtree(folder, ignore_errors=True)
     with bursts() if options.disturb else contextlib.nullcontext():
-        table = case.table(Path("runs") / name, options.seconds, options.max_error)
+        table = case.table(folder, options.seconds, options.max_error)
     model = LatencyModel.fit(table, case.space, case.base)
     spread, equal = spread_networks(case.space, model), equal_macs_networks(case.space)
     networks = [*spread, *equal]

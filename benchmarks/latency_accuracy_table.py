@@ -27,6 +27,7 @@ networks.
   alone (as OFA, NetAdapt and HALP add them up), and of a random forest per kind of kernel without our
   features (as nn-Meter).
 - *raw*: the paper's 31 ratios of each width; *aligned*: the same, snapped to the device's channel multiple.
+- *alone* is judged on every sixth of the networks, the others on all.
 - *disturbed*: another process loaded one core in bursts while the table was built.
 
 Goals: error at most 2 % (MobileNetV2) or 3 %, at least 97 % of networks within 5 % and all within 10 %
