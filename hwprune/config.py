@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from hwprune import artifacts
 from hwprune.errors import ConfigError, HwpruneError, nearest
 from hwprune.evolution.algorithm import SearchSettings
-from hwprune.pruningnet.settings import GeneratorName, PruningNetSettings
+from hwprune.pruningnet.settings import GeneratorName, ImportanceName, PruningNetSettings
 from hwprune.training.settings import TrainSettings, outside
 
 if TYPE_CHECKING:
@@ -95,12 +95,15 @@ class PruningNetConfig(PruningNetSettings):
     """How PruningNet is made, trained and used as the judge.
 
     Attributes:
-        generator: `fc` is the paper's; `shared` crops shared weights and generates nothing.
+        generator: `fc` is the paper's; `residual` starts from the trained network, its channels sorted by
+            importance, and generates gains for them; `shared` crops shared weights and generates nothing.
         hidden: Width of the generator's hidden layer.
+        importance: What `residual` sorts channels by: `l1`, `bn_scale` or `taylor`.
     """
 
     generator: GeneratorName = "fc"
     hidden: int = 32
+    importance: ImportanceName = "l1"
     epochs: int = 24
     recalibration_images: int = 400
 

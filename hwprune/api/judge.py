@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune.api import base
 from hwprune.api.project import Project, digest
 from hwprune.errors import MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
 
+_IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from hwprune.config import PruningNetConfig
     from hwprune.evolution.problem import AccuracyScore
@@ -51,24 +56,41 @@ def recipe(config: PruningNetConfig) -> PruningNetSettings:
 def checkpoint_path(project: Project, space: SearchSpace) -> Path:
     """The PruningNet's file; other settings give another file, so nothing trained is ever overwritten."""
     config, kept = project.config.pruningnet, project.config.data.sub_val_per_class
-    start = (project.structure(), project.given_weights(), project.config.seed)
+    start: tuple[object, ...] = (project.structure(), project.given_weights(), project.config.seed)
+    if config.generator == "residual":
+        start = (*start, base.checkpoint_path(project).name)
     key = digest(config, kept, start, [group.choices for group in space.groups])
     return project.path(f"pruningnet-{key}.safetensors")
 
 
-def make_pruningnet(project: Project, space: SearchSpace) -> PruningNet:
-    """An untrained PruningNet of the project's model."""
+def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
+    """An untrained PruningNet of the project's model; `residual` starts from the trained one, sorted."""
     from hwprune.pruningnet.net import PruningNet
 
     config = project.config.pruningnet
-    return PruningNet(project.new_model(), space, config.generator, config.hidden, seed=project.config.seed)
+    model = project.new_model()
+    if config.generator == "residual":
+        model = _sorted_base(project, space, reporter)
+    return PruningNet(model, space, config.generator, config.hidden, seed=project.config.seed)
+
+
+def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.Module:
+    """The trained unpruned network, in each group the most important channels first."""
+    from hwprune.pruningnet.importance import importance
+    from hwprune.structure.rank import sort_channels
+
+    model, _, _ = base.trained_base(project, reporter)
+    images = project.splits.sub_train
+    some = images.subset(np.random.default_rng(project.config.seed).permutation(len(images))[:_IMAGES])
+    scores = importance(project.config.pruningnet.importance, model, space, some.batches(_BATCH))
+    return sort_channels(model, space, scores)
 
 
 def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> tuple[PruningNet, History]:
     """Train the PruningNet, or read it when it is trained already."""
     from hwprune.pruningnet.fit import fit
 
-    net = make_pruningnet(project, space)
+    net = make_pruningnet(project, space, reporter)
     with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
         history = fit(
             net,
@@ -81,7 +103,7 @@ def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -
     return net, history
 
 
-def load_pruningnet(project: Project, space: SearchSpace, file_name: str) -> PruningNet:
+def load_pruningnet(project: Project, space: SearchSpace, file_name: str, reporter: Reporter) -> PruningNet:
     """The trained PruningNet that a search used.
 
     Raises:
@@ -96,7 +118,7 @@ def load_pruningnet(project: Project, space: SearchSpace, file_name: str) -> Pru
             where=path,
             do="run `hwprune search` with images, or train with --start scratch",
         )
-    net = make_pruningnet(project, space)
+    net = make_pruningnet(project, space, reporter)
     settings = recipe(project.config.pruningnet)
     fit(net, project.splits.sub_train, settings, checkpoint=path, seed=project.config.seed)
     return net

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprune.api import judge
+from hwprune.api.base import recipe, trained_base
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import TrainResult
-from hwprune.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,16 +65,16 @@ class _Trainer:
                 where=project.path("search.json"),
                 do="run `hwprune search` again",
             )
-        own = set(TrainSettings.__dataclass_fields__)
-        config = project.config.training
-        self.settings = TrainSettings(**{k: v for k, v in asdict(config).items() if k in own})
+        self.settings = recipe(project)
 
     def run(self) -> TrainResult:
         """Train both, score both on test, write the result."""
         from hwprune.training.evaluation import accuracy
 
         config, test = self.project.config, self.project.splits.test
-        base, base_history, source = self._base()
+        base, base_history, source = trained_base(self.project, self.reporter)
+        if not config.model.weights:
+            self.project.save_network("base", base, self.space.full(), {})
         base_top1 = accuracy(base, test)
         pruned, history = (base, base_history) if self.found.base_meets_budget else self._pruned(base)
         top1 = base_top1 if self.found.base_meets_budget else accuracy(pruned, test)
@@ -97,17 +97,6 @@ class _Trainer:
         result.save(self.project.path("train.json"))
         return result
 
-    def _base(self) -> tuple[nn.Module, History, str]:
-        """The unpruned network: with the weights given, or trained by the recipe of the pruned one."""
-        from hwprune.training.history import History
-
-        model = self.project.new_model()
-        if self.project.config.model.weights:
-            return model.eval(), History(), self.project.config.model.weights
-        history = self._fit("base", model, None)
-        self.project.save_network("base", model, self.space.full(), {})
-        return model, history, "trained by the recipe of the pruned network"
-
     def _pruned(self, base: nn.Module) -> tuple[nn.Module, History]:
         from hwprune.structure.prune import prune
 
@@ -116,7 +105,7 @@ class _Trainer:
         else:
             model = prune(self._fresh(), self.space, self.found.widths)
         teacher = base if self.project.config.training.distill else None
-        return model, self._fit("pruned", model, teacher)
+        return model, self._fit(model, teacher)
 
     def _fresh(self) -> nn.Module:
         """The unpruned network with random weights, whatever weights the project gives."""
@@ -124,26 +113,23 @@ class _Trainer:
 
     def _generated(self) -> nn.Module:
         """The chosen network with the weights that PruningNet generates for it."""
-        net = judge.load_pruningnet(self.project, self.space, self.found.pruningnet)
+        net = judge.load_pruningnet(self.project, self.space, self.found.pruningnet, self.reporter)
         return net.materialise(self.found.widths)
 
-    def _fit(self, name: str, model: nn.Module, teacher: nn.Module | None) -> History:
+    def _fit(self, model: nn.Module, teacher: nn.Module | None) -> History:
         from hwprune.training.loop import train as run
 
-        config = self.project.config
+        config, start = self.project.config, self.project.config.training.start
+        judge_file = self.found.pruningnet if start == "generated" else ""
+        taught_by = self.project.given_weights() or "base" if teacher is not None else ""
         key = digest(self.settings, self.project.structure(), config.seed)
-        if name == "pruned":  # the unpruned network is the same for every budget
-            start = config.training.start
-            judge_file = self.found.pruningnet if start == "generated" else ""
-            taught_by = self.project.given_weights() or "base" if teacher is not None else ""
-            key = digest(key, self.found.widths, start, judge_file, taught_by)
-        title = {"base": "Training the unpruned network", "pruned": "Training the pruned network"}[name]
-        with self.reporter.stage(title, "epochs") as progress:
+        key = digest(key, self.found.widths, start, judge_file, taught_by)
+        with self.reporter.stage("Training the pruned network", "epochs") as progress:
             return run(
                 model,
                 self.project.dataset.train,
                 self.settings,
-                checkpoint=self.project.path(f"{name}-{key}.safetensors"),
+                checkpoint=self.project.path(f"pruned-{key}.safetensors"),
                 seed=config.seed,
                 progress=progress,
                 teacher=teacher,

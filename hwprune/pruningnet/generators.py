@@ -5,6 +5,8 @@ A `WeightGenerator` gives one tensor of one layer at any widths. Those here:
 - `CroppedWeight` (`shared`): one full-width parameter, cropped. The paper's ablation of weight generation,
   and what biases, normalisation and linear layers always use.
 - `FcWeight` (`fc`): the paper's two fully-connected layers on the layer's encoding.
+- `ResidualWeight` (`residual`): a trained weight, cropped, with gains for its channels that are generated
+  from the encoding and start at one.
 
 To add one, write a subclass and give it a line in `make_generator`.
 """
@@ -76,7 +78,7 @@ class FcWeight(WeightGenerator):
     ) -> None:
         super().__init__()
         self.crop = Crop(axes)
-        self.seen = seen
+        self.encode = Encoding(seen)
         self.first = nn.Linear(len(seen), hidden)
         self.rows = nn.Parameter(torch.empty(*shape, hidden))  # the last layer's weight, (O, I, ..., hidden)
         self.row_bias = nn.Parameter(torch.empty(shape))  # and its bias, (O, I, ...)
@@ -89,13 +91,13 @@ class FcWeight(WeightGenerator):
         Half of it comes from the bias rows, which do not depend on the encoding, so narrow networks start
         with between half of it and all of it too.
         """
-        hidden = self._hidden(torch.ones(len(self.seen)))
+        hidden = self._hidden(torch.ones(self.first.in_features))
         self.rows.normal_(std=math.sqrt(1 / fan_in) / max(float(hidden.norm()), 1e-3))
         self.row_bias.normal_(std=math.sqrt(1 / fan_in))
 
     def encoding(self, widths: Widths) -> Tensor:
         """Kept share of each group that the layer sees: (groups seen,)."""
-        return torch.tensor([widths[group] / full for group, full in self.seen], device=self.rows.device)
+        return self.encode(widths, self.rows.device)
 
     def _hidden(self, encoding: Tensor) -> Tensor:
         return torch.relu(self.first(encoding))
@@ -108,22 +110,80 @@ class FcWeight(WeightGenerator):
             return torch.matmul(self.crop(self.rows, widths), hidden) + self.crop(self.row_bias, widths)
 
 
+class ResidualWeight(WeightGenerator):
+    """A trained weight whose channels are rescaled for the widths at hand: W[o, i] x (1 + u[o]) x (1 + v[i]).
+
+    The gains u and v of the written and the read channels come from two fully-connected layers on the
+    encoding, the last of which starts at zero: at first the network is the trained one, cropped. They need a
+    few values for each channel, where `FcWeight` needs `hidden` values for each element of the weight.
+
+    Args:
+        full: The trained full-width weight, (O, I, ...); it becomes a parameter and starts at these values.
+        axes: Its prunable axes.
+        seen: (group, full width) for each group that the layer writes or reads.
+        hidden: Width of the hidden layer.
+    """
+
+    def __init__(self, full: Tensor, axes: Axes, seen: tuple[tuple[int, int], ...], hidden: int) -> None:
+        super().__init__()
+        self.full = nn.Parameter(full.detach().clone())
+        self.crop = Crop(axes)
+        self.encode = Encoding(seen)
+        self.first = nn.Linear(len(seen), hidden)
+        self.gain_axes = tuple(axis for axis, _ in axes)
+        self.gain_crops = [Crop(((0, channels),)) for _, channels in axes]
+        self.gains = nn.ModuleList(_zero(nn.Linear(hidden, full.shape[axis])) for axis in self.gain_axes)
+
+    def weight(self, widths: Widths) -> Tensor:
+        """The cropped weight times the gains of its channels."""
+        with torch.autocast(self.full.device.type, enabled=False):
+            weight = self.crop(self.full, widths)
+            hidden = torch.relu(self.first(self.encode(widths, self.full.device)))
+            for axis, crop, gain in zip(self.gain_axes, self.gain_crops, self.gains, strict=True):
+                shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
+                weight = weight * (1 + crop(gain(hidden), widths)).reshape(shape)
+            return weight
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Encoding:
+    """The encoding of one layer: the kept share of each channel group that it writes or reads.
+
+    Args:
+        seen: (group, full width) for each of these groups.
+    """
+
+    def __init__(self, seen: tuple[tuple[int, int], ...]) -> None:
+        self.seen = seen
+
+    def __call__(self, widths: Widths, device: torch.device) -> Tensor:
+        """Shares of the widths: (groups seen,)."""
+        return torch.tensor([widths[group] / full for group, full in self.seen], device=device)
+
+
 def make_generator(
     name: GeneratorName, full: nn.Parameter, axes: Axes, space: SearchSpace, hidden: int
 ) -> WeightGenerator:
     """The generator `name` for one convolution weight.
 
     Args:
-        name: `fc` or `shared`.
+        name: `fc`, `residual` or `shared`.
         full: The base network's full-width weight.
         axes: Its prunable axes.
         space: Gives the full width of each group.
-        hidden: Width of the hidden layer of `fc`.
+        hidden: Width of the hidden layer of `fc` and `residual`.
     """
+    groups = dict.fromkeys(group for _, channels in axes for group in channels.groups)
+    seen = tuple((group, space.groups[group].width) for group in groups)
     if name == "fc":
-        groups = dict.fromkeys(group for _, channels in axes for group in channels.groups)
-        seen = tuple((group, space.groups[group].width) for group in groups)
         return FcWeight(tuple(full.shape), axes, seen, hidden)
+    if name == "residual":
+        return ResidualWeight(full, axes, seen, hidden)
     return CroppedWeight(full, axes, requires_grad=full.requires_grad)
 
 

@@ -37,11 +37,13 @@ class PruningNet(nn.Module):
     paper: generating a VGG's would take billions of rows).
 
     Args:
-        model: The traced model; it is not modified. With `shared` its weights are the start; `fc` starts from
+        model: The traced model; it is not modified. With `shared` and `residual` its weights are the start:
+            for `residual` it should be trained and its channels sorted (`structure.rank`). `fc` starts from
             nothing, as in the paper, and so re-initialises the layers around its generators too.
         space: What `trace` returned for it.
-        generator: `fc` (the paper's) or `shared` (cropped weights, nothing generated).
-        hidden: Width of the hidden layer of `fc`; the paper uses 32, and 64 in MobileNetV2.
+        generator: `fc` (the paper's), `residual` (trained weights with generated gains) or `shared` (cropped
+            weights, nothing generated).
+        hidden: Width of the hidden layer of `fc` and `residual`; the paper uses 32, and 64 in MobileNetV2.
         seed: Fixes the initial weights of the generators.
 
     Raises:

@@ -8,7 +8,8 @@ from typing import Literal
 
 from hwprune.training.settings import Recipe, ScheduleName, outside
 
-GeneratorName = Literal["fc", "shared"]
+GeneratorName = Literal["fc", "residual", "shared"]
+ImportanceName = Literal["l1", "bn_scale", "taylor"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -189,3 +189,22 @@ def test_the_report_is_json_too(finished: Path, capsys: pytest.CaptureFixture[st
     printed = json.loads(capsys.readouterr().out)
     assert printed["met"] is True
     assert printed["staircase"]["multiple"] == 16
+
+
+@pytest.mark.parametrize("importance", ["l1", "taylor"])
+def test_a_residual_judge_starts_from_the_trained_network(
+    profiled: Path, tmp_path: Path, importance: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(profiled, folder)
+    config = folder / "hwprune.toml"
+    text = config.read_text().replace('generator = "fc"', 'generator = "residual"')
+    config.write_text(text.replace('importance = "l1"', f'importance = "{importance}"'))
+    result = search(project=folder, latency="60%")
+    assert result.score_kind == "pruningnet"
+    bases = list((folder / "hwprune-work").glob("base-*.safetensors"))
+    assert len(bases) == 1
+    before = bases[0].stat().st_mtime_ns
+    trained = train(project=folder, start="generated")
+    assert trained.start == "generated"
+    assert bases[0].stat().st_mtime_ns == before, "the unpruned network is trained once for both"

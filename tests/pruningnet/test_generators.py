@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch.nn import functional
 
 from hwprune.errors import UsageError
 from hwprune.pruningnet.crop import Crop
-from hwprune.pruningnet.generators import CroppedWeight, FcWeight
+from hwprune.pruningnet.generators import CroppedWeight, FcWeight, ResidualWeight
 from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.layers import ChannelMap, Run
+from hwprune.structure.trace import trace
 
 WIDE, NARROW = 24, 12
 OUT = ChannelMap((Run(0, 0, WIDE),))
@@ -119,3 +121,48 @@ def test_unknown_generator_is_refused(model, space):
     with pytest.raises(UsageError, match="no such weight generator") as error:
         PruningNet(model, space, "shard")
     assert "shared" in str(error.value)
+
+
+def test_a_residual_network_starts_as_the_trained_one_cropped(model, space):
+    net, plain = PruningNet(model, space, "residual"), PruningNet(model, space, "shared")
+    x = torch.randn(2, 3, 16, 16)
+    for widths in (space.full(), space.uniform(0.5), space.smallest()):
+        net.set_widths(widths)
+        plain.set_widths(widths)
+        with torch.no_grad():
+            torch.testing.assert_close(net.eval()(x), plain.eval()(x))
+
+
+def test_residual_gains_rescale_the_channels_that_are_kept():
+    torch.manual_seed(0)
+    full = torch.randn(WIDE, NARROW, 3, 3)
+    generator = ResidualWeight(full, ((0, OUT), (1, IN)), ((0, WIDE), (1, NARROW)), 8)
+    for gain in generator.gains:
+        torch.nn.init.normal_(gain.weight)
+        torch.nn.init.normal_(gain.bias)
+    widths = (7, 5)
+    hidden = torch.relu(generator.first(torch.tensor([7 / WIDE, 5 / NARROW])))
+    u, v = (1 + gain(hidden) for gain in generator.gains)
+    expected = full[:7, :5] * u[:7, None, None, None] * v[None, :5, None, None]
+    torch.testing.assert_close(generator.weight(widths), expected)
+    assert not torch.equal(generator.weight((24, 12))[:7, :5], generator.weight(widths))
+
+
+def test_every_part_of_a_residual_generator_learns(model, space):
+    net = PruningNet(model, space, "residual").train()
+    x, labels = torch.randn(8, 3, 16, 16), torch.arange(8)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(2):  # the gains start at zero, so what is before them learns from the second step on
+        optimiser.zero_grad()
+        functional.cross_entropy(net(x), labels).backward()
+        optimiser.step()
+    idle = [n for n, p in net.named_parameters() if p.requires_grad and not bool(p.grad.abs().any())]
+    assert idle == []
+
+
+def test_the_residual_generator_of_resnet50_needs_little_more_than_the_network():
+    model = torchvision.models.resnet50()
+    space = trace(model, torch.zeros(1, 3, 64, 64))
+    own = sum(p.numel() for p in model.parameters())
+    made = sum(p.numel() for p in PruningNet(model, space, "residual").parameters())
+    assert own < made <= 1.3 * own

@@ -1,0 +1,54 @@
+"""The unpruned network, trained: what `train` compares with, and what a `residual` PruningNet starts from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from hwprune.api.project import Project, digest
+from hwprune.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from hwprune.progress import Reporter
+    from hwprune.training.history import History
+
+
+def recipe(project: Project) -> TrainSettings:
+    """The recipe of the final network and of the unpruned one."""
+    own = set(TrainSettings.__dataclass_fields__)
+    config = project.config.training
+    return TrainSettings(**{name: value for name, value in asdict(config).items() if name in own})
+
+
+def checkpoint_path(project: Project) -> Path:
+    """The training state of the unpruned network; the same for every budget."""
+    key = digest(recipe(project), project.structure(), project.config.seed)
+    return project.path(f"base-{key}.safetensors")
+
+
+def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, History, str]:
+    """The unpruned network with the weights given, or trained by the recipe of the pruned one.
+
+    Returns:
+        The network in eval mode, the figures of its epochs, and where its weights come from.
+    """
+    from hwprune.training.history import History
+    from hwprune.training.loop import train
+
+    model = project.new_model()
+    if project.config.model.weights:
+        return model.eval(), History(), project.config.model.weights
+    with reporter.stage("Training the unpruned network", "epochs") as progress:
+        history = train(
+            model,
+            project.dataset.train,
+            recipe(project),
+            checkpoint=checkpoint_path(project),
+            seed=project.config.seed,
+            progress=progress,
+        )
+    return model, history, "trained by the recipe of the pruned network"

@@ -1,0 +1,110 @@
+"""How much each channel of a group matters to a trained network.
+
+Scores are added up over all layers that the group touches, each layer's scaled to a mean of 1, as DepGraph
+does (Fang et al., CVPR 2023, section 3.3). Torch-Pruning's classes for this work on its own groups, which a
+search space does not keep; here the maps of the space say which slices belong to a channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from hwprune.errors import DataError
+from hwprune.structure.layers import FROZEN
+from hwprune.training.distill import logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
+
+    from hwprune.pruningnet.settings import ImportanceName
+    from hwprune.structure.layers import ChannelMap, Layer
+    from hwprune.structure.space import SearchSpace
+    from hwprune.training.evaluation import Batch
+
+_WEIGHTED = ("conv", "linear")
+
+
+def importance(
+    name: ImportanceName, model: nn.Module, space: SearchSpace, batches: Iterable[Batch] = ()
+) -> list[Tensor]:
+    """Score the channels of each group.
+
+    Args:
+        name: `l1` (sum of absolute weights), `bn_scale` (absolute scale of batch normalisation; `l1` where a
+            group has none) or `taylor` (absolute product of weight and gradient: the first-order change of
+            the loss when the channel goes).
+        model: The trained model.
+        space: Its search space.
+        batches: Training images and labels, for `taylor`.
+
+    Returns:
+        For each group (width,).
+
+    Raises:
+        DataError: `taylor` without images.
+    """
+    tensors = dict(model.named_parameters())
+    if name == "taylor":
+        gradients = _gradients(model, batches)
+        values = {key: (tensor.detach() * gradients[key]).abs() for key, tensor in tensors.items()}
+    else:
+        values = {key: tensor.detach().abs() for key, tensor in tensors.items()}
+    weights = _summed(space, values, _WEIGHTED)
+    if name != "bn_scale":
+        return weights
+    scales = _summed(space, values, ("norm",))
+    return [scale if bool(scale.any()) else weight for scale, weight in zip(scales, weights, strict=True)]
+
+
+def _summed(space: SearchSpace, values: dict[str, Tensor], ops: tuple[str, ...]) -> list[Tensor]:
+    """Values of the weights of some kinds of layers, added up by channel: for each group (width,)."""
+    scores = [torch.zeros(group.width) for group in space.groups]
+    for layer in space.layers:
+        if layer.op in ops and (value := _weight(layer, values)) is not None:
+            for axis, channels in dict(_axes(layer)).items():
+                _add(scores, channels, value.float().transpose(0, axis).flatten(1).sum(1).cpu())
+    return scores
+
+
+def _weight(layer: Layer, values: dict[str, Tensor]) -> Tensor | None:
+    value = values.get(f"{layer.name}.weight" if layer.name else "weight")
+    return value.unsqueeze(1) if value is not None and value.ndim == 1 else value
+
+
+def _axes(layer: Layer) -> tuple[tuple[int, ChannelMap], ...]:
+    return next((t.axes for t in layer.tensors if t.name.rpartition(".")[2] == "weight"), ())
+
+
+def _add(scores: list[Tensor], channels: ChannelMap, local: Tensor) -> None:
+    """Add the scores of a dimension's local channels to those of the groups that it follows."""
+    offset = 0
+    scaled = local / local.mean().clamp(min=1e-12)
+    for run in channels.runs:
+        size = run.length * run.repeat
+        if run.group != FROZEN:
+            part = scaled[offset : offset + size].reshape(run.length, run.repeat).sum(1)
+            scores[run.group][run.start : run.start + run.length] += part
+        offset += size
+
+
+def _gradients(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    """Gradient of the mean loss over the batches, in eval mode; the model's own gradients are not touched."""
+    sums = {name: torch.zeros_like(tensor) for name, tensor in model.named_parameters()}
+    training, count = model.training, 0
+    model.eval()
+    for images, labels in batches:
+        loss = functional.cross_entropy(logits_of(model(images)), labels)
+        found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+        for (name, _), gradient in zip(model.named_parameters(), found, strict=True):
+            if gradient is not None:
+                sums[name] += gradient
+        count += 1
+    model.train(training)
+    if not count:
+        raise DataError("Taylor importance needs training images.")
+    return {name: value / count for name, value in sums.items()}
