@@ -116,8 +116,8 @@ def footer(found: list[dict[str, Any]]) -> list[str]:
     dates = sorted({one["provenance"]["date"] for one in found})
     speeds = [one["predictions_per_second"] for one in found]
     return [
-        f"Measured on {'; '.join(machines)}, {dates[0]} to {dates[-1]}. Prediction speed on one core: "
-        f"{min(speeds):,} to {max(speeds):,} networks a second.",
+        f"Measured on {'; '.join(machines)}, {' to '.join(sorted({dates[0], dates[-1]}))}. "
+        f"Prediction speed on one core: {min(speeds):,} to {max(speeds):,} networks a second.",
         "",
     ]
 
