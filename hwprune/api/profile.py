@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.api.project import Project
-from hwprune.errors import ArtifactError, ModelError, UsageError
+from hwprune.errors import ArtifactError, ConfigError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
@@ -81,8 +81,8 @@ def profile(
         if plan is not None:
             return _write_plan(opened, plan, device, profile, reporter)
         return build_table(opened, device, profile, reporter)
-    except ModelError:
-        if not known:  # a project begun for a model that cannot be pruned would refuse the next one
+    except (ModelError, ConfigError):
+        if not known:  # a project begun for what cannot work would stand in the way of the next try
             opened.config_path.unlink(missing_ok=True)
         raise
 

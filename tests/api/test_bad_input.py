@@ -162,6 +162,17 @@ def test_a_folder_that_may_not_be_written_is_named(
     assert str(read_only_folder) in text
 
 
+def test_a_profile_that_cannot_work_leaves_no_project_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    profile = tmp_path / "half.toml"
+    profile.write_text('device = "cpu"\nprecision = "fp16"\n')
+    arguments = ["--project", str(tmp_path / "p"), "--model", "resnet20", "--profile", str(profile)]
+    assert main(["profile", *arguments]) == 1
+    assert "allowed: fp32, int8" in capsys.readouterr().err
+    assert not (tmp_path / "p" / "hwprune.toml").exists()
+
+
 def test_init_does_not_replace_a_project(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     new_project(tmp_path)
     before = (tmp_path / "hwprune.toml").read_bytes()
