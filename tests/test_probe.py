@@ -30,12 +30,13 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("profile", ["cpu-1t", "cpu-1t-int8"])
 def test_a_bare_target_measures_a_plan_and_the_workstation_takes_its_table(
-    bare_python: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bare_python: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], profile: str
 ) -> None:
     plan, project = tmp_path / "out.hwplan", tmp_path / "p"
     assert main(["init", "--project", str(project), "--data", ""]) == 0
-    arguments = ["--project", str(project), "--plan", str(plan), "--max-time", "20s"]
+    arguments = ["--project", str(project), "--profile", profile, "--plan", str(plan), "--max-time", "15s"]
     assert main(["profile", *arguments]) == 0
     assert "python -m hwprune.probe" in capsys.readouterr().out
 
@@ -54,6 +55,6 @@ def test_a_bare_target_measures_a_plan_and_the_workstation_takes_its_table(
     assert main(["lut", "validate", str(table)]) == 0
     result = predict(table=table, uniform=("50%", "100%"))
     (_, _, half_ms, *_), (_, _, full_ms, *_) = result.rows
-    assert 0 < half_ms < full_ms
+    assert 0 < half_ms < 1.05 * full_ms  # in 8 bits the narrow layers of this small network save little
     assert full_ms == pytest.approx(result.base_ms, rel=0.15)
     assert not (project / "hwprune-work" / "latency").exists(), "a plan measures nothing here"
