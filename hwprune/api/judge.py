@@ -12,8 +12,6 @@ from hwprune.api.project import Project, digest
 from hwprune.errors import MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
 
-_IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.net import PruningNet
     from hwprune.structure.space import SearchSpace, Widths
     from hwprune.training.history import History
+
+_IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
 
 
 def score_kind(project: Project) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import ChannelMap, SearchSpace, Widths
 
 Axes = tuple[tuple[int, "ChannelMap"], ...]
+Seen = tuple[tuple[int, int], ...]  # (group, full width) for each group that a layer writes or reads
 
 
 class WeightGenerator(nn.Module, ABC):
@@ -73,12 +74,10 @@ class FcWeight(WeightGenerator):
         hidden: Width of the hidden layer.
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], axes: Axes, seen: tuple[tuple[int, int], ...], hidden: int
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], axes: Axes, seen: Seen, hidden: int) -> None:
         super().__init__()
         self.crop = Crop(axes)
-        self.encode = Encoding(seen)
+        self.seen = seen
         self.first = nn.Linear(len(seen), hidden)
         self.rows = nn.Parameter(torch.empty(*shape, hidden))  # the last layer's weight, (O, I, ..., hidden)
         self.row_bias = nn.Parameter(torch.empty(shape))  # and its bias, (O, I, ...)
@@ -91,13 +90,13 @@ class FcWeight(WeightGenerator):
         Half of it comes from the bias rows, which do not depend on the encoding, so narrow networks start
         with between half of it and all of it too.
         """
-        hidden = self._hidden(torch.ones(self.first.in_features))
+        hidden = self._hidden(torch.ones(len(self.seen)))
         self.rows.normal_(std=math.sqrt(1 / fan_in) / max(float(hidden.norm()), 1e-3))
         self.row_bias.normal_(std=math.sqrt(1 / fan_in))
 
     def encoding(self, widths: Widths) -> Tensor:
         """Kept share of each group that the layer sees: (groups seen,)."""
-        return self.encode(widths, self.rows.device)
+        return _encoding(self.seen, widths, self.rows.device)
 
     def _hidden(self, encoding: Tensor) -> Tensor:
         return torch.relu(self.first(encoding))
@@ -124,11 +123,11 @@ class ResidualWeight(WeightGenerator):
         hidden: Width of the hidden layer.
     """
 
-    def __init__(self, full: Tensor, axes: Axes, seen: tuple[tuple[int, int], ...], hidden: int) -> None:
+    def __init__(self, full: Tensor, axes: Axes, seen: Seen, hidden: int) -> None:
         super().__init__()
         self.full = nn.Parameter(full.detach().clone())
         self.crop = Crop(axes)
-        self.encode = Encoding(seen)
+        self.seen = seen
         self.first = nn.Linear(len(seen), hidden)
         self.gain_axes = tuple(axis for axis, _ in axes)
         self.gain_crops = [Crop(((0, channels),)) for _, channels in axes]
@@ -138,7 +137,7 @@ class ResidualWeight(WeightGenerator):
         """The cropped weight times the gains of its channels."""
         with torch.autocast(self.full.device.type, enabled=False):
             weight = self.crop(self.full, widths)
-            hidden = torch.relu(self.first(self.encode(widths, self.full.device)))
+            hidden = torch.relu(self.first(_encoding(self.seen, widths, self.full.device)))
             for axis, crop, gain in zip(self.gain_axes, self.gain_crops, self.gains, strict=True):
                 shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
                 weight = weight * (1 + crop(gain(hidden), widths)).reshape(shape)
@@ -151,19 +150,9 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-class Encoding:
-    """The encoding of one layer: the kept share of each channel group that it writes or reads.
-
-    Args:
-        seen: (group, full width) for each of these groups.
-    """
-
-    def __init__(self, seen: tuple[tuple[int, int], ...]) -> None:
-        self.seen = seen
-
-    def __call__(self, widths: Widths, device: torch.device) -> Tensor:
-        """Shares of the widths: (groups seen,)."""
-        return torch.tensor([widths[group] / full for group, full in self.seen], device=device)
+def _encoding(seen: Seen, widths: Widths, device: torch.device) -> Tensor:
+    """The encoding of one layer: the kept share of each group that it writes or reads, (groups seen,)."""
+    return torch.tensor([widths[group] / full for group, full in seen], device=device)
 
 
 def make_generator(
