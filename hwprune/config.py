@@ -36,11 +36,14 @@ class ModelConfig:
         name: `resnet20`, `torchvision:resnet50`, `timm:NAME`, `path/to/file.py:factory`, ...
         weights: Weights of the unpruned network: FILE.safetensors, FILE.pt or torchvision:NAME; "" trains it.
         exclude: Patterns of layers whose output channels must stay, such as `layer4.*`.
+        blocks: Patterns of modules that are one block each, such as `layer?.*`, whose inner layers get one
+            width and whose weights are generated for all its widths, as in MetaPruning.
     """
 
     name: str = "resnet20"
     weights: str = ""
     exclude: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +84,16 @@ class ProfilingConfig:
     Attributes:
         max_seconds: Device time to spend.
         max_error: Mean error, as a fraction, at which profiling may stop earlier.
+        channel_multiple: Step between the widths to choose from; 0 finds the device's, 1 has the paper's 31.
     """
 
     max_seconds: float = 60.0
     max_error: float = 0.03
+    channel_multiple: int = 0
 
     def __post_init__(self) -> None:
-        _require(self, {"max_seconds": (1.0, math.inf), "max_error": (1e-4, 1.0)})
+        bounds = {"max_seconds": (1.0, math.inf), "max_error": (1e-4, 1.0), "channel_multiple": (0, 1024)}
+        _require(self, bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +103,20 @@ class PruningNetConfig(PruningNetSettings):
     Attributes:
         generator: `fc` is the paper's; `residual` starts from the trained network, its channels sorted by
             importance, and generates gains for them; `shared` crops shared weights and generates nothing.
-        hidden: Width of the generator's hidden layer.
+        hidden: Width of the generator's hidden layer; `residual` takes a quarter of it.
+        hidden_outside: The same of layers in no block; 0 takes `hidden`.
         importance: What `residual` sorts channels by: `l1`, `bn_scale` or `taylor`.
     """
 
     generator: GeneratorName = "fc"
     hidden: int = 32
+    hidden_outside: int = 0
     importance: ImportanceName = "l1"
     epochs: int = 24
     recalibration_images: int = 400
 
     def _problems(self) -> list[str]:
-        return super()._problems() + outside(self, {"hidden": (1, 4096)})
+        return super()._problems() + outside(self, {"hidden": (1, 4096), "hidden_outside": (0, 4096)})
 
 
 @dataclass(frozen=True, kw_only=True)

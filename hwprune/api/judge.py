@@ -71,7 +71,15 @@ def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) ->
     model = project.new_model()
     if config.generator == "residual":
         model = _sorted_base(project, space, reporter)
-    return PruningNet(model, space, config.generator, config.hidden, seed=project.config.seed)
+    return PruningNet(
+        model,
+        space,
+        config.generator,
+        config.hidden,
+        seed=project.config.seed,
+        blocks=project.config.model.blocks,
+        hidden_outside=config.hidden_outside,
+    )
 
 
 def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.Module:

@@ -153,11 +153,11 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
     reporter.note("Looking for the steps of the device's latency over the width of a layer.")
-    multiple = known_multiple(folder / STAIRCASE, runtime, target)
+    settings = opened.config.profiling
+    multiple = settings.channel_multiple or known_multiple(folder / STAIRCASE, runtime, target)
     space = space.with_choices(multiple)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
     base = runtime.lower(base, target)
-    settings = opened.config.profiling
     with reporter.stage(f"Profiling {space.model} on {target.name}", "networks") as progress:
         table = profile_space(
             space,
@@ -257,6 +257,7 @@ def trace_project(opened: Project) -> SearchSpace:
     """
     import torch
 
+    from hwprune.structure.blocks import tie
     from hwprune.structure.trace import trace
 
     images = torch.zeros(1, 3, opened.image_size, opened.image_size)
@@ -264,7 +265,7 @@ def trace_project(opened: Project) -> SearchSpace:
     space = trace(model, images, name=opened.config.model.name, exclude=opened.config.model.exclude)
     if opened.config.data.source:
         _check_outputs(model, images, opened.num_classes)
-    return space
+    return tie(space, opened.config.model.blocks)
 
 
 def _check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:

@@ -141,8 +141,8 @@ class Project:
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
         if file.suffix != ".py" or not file.is_file():
-            return digest(model.name, model.exclude, images, data.image_size)
-        return digest(function, file.read_bytes(), model.exclude, images, data.image_size)
+            return digest(model.name, model.exclude, model.blocks, images, data.image_size)
+        return digest(function, file.read_bytes(), model.exclude, model.blocks, images, data.image_size)
 
     def given_weights(self) -> str:
         """Stands for the weights that the user gave, if any."""

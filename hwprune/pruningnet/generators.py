@@ -27,10 +27,11 @@ from hwprune.pruningnet.settings import GeneratorName
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hwprune.structure.space import ChannelMap, SearchSpace, Widths
+    from hwprune.structure.space import ChannelMap, Widths
 
 Axes = tuple[tuple[int, "ChannelMap"], ...]
-Seen = tuple[tuple[int, int], ...]  # (group, full width) for each group that a layer writes or reads
+Seen = tuple[tuple[int, int], ...]  # (group, full width) for each group that a layer's encoding holds
+_GAIN_SHARE = 4  # gains, one for each channel, get by with a quarter of the hidden layer that weights need
 
 
 class WeightGenerator(nn.Module, ABC):
@@ -63,14 +64,14 @@ class CroppedWeight(WeightGenerator):
 class FcWeight(WeightGenerator):
     """MetaPruning's generator: encoding -> Linear -> ReLU -> Linear -> reshape -> crop top-left.
 
-    The encoding holds, for each channel group that the layer writes or reads, the share of the group's
-    channels that is kept. The last linear layer has one row for each element of the full-width weight; only
-    the rows that survive the crop are computed, which gives the same weight for less memory traffic.
+    The encoding holds the kept share of each channel group that the layer, or its whole block, writes or
+    reads. The last linear layer has one row for each element of the full-width weight; only the rows that
+    survive the crop are computed, which gives the same weight for less memory traffic.
 
     Args:
         shape: Shape of the full-width weight, (O, I, ...).
         axes: Its prunable axes.
-        seen: (group, full width) for each group that the layer writes or reads.
+        seen: (group, full width) for each group of the encoding.
         hidden: Width of the hidden layer.
     """
 
@@ -90,6 +91,8 @@ class FcWeight(WeightGenerator):
         Half of it comes from the bias rows, which do not depend on the encoding, so narrow networks start
         with between half of it and all of it too.
         """
+        if self.rows.is_meta:  # only counted, never run
+            return
         hidden = self._hidden(torch.ones(len(self.seen)))
         self.rows.normal_(std=math.sqrt(1 / fan_in) / max(float(hidden.norm()), 1e-3))
         self.row_bias.normal_(std=math.sqrt(1 / fan_in))
@@ -119,7 +122,7 @@ class ResidualWeight(WeightGenerator):
     Args:
         full: The trained full-width weight, (O, I, ...); it becomes a parameter and starts at these values.
         axes: Its prunable axes.
-        seen: (group, full width) for each group that the layer writes or reads.
+        seen: (group, full width) for each group of the encoding.
         hidden: Width of the hidden layer.
     """
 
@@ -151,12 +154,12 @@ def _zero(layer: nn.Linear) -> nn.Linear:
 
 
 def _encoding(seen: Seen, widths: Widths, device: torch.device) -> Tensor:
-    """The encoding of one layer: the kept share of each group that it writes or reads, (groups seen,)."""
+    """The encoding of one layer: the kept share of each group that it sees, (groups seen,)."""
     return torch.tensor([widths[group] / full for group, full in seen], device=device)
 
 
 def make_generator(
-    name: GeneratorName, full: nn.Parameter, axes: Axes, space: SearchSpace, hidden: int
+    name: GeneratorName, full: nn.Parameter, axes: Axes, seen: Seen, hidden: int
 ) -> WeightGenerator:
     """The generator `name` for one convolution weight.
 
@@ -164,15 +167,13 @@ def make_generator(
         name: `fc`, `residual` or `shared`.
         full: The base network's full-width weight.
         axes: Its prunable axes.
-        space: Gives the full width of each group.
-        hidden: Width of the hidden layer of `fc` and `residual`.
+        seen: (group, full width) for each group that `fc` and `residual` encode.
+        hidden: Width of the hidden layer of `fc`; that of `residual` is a quarter of it.
     """
-    groups = dict.fromkeys(group for _, channels in axes for group in channels.groups)
-    seen = tuple((group, space.groups[group].width) for group in groups)
     if name == "fc":
         return FcWeight(tuple(full.shape), axes, seen, hidden)
     if name == "residual":
-        return ResidualWeight(full, axes, seen, hidden)
+        return ResidualWeight(full, axes, seen, max(4, hidden // _GAIN_SHARE))
     return CroppedWeight(full, axes, requires_grad=full.requires_grad)
 
 

@@ -12,6 +12,8 @@ from hwprune import artifacts
 from hwprune.errors import MismatchError
 from hwprune.pruningnet.generators import check_generator, make_generator
 from hwprune.pruningnet.modules import PrunableModule, prunable
+from hwprune.structure.blocks import blocks as blocks_of
+from hwprune.structure.blocks import seen_groups
 from hwprune.structure.prune import prune
 from hwprune.training.precision import device_of
 
@@ -43,11 +45,16 @@ class PruningNet(nn.Module):
         space: What `trace` returned for it.
         generator: `fc` (the paper's), `residual` (trained weights with generated gains) or `shared` (cropped
             weights, nothing generated).
-        hidden: Width of the hidden layer of `fc` and `residual`; the paper uses 32, and 64 in MobileNetV2.
+        hidden: Width of the hidden layer of `fc`, of which `residual` takes a quarter; the paper uses 32, and
+            64 in MobileNetV2.
         seed: Fixes the initial weights of the generators.
+        blocks: Patterns of modules that are one block each (`structure.blocks`): a layer's encoding holds all
+            widths of its block. That of a layer in no block holds those that it writes and reads itself.
+        hidden_outside: Width of the hidden layer for layers in no block; 0 takes `hidden`.
 
     Raises:
         UsageError: No such generator.
+        ModelError: A pattern of blocks fits no layer.
     """
 
     def __init__(
@@ -57,10 +64,16 @@ class PruningNet(nn.Module):
         generator: GeneratorName = "fc",
         hidden: int = 32,
         seed: int = 0,
+        *,
+        blocks: Sequence[str] = (),
+        hidden_outside: int = 0,
     ) -> None:
         super().__init__()
         check_generator(generator)
         self.space, self.generator, self.hidden = space, generator, hidden
+        self._in_block = blocks_of(space, blocks)
+        self._seen = seen_groups(space, self._in_block)
+        self._hidden_outside = hidden_outside or hidden
         # In a tuple, so that it is no part of this module: only its structure is used, by `materialise`.
         self._base = (copy.deepcopy(model),)
         self.widths = space.full()
@@ -91,9 +104,9 @@ class PruningNet(nn.Module):
         axes = {tensor.name.rpartition(".")[2]: tensor.axes for tensor in layer.tensors}
         weight = module._parameters.get("weight")
         if layer.op == "conv" and weight is not None and axes.get("weight"):
-            generators["weight"] = make_generator(
-                self.generator, weight, axes["weight"], self.space, self.hidden
-            )
+            seen = tuple((group, self.space.groups[group].width) for group in self._seen[layer.name])
+            hidden = self.hidden if layer.name in self._in_block else self._hidden_outside
+            generators["weight"] = make_generator(self.generator, weight, axes["weight"], seen, hidden)
         return prunable(module, layer, generators)
 
     def set_widths(self, widths: Sequence[int]) -> None:

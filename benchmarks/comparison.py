@@ -1,0 +1,189 @@
+"""hwprune against what people would use instead, on CIFAR-10 at a share of the base's measured latency.
+
+    python benchmarks/comparison.py --seed 0
+
+Trains a base network, three PruningNets, searches at each budget, and trains what each way of choosing gives,
+all by one recipe on the same images. Every finished run is kept in `results/comparison/seedN.json`, so the
+script can be stopped at any time; `comparison_table.py` makes the page from those files. With `--longer` the
+rivals are also trained for PruningNet's epochs on top of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import comparison_rivals as rivals
+import numpy as np
+from comparison_setup import BUDGETS, EPOCHS, FINE_TUNING, JUDGE, RECIPE, Runs, Setup
+
+from hwprune.evolution.algorithm import SearchSettings
+from hwprune.evolution.problem import Constraint, Problem
+from hwprune.evolution.search import search
+from hwprune.pruningnet.evaluate import Evaluator
+from hwprune.pruningnet.fit import fit
+from hwprune.pruningnet.importance import importance
+from hwprune.pruningnet.net import PruningNet
+from hwprune.structure.prune import prune
+from hwprune.structure.rank import sort_channels
+from hwprune.training.loop import train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwprune.pruningnet.settings import GeneratorName
+    from hwprune.structure.space import Widths
+    from hwprune.training.settings import TrainSettings
+
+EVOLUTION = SearchSettings(
+    population=24, parents=8, mutants=10, crossovers=10, generations=6, fit_children=True
+)
+RATES = {"fc": 0.1, "shared": 0.1, "residual": 0.05}  # the last starts from trained weights
+MACS_TRIES = 4
+NEAR = 0.02  # of the latency budget
+
+
+class Comparison:
+    """All runs of one seed."""
+
+    def __init__(self, setup: Setup, seed: int) -> None:
+        self.setup, self.seed, self.runs = setup, seed, Runs(setup, seed)
+        self._judges: dict[str, Evaluator] = {}
+        self._base: nn.Module | None = None
+
+    def base(self) -> nn.Module:
+        """The trained base network."""
+        if self._base is None:
+            model = self.setup.network(self.seed)
+            self.runs.trained("base", self.setup.space.full(), lambda: model)
+            # From its checkpoint; trained anew where that is gone.
+            path = self.runs.work / "base.safetensors"
+            train(model, self.setup.train, RECIPE, checkpoint=path, seed=self.seed)
+            self._base = model.eval()
+        return self._base
+
+    def judge(self, generator: GeneratorName) -> Evaluator:
+        """A trained PruningNet that scores candidates."""
+        if generator not in self._judges:
+            setup, settings = self.setup, replace(JUDGE, lr=RATES[generator])
+            net = self._pruningnet(generator)
+            path = self.runs.work / f"judge-{generator}.safetensors"
+            history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed)
+            judge = Evaluator(net, setup.train, setup.val, settings, seed=self.seed)
+            self._judges[generator] = judge
+            space = setup.space
+            self.runs.once(
+                f"judge/{generator}",
+                lambda: {
+                    "val_top1": {f"{ratio:.2f}": judge(space.uniform(ratio)) for ratio in (1.0, 0.5, 0.25)},
+                    "train_top1": history.epochs[-1].top1,
+                    "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
+                    "parameters": sum(p.numel() for p in net.parameters()),
+                    "lr": settings.lr,
+                },
+            )
+        return self._judges[generator]
+
+    def _pruningnet(self, generator: GeneratorName) -> PruningNet:
+        model, setup = self.setup.network(self.seed), self.setup
+        if generator == "residual":
+            model = sort_channels(self.base(), setup.space, importance("l1", self.base(), setup.space))
+        return PruningNet(model, setup.space, generator, seed=self.seed)
+
+    def found(self, generator: GeneratorName, budget: str) -> Widths:
+        """What a search under the latency budget finds with one generator."""
+        record = self.runs.once(
+            f"search/{generator}/{budget}", lambda: self._search(generator, self.setup.latency(budget))
+        )
+        return tuple(record["widths"])
+
+    def found_by_macs(self, budget: str) -> Widths:
+        """What the published method finds, `fc` under a budget of MACs, when its winner has the latency."""
+        record = self.runs.once(f"search/macs/{budget}", lambda: self._search_by_macs(budget))
+        return tuple(record["widths"])
+
+    def _search(self, generator: GeneratorName, constraint: Constraint) -> dict[str, Any]:
+        problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=self.judge(generator))
+        starts = [self.setup.space.uniform(float(ratio)) for ratio in np.linspace(0.3, 1.0, 8)]
+        outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts)
+        return {
+            "widths": list(outcome.best.widths),
+            "score": outcome.best.score,
+            "predicted_share": self.setup.share(outcome.best.widths),
+            "evaluated": len(outcome.candidates),
+        }
+
+    def _search_by_macs(self, budget: str) -> dict[str, Any]:
+        """Move the budget of MACs until the winner's latency is within reach of the latency budget.
+
+        The most accurate winner that keeps the latency budget counts; the nearest one if none does.
+        """
+        space, aim = self.setup.space, BUDGETS[budget]
+        full, limit = float(space.macs(space.full())), aim
+        tried = []
+        for _ in range(MACS_TRIES):
+            constraint = Constraint(name="macs", predict=space.macs, limit=limit * full, unit="MACs")
+            found = {**self._search("fc", constraint), "macs_limit": limit}
+            tried.append(found)
+            if aim * (1 - NEAR) <= found["predicted_share"] <= aim:
+                break
+            limit *= (aim * (1 - NEAR / 2)) / found["predicted_share"]
+        within = [found for found in tried if found["predicted_share"] <= aim]
+        best = max(within, key=lambda one: float(one["score"])) if within else tried[-1]
+        return {**best, "tried": [[one["macs_limit"], one["predicted_share"]] for one in tried]}
+
+    def from_scratch(self, name: str, widths: Widths, recipe: TrainSettings = RECIPE) -> None:
+        """Train a structure from random weights."""
+        space = self.setup.space
+        self.runs.trained(name, widths, lambda: prune(self.setup.network(self.seed), space, widths), recipe)
+
+    def from_judge(self, name: str, generator: GeneratorName, widths: Widths) -> None:
+        """Train a structure from the weights that a PruningNet generates for it."""
+        self.runs.trained(name, widths, lambda: self.judge(generator).network(widths), FINE_TUNING)
+
+    def fine_tuned(self, name: str, kind: str, budget: str, recipe: TrainSettings = FINE_TUNING) -> None:
+        """Prune the base network with Torch-Pruning and fine-tune it."""
+        if name not in self.runs.runs:
+            model, widths = rivals.torch_pruning_network(self.setup, self.base(), BUDGETS[budget], kind)
+            self.runs.trained(name, widths, lambda: model, recipe)
+
+    def first_column(self, budget: str) -> None:
+        """Everybody with the same epochs of final training."""
+        ours = self.found("residual", budget)
+        self.from_scratch(f"scratch/hwprune/{budget}", ours)
+        self.from_judge(f"tuned/hwprune/{budget}", "residual", ours)
+        self.from_scratch(f"scratch/uniform/{budget}", rivals.uniform(self.setup, BUDGETS[budget]))
+        for kind in ("magnitude", "taylor"):
+            self.fine_tuned(f"tuned/{kind}/{budget}", kind, budget)
+        self.from_scratch(f"scratch/macs/{budget}", self.found_by_macs(budget))
+        self.from_scratch(f"scratch/shared/{budget}", self.found("shared", budget))
+
+    def second_column(self, budget: str) -> None:
+        """The rivals with PruningNet's epochs on top of their own."""
+        scratch = replace(RECIPE, epochs=EPOCHS + JUDGE.epochs)
+        tuning = replace(FINE_TUNING, epochs=EPOCHS + JUDGE.epochs)
+        self.from_scratch(f"longer/uniform/{budget}", rivals.uniform(self.setup, BUDGETS[budget]), scratch)
+        for kind in ("magnitude", "taylor"):
+            self.fine_tuned(f"longer/{kind}/{budget}", kind, budget, tuning)
+        self.from_scratch(f"longer/macs/{budget}", self.found_by_macs(budget), scratch)
+
+
+def main() -> None:
+    """Make the runs of one seed that are not yet on record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longer", action="store_true", help="also the second column")
+    options = parser.parse_args()
+    comparison = Comparison(Setup(), options.seed)
+    comparison.base()
+    for generator in ("residual", "shared", "fc"):
+        comparison.judge(generator)
+    for budget in BUDGETS:
+        comparison.first_column(budget)
+    for budget in BUDGETS if options.longer else ():
+        comparison.second_column(budget)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Blocks of a network: modules whose layers are pruned and generated together, as MetaPruning has them.
+
+A block is named by a pattern of its module's name, part by part: `layer?.*` names `layer1.0`, `layer1.1`, ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from hwprune.errors import ModelError, nearest
+from hwprune.structure.layers import FROZEN, ChannelMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hwprune.structure.layers import Layer
+    from hwprune.structure.space import SearchSpace
+
+
+def blocks(space: SearchSpace, patterns: Sequence[str]) -> dict[str, str]:
+    """Layer -> the block it is in, for the layers that are in one.
+
+    Raises:
+        ModelError: A pattern fits no layer.
+    """
+    found = {}
+    for pattern in patterns:
+        inside = {layer.name: name for layer in space.layers if (name := _block(layer.name, pattern))}
+        if not inside:
+            raise ModelError(
+                "A pattern of blocks fits no layer.",
+                got=pattern,
+                allowed=nearest(pattern, [layer.name for layer in space.layers]),
+                do="mend `blocks` under [model]",
+            )
+        found.update(inside)
+    return found
+
+
+def _block(layer: str, pattern: str) -> str:
+    parts, wanted = layer.split("."), pattern.split(".")
+    if len(parts) < len(wanted) or not all(map(fnmatchcase, parts, wanted)):
+        return ""
+    return ".".join(parts[: len(wanted)])
+
+
+def seen_groups(space: SearchSpace, in_block: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """Layer -> the groups whose widths its weight generator is told.
+
+    Those that the layer writes and reads; in a block, those of all its layers (MetaPruning, section 3.2: the
+    encoding of a block is the width it reads, the widths inside it, and the width it writes).
+    """
+    own = {layer.name: groups_of(layer) for layer in space.layers}
+    shared: dict[str, dict[int, None]] = {}
+    for layer, block in in_block.items():
+        shared.setdefault(block, {}).update(dict.fromkeys(own[layer]))
+    return {
+        layer: tuple(shared[in_block[layer]]) if layer in in_block else seen for layer, seen in own.items()
+    }
+
+
+def groups_of(layer: Layer) -> tuple[int, ...]:
+    """The groups that a layer writes and reads."""
+    return tuple(dict.fromkeys((*layer.outputs.groups, *layer.inputs.groups)))
+
+
+def tie(space: SearchSpace, patterns: Sequence[str]) -> SearchSpace:
+    """Give the groups inside a block one width, as MetaPruning does in ResNet-50's bottlenecks.
+
+    Groups of equal width that no layer outside their block writes or reads become one group; the widths of a
+    bottleneck's two inner layers are then one gene.
+
+    Raises:
+        ModelError: A pattern fits no layer.
+    """
+    in_block = blocks(space, patterns)
+    homes: dict[int, set[str]] = {}
+    for layer in space.layers:
+        for seen in groups_of(layer):
+            homes.setdefault(seen, set()).add(in_block.get(layer.name, ""))
+    first: dict[tuple[str, int, int], int] = {}
+    leader = list(range(len(space.groups)))
+    for index, group in enumerate(space.groups):
+        home = homes.get(index, {""})
+        if len(home) == 1 and (block := next(iter(home))):
+            leader[index] = first.setdefault((block, group.width, group.multiple), index)
+    kept = sorted(set(leader))
+    place = {index: kept.index(leader[index]) for index in range(len(leader))} | {FROZEN: FROZEN}
+    layers = (_renumbered(layer, place) for layer in space.layers)
+    return replace(space, groups=tuple(space.groups[index] for index in kept), layers=tuple(layers))
+
+
+def _renumbered(layer: Layer, place: Mapping[int, int]) -> Layer:
+    def moved(channels: ChannelMap) -> ChannelMap:
+        return ChannelMap(tuple(replace(run, group=place[run.group]) for run in channels.runs))
+
+    tensors = (
+        replace(tensor, axes=tuple((axis, moved(channels)) for axis, channels in tensor.axes))
+        for tensor in layer.tensors
+    )
+    inputs, outputs = moved(layer.inputs), moved(layer.outputs)
+    return replace(layer, inputs=inputs, outputs=outputs, tensors=tuple(tensors))
