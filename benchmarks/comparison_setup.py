@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data" / "cifar10"
 TABLE = ROOT / "lut" / "amd-epyc-zen5-avx512" / "cpu-1t" / "resnet20_wide_32"
 BUDGETS = {"50": 0.5, "30": 0.3}  # shares of the unpruned network's latency
-TRAIN_PER_CLASS, VAL_PER_CLASS = 2500, 200
+TRAIN_PER_CLASS, VAL_PER_CLASS, HELD_OUT_PER_CLASS = 2500, 200, 1000
 EPOCHS = 5
 RECIPE = TrainSettings(epochs=EPOCHS, batch_size=64, lr=0.1, label_smoothing=0.0)
 FINE_TUNING = replace(RECIPE, lr=0.03)  # of networks that start from trained weights
@@ -50,6 +50,7 @@ class Setup:
         space: Search space of the network, with choices that suit the device.
         train: 25,000 training images.
         val: 2,000 other training images, for scoring candidates.
+        held_out: 10,000 other training images, for what a judge is worth; they hold those of `val`.
         test: The test images.
     """
 
@@ -59,6 +60,8 @@ class Setup:
         chosen, rest = pick(dataset.train.labels, [TRAIN_PER_CLASS] * classes, 0)
         others = dataset.train.subset(rest)
         held, _ = pick(others.labels, [VAL_PER_CLASS] * classes, 0)
+        more, _ = pick(others.labels, [HELD_OUT_PER_CLASS] * classes, 0)
+        self.held_out = others.subset(more)
         self.train, self.val, self.test = dataset.train.subset(chosen), others.subset(held), dataset.test
         folder = TableFolder.load(table)
         self.space, self.model = folder.space, folder.model()

@@ -105,12 +105,14 @@ class PruningNetConfig(PruningNetSettings):
             importance, and generates gains for them; `shared` crops shared weights and generates nothing.
         hidden: Width of the generator's hidden layer; `residual` takes a quarter of it.
         hidden_outside: The same of layers in no block; 0 takes `hidden`.
+        recompute: Whether training keeps less in memory and computes the inside of each block twice.
         importance: What `residual` sorts channels by: `l1`, `bn_scale` or `taylor`.
     """
 
     generator: GeneratorName = "fc"
     hidden: int = 32
     hidden_outside: int = 0
+    recompute: bool = False
     importance: ImportanceName = "l1"
     epochs: int = 24
     recalibration_images: int = 400

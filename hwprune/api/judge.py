@@ -79,6 +79,7 @@ def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) ->
         seed=project.config.seed,
         blocks=project.config.model.blocks,
         hidden_outside=config.hidden_outside,
+        recompute=config.recompute,
     )
 
 

@@ -14,7 +14,7 @@ from hwprune.training.loop import TrainImages
 from hwprune.training.precision import choose_execution
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.net import PruningNet
     from hwprune.pruningnet.settings import PruningNetSettings
     from hwprune.training.evaluation import Batch
+    from hwprune.training.precision import Execution
+
+_KEPT_BYTES = 4 * 2**30  # of each part; the paper's sub-val of 50,000 images at 224 pixels would take 30 GB
 
 
 class EvalImages(TrainImages, Protocol):
@@ -31,12 +34,24 @@ class EvalImages(TrainImages, Protocol):
         """The images at `indices`."""
 
 
+class _Placed:
+    """Images in batches, decoded and placed on the device each time they are gone through."""
+
+    def __init__(self, images: TrainImages, batch_size: int, execution: Execution) -> None:
+        self._images, self._batch_size, self._execution = images, batch_size, execution
+
+    def __iter__(self) -> Iterator[Batch]:
+        for x, y in self._images.batches(self._batch_size):
+            yield self._execution.place(x), y.to(self._execution.device)
+
+
 class Evaluator:
     """Gives the accuracy of any widths: an `AccuracyScore` for the search.
 
     A candidate's weights are generated once, into a dense module; its batch-norm statistics are taken from
-    sub-train images; then it is scored on sub-val. The images are decoded and normalised once, here, and
-    every candidate sees the same ones in the same batches: the same widths give the same accuracy.
+    sub-train images; then it is scored on sub-val. The images are decoded and normalised once, here, unless
+    they are too many to be kept, and every candidate sees the same ones in the same batches: the same widths
+    give the same accuracy.
 
     Args:
         net: A trained PruningNet.
@@ -68,13 +83,12 @@ class Evaluator:
         self._total = len(sub_val)
         self._pairs = conv_norm_pairs(net.materialise(net.space.smallest()))
 
-    def _batches(self, images: TrainImages) -> list[Batch]:
+    def _batches(self, images: TrainImages) -> Iterable[Batch]:
         # Batches of one size: recalibration gives each the same weight.
         count = math.ceil(len(images) / self.settings.eval_batch_size)
-        placed = []
-        for x, y in images.batches(math.ceil(len(images) / count)):
-            placed.append((self.execution.place(x), y.to(self.execution.device)))
-        return placed
+        placed = _Placed(images, math.ceil(len(images) / count), self.execution)
+        example, _ = next(images.batches(1))
+        return list(placed) if len(images) * example.nbytes <= _KEPT_BYTES else placed
 
     def network(self, widths: Sequence[int]) -> nn.Module:
         """The dense network of `widths` with recalibrated batch normalisation, in eval mode."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from hwprune import artifacts
 from hwprune.errors import MismatchError
 from hwprune.pruningnet.generators import check_generator, make_generator
-from hwprune.pruningnet.modules import PrunableModule, prunable
+from hwprune.pruningnet.modules import FrugalReLU6, PrunableModule, prunable
 from hwprune.structure.blocks import blocks as blocks_of
 from hwprune.structure.blocks import seen_groups
 from hwprune.structure.prune import prune
@@ -51,6 +52,8 @@ class PruningNet(nn.Module):
         blocks: Patterns of modules that are one block each (`structure.blocks`): a layer's encoding holds all
             widths of its block. That of a layer in no block holds those that it writes and reads itself.
         hidden_outside: Width of the hidden layer for layers in no block; 0 takes `hidden`.
+        recompute: Whether training keeps only the input of each block and computes its inside again in the
+            backward pass (Chen et al. 2016): less memory for a third more time. The steps are the same.
 
     Raises:
         UsageError: No such generator.
@@ -67,6 +70,7 @@ class PruningNet(nn.Module):
         *,
         blocks: Sequence[str] = (),
         hidden_outside: int = 0,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         check_generator(generator)
@@ -80,6 +84,9 @@ class PruningNet(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = self._convert(copy.deepcopy(model))
+        if recompute:
+            for name in set(self._in_block.values()):
+                _recompute(self.model.get_submodule(name))
         self.set_widths(self.widths)
 
     def _convert(self, model: nn.Module) -> nn.Module:
@@ -97,6 +104,8 @@ class PruningNet(nn.Module):
             parent, _, leaf = name.rpartition(".")
             if name and self._owners[name] is not module:
                 setattr(modules[parent], leaf, self._owners[name])
+            elif name and type(module) is nn.ReLU6:
+                setattr(modules[parent], leaf, FrugalReLU6(module.inplace))
         return self._owners[""]
 
     def _stand_in(self, module: nn.Module, layer: Layer) -> PrunableModule:
@@ -190,6 +199,18 @@ class PruningNet(nn.Module):
     def _identity(self) -> dict[str, Any]:
         groups = [[group.name, group.width] for group in self.space.groups]
         return {"generator": self.generator, "hidden": self.hidden, "groups": groups}
+
+
+def _recompute(block: nn.Module) -> None:
+    """Make `block` keep nothing but its inputs for the backward pass."""
+    inside = block.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if not (block.training and torch.is_grad_enabled()):
+            return inside(*args, **kwargs)
+        return checkpoint(inside, *args, use_reentrant=False, **kwargs)
+
+    block.forward = forward
 
 
 def _reinitialise(model: nn.Module) -> None:

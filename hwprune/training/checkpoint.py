@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
-    from torch.optim import SGD
+
+    from hwprune.training.optimiser import Optimiser
 
 _KIND, _SCHEMA = "training-checkpoint", 1
 _WEIGHT, _MOMENTUM = "weight/", "momentum/"
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimiser: SGD, history: History, identity: Mapping[str, Any]
+    path: Path, module: nn.Module, optimiser: Optimiser, history: History, identity: Mapping[str, Any]
 ) -> None:
     """Write the state after the last epoch of `history`; replaces an earlier checkpoint atomically.
 
@@ -41,14 +42,15 @@ def save_checkpoint(
     """
     tensors = {_WEIGHT + name: tensor for name, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
-        momentum = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
-        if momentum is not None:
+        if (momentum := optimiser.momentum(parameter)) is not None:
             tensors[_MOMENTUM + name] = momentum
     info = {"identity": dict(identity), "history": history.to_payload()}
     artifacts.write_tensors(path, _KIND, _SCHEMA, tensors, info)
 
 
-def load_checkpoint(path: Path, module: nn.Module, optimiser: SGD, identity: Mapping[str, Any]) -> History:
+def load_checkpoint(
+    path: Path, module: nn.Module, optimiser: Optimiser, identity: Mapping[str, Any]
+) -> History:
     """Put `module` and `optimiser` into the state that `save_checkpoint` wrote.
 
     Returns:
@@ -68,7 +70,7 @@ def load_checkpoint(path: Path, module: nn.Module, optimiser: SGD, identity: Map
         if name in momenta:
             # In the parameter's own memory layout, else the next steps would not be bit-equal.
             buffer = torch.empty_like(parameter, requires_grad=False)
-            optimiser.state[parameter]["momentum_buffer"] = buffer.copy_(momenta[name])
+            optimiser.set_momentum(parameter, buffer.copy_(momenta[name]))
     return History.from_payload(info["history"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +15,8 @@ from hwprune.progress import silent
 from hwprune.training.checkpoint import load_checkpoint, save_checkpoint
 from hwprune.training.distill import Objective, cross_entropy, distillation, logits_of
 from hwprune.training.history import EpochFigures, History
-from hwprune.training.optimiser import make_sgd, set_learning_rate
+from hwprune.training.memory import keep_freed_memory
+from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import Execution, choose_execution, device_of
 from hwprune.training.schedule import learning_rate
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
-    from torch.optim import SGD
 
     from hwprune.progress import Progress
     from hwprune.training.settings import Recipe, TrainSettings
@@ -107,18 +108,19 @@ def run_epochs(
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
     if len(images) == 0:
         raise DataError("There are no images to train on.", do="check the data folder and the splits")
-    optimiser = make_sgd(module, recipe)
+    optimiser = Optimiser(module, recipe)
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
     history = History()
     if checkpoint is not None and checkpoint.is_file():
         history = load_checkpoint(checkpoint, module, optimiser, identity)
     epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
-    for epoch in range(len(history.epochs), recipe.epochs):
-        history = History((*history.epochs, epochs.run(epoch)))
-        if checkpoint is not None:
-            save_checkpoint(checkpoint, module, optimiser, history, identity)
-        last = history.epochs[-1]
-        progress(epoch + 1, recipe.epochs, loss=last.loss, top1=last.top1, lr=last.lr)
+    with contextlib.closing(optimiser), keep_freed_memory():
+        for epoch in range(len(history.epochs), recipe.epochs):
+            history = History((*history.epochs, epochs.run(epoch)))
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, module, optimiser, history, identity)
+            last = history.epochs[-1]
+            progress(epoch + 1, recipe.epochs, loss=last.loss, top1=last.top1, lr=last.lr)
     module.eval()
     return history
 
@@ -132,7 +134,7 @@ class _Epochs:
         images: TrainImages,
         recipe: Recipe,
         objective: Objective,
-        optimiser: SGD,
+        optimiser: Optimiser,
         seed: int,
         before_step: BeforeStep | None,
     ) -> None:
@@ -158,8 +160,7 @@ class _Epochs:
                 self.batch_size, augment=True, shuffle_seed=int(rng.integers(2**31)), drop_last=True
             )
             for index, (images, labels) in enumerate(batches):
-                set_learning_rate(self.optimiser, self._lr(epoch, index))
-                loss, hits = self._step(images, labels, rng)
+                loss, hits = self._step(images, labels, rng, self._lr(epoch, index))
                 loss_sum += loss
                 right += hits
                 if index % _CHECK_EVERY == 0:
@@ -176,7 +177,9 @@ class _Epochs:
     def _lr(self, epoch: int, index: int) -> float:
         return learning_rate(self.recipe, epoch * self.steps + index, self.steps)
 
-    def _step(self, images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _step(
+        self, images: Tensor, labels: Tensor, rng: np.random.Generator, lr: float
+    ) -> tuple[Tensor, Tensor]:
         """One step of SGD; returns the loss and the number of images classified rightly."""
         if self.before_step is not None:
             self.before_step(rng)
@@ -184,9 +187,7 @@ class _Epochs:
         with self.execution.autocast():
             outputs = logits_of(self.module(images))
             loss = self.objective(images, outputs, labels)
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        self.optimiser.step(loss, lr)
         return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
 
     def _check_finite(self, loss: Tensor, epoch: int, index: int) -> None:

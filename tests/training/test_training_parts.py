@@ -14,7 +14,7 @@ from torch.nn import functional
 from hwprune.errors import ConfigError
 from hwprune.training.distill import cross_entropy, distillation
 from hwprune.training.history import EpochFigures, History
-from hwprune.training.optimiser import make_sgd
+from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import Execution, choose_execution, has_fast_bf16
 from hwprune.training.schedule import learning_rate
 from hwprune.training.settings import Recipe, TrainSettings
@@ -87,13 +87,9 @@ def test_weight_decay_reaches_vectors_only_if_asked():
         for parameter in net.parameters():
             parameter.fill_(1)
     for decay_all in (True, False):
-        optimiser = make_sgd(
-            net, Recipe(lr=0.1, weight_decay=0.5, decay_all=decay_all, momentum=0, nesterov=False)
-        )
+        recipe = Recipe(lr=0.1, weight_decay=0.5, decay_all=decay_all, momentum=0, nesterov=False)
         before = [p.detach().clone() for p in net.parameters()]
-        for parameter in net.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimiser.step()
+        Optimiser(net, recipe).step(sum(0 * p.sum() for p in net.parameters()), lr=0.1)
         moved = [not torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True)]
         assert moved == ([True] * 4 if decay_all else [True, False, False, False])
 
@@ -101,8 +97,41 @@ def test_weight_decay_reaches_vectors_only_if_asked():
 def test_frozen_parameters_are_not_optimised():
     net = nn.Linear(3, 4)
     net.bias.requires_grad_(False)
-    optimiser = make_sgd(net, Recipe())
-    assert [len(group["params"]) for group in optimiser.param_groups] == [1]
+    before = net.bias.clone()
+    optimiser = Optimiser(net, Recipe())
+    optimiser.step(net(torch.ones(2, 3)).sum(), lr=0.1)
+    assert torch.equal(net.bias, before)
+    assert optimiser.momentum(net.weight) is not None
+    assert optimiser.momentum(net.bias) is None
+
+
+def steps_of(large, monkeypatch):
+    """A small network after three steps, and its optimiser."""
+    monkeypatch.setattr("hwprune.training.optimiser._LARGE", 1 if large else 10**9)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5))
+    optimiser = Optimiser(net, Recipe(weight_decay=0.01, decay_all=False))
+    for step in range(3):
+        optimiser.step(net(torch.randn(6, 3, 4, 4)).square().sum(), lr=0.01 * (step + 1))
+    return net, optimiser
+
+
+def test_stepping_inside_backward_takes_the_same_steps(monkeypatch):
+    (plain, first), (frugal, second) = steps_of(False, monkeypatch), steps_of(True, monkeypatch)
+    assert second.in_backward
+    assert not first.in_backward
+    for one, other in zip(plain.parameters(), frugal.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(first.momentum(one), second.momentum(other))
+
+
+def test_no_gradient_is_kept_and_a_closed_optimiser_takes_no_step(monkeypatch):
+    net, optimiser = steps_of(True, monkeypatch)
+    assert all(parameter.grad is None for parameter in net.parameters())
+    optimiser.close()
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    net(torch.randn(6, 3, 4, 4)).sum().backward()
+    assert all(torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True))
 
 
 def test_label_smoothing_is_the_textbook_formula():
