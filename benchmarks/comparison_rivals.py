@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import TYPE_CHECKING
 
@@ -55,29 +56,29 @@ def torch_pruning_network(
         budget: Share of its latency.
         kind: `magnitude` or `taylor`.
     """
+    gradients = _gradients(setup, base) if kind == "taylor" else []
     found = []
     for ratio, step in itertools.product(RATIOS, ROUNDINGS):
-        widths = _widths(setup, _pruned(setup, base, float(ratio), step, kind))
+        widths = _widths(setup, _pruned(setup, base, float(ratio), step, gradients))
         if setup.share(widths) <= budget:
             found.append((int(setup.space.macs(widths)), -float(ratio), step, widths))
     _, negative, step, widths = max(found)
-    return _pruned(setup, base, -negative, step, kind), widths
+    return _pruned(setup, base, -negative, step, gradients), widths
 
 
-def _pruned(setup: Setup, base: nn.Module, ratio: float, step: int, kind: str) -> nn.Module:
-    from copy import deepcopy
-
-    model = deepcopy(base)
-    importances = {
-        "magnitude": torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        "taylor": torch_pruning.importance.GroupTaylorImportance(),
-    }
-    if kind == "taylor":
-        _gradients(setup, model)
+def _pruned(
+    setup: Setup, base: nn.Module, ratio: float, step: int, gradients: list[torch.Tensor]
+) -> nn.Module:
+    """A pruned copy: by Taylor importance when there are gradients, else by magnitude."""
+    model = copy.deepcopy(base)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=False):
+        parameter.grad = gradient.clone()
+    importances = torch_pruning.importance
+    magnitude = importances.GroupMagnitudeImportance(p=2)
     pruner = torch_pruning.pruner.BasePruner(
         model,
         torch.zeros(1, *setup.space.input_shape[1:]),
-        importance=importances[kind],
+        importance=importances.GroupTaylorImportance() if gradients else magnitude,
         global_pruning=True,
         pruning_ratio=ratio,
         max_pruning_ratio=0.9,
@@ -89,14 +90,16 @@ def _pruned(setup: Setup, base: nn.Module, ratio: float, step: int, kind: str) -
     return model
 
 
-def _gradients(setup: Setup, model: nn.Module) -> None:
+def _gradients(setup: Setup, base: nn.Module) -> list[torch.Tensor]:
     """Gradients of the loss on a fixed part of the training images, which Taylor importance reads."""
-    model.zero_grad()
-    some = setup.train.subset(
-        np.random.default_rng(0).permutation(len(setup.train))[: TAYLOR_BATCHES * TAYLOR_IMAGES]
-    )
+    count = TAYLOR_BATCHES * TAYLOR_IMAGES
+    some = setup.train.subset(np.random.default_rng(0).permutation(len(setup.train))[:count])
+    base.zero_grad()
     for images, labels in some.batches(TAYLOR_IMAGES):
-        functional.cross_entropy(model(images), labels).backward()
+        functional.cross_entropy(base(images), labels).backward()
+    found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in base.parameters()]
+    base.zero_grad()
+    return found
 
 
 def _widths(setup: Setup, model: nn.Module) -> Widths:

@@ -5,13 +5,16 @@
 
 The published code is read from that folder and runs as it is, but on the CPU: its calls of `.cuda()` do
 nothing here. Both sides train MobileNetV2 of the paper at the same random widths on the same images, step by
-step in turns. Memory is the peak of a process that does nothing else. Without --reference the figures of
-hwprune alone are printed. The last line is one JSON object.
+step in turns, each in a process of its own, whose peak is the memory. hwprune computes as it does by default:
+in bfloat16 where the CPU has it, channels last. `fc_fp32` computes in float32 like the published code, and
+`published_bf16` is the published network under the same autocast and layout. Without --reference the figures
+of hwprune alone are printed. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -37,21 +40,23 @@ from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import choose_execution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from hwprune.pruningnet.settings import GeneratorName
     from hwprune.structure.space import SearchSpace, Widths
+    from hwprune.training.settings import PrecisionName
 
 PAPER = Path(__file__).parent / "paper" / "mobilenet_v2.toml"
-BATCH, STEPS, MEMORY_STEPS = 32, 12, 6
-CANDIDATES, CHECKED_BY_REFERENCE = 200_000, 40
+DATA = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
+BATCH, STEPS = 32, 10
+CHECKED, TABLE_ROWS, LIMIT = 40, (1, 50, 100_000), 330
 Choice = tuple[list[int], list[int]]  # ratio number of each stage's output, and of each block's middle
 
 
 class Ours:
     """hwprune's PruningNet of the paper's MobileNetV2."""
 
-    def __init__(self, generator: GeneratorName, recompute: bool) -> None:
+    def __init__(self, generator: GeneratorName, recompute: bool, precision: PrecisionName = "auto") -> None:
         config = load_config(PAPER)
         network = build(config.model.name)
         with warnings.catch_warnings():
@@ -68,43 +73,44 @@ class Ours:
             recompute=recompute,
         )
         recipe = judge.recipe(config.pruningnet)
-        self.execution = choose_execution(self.net, torch.zeros(2, 3, 224, 224), "auto", "auto")
+        self.execution = choose_execution(self.net, torch.zeros(2, 3, 224, 224), precision, "auto")
         self.optimiser, self.loss, self.lr = Optimiser(self.net, recipe), cross_entropy(recipe), recipe.lr
         self.net.train()
 
-    def widths(self, choice: Choice) -> Widths:
-        """The widths that the published code takes for a choice."""
-        stages, middles = choice
-        ratios = (
-            middles[_block(group.name)] if group.name.endswith("conv.0.0") else stages[_block(group.name)]
-            for group in self.space.groups
-        )
-        return tuple(
-            max(1, group.width * (10 + 3 * ratio) // 100)
-            for group, ratio in zip(self.space.groups, ratios, strict=True)
-        )
-
     def step(self, images: torch.Tensor, labels: torch.Tensor, choice: Choice) -> None:
         """One training step, as `fit` takes it."""
-        self.net.set_widths(self.widths(choice))
+        self.net.set_widths(widths_of(self.space, choice))
         placed = self.execution.place(images)
         with self.execution.autocast():
             loss = self.loss(placed, self.net(placed).float(), labels)
         self.optimiser.step(loss, self.lr)
 
 
+def widths_of(space: SearchSpace, choice: Choice) -> Widths:
+    """The widths that the published code takes for a choice."""
+    stages, middles = choice
+    ratios = (
+        middles[_block(group.name)] if group.name.endswith("conv.0.0") else stages[_block(group.name)]
+        for group in space.groups
+    )
+    return tuple(
+        max(1, group.width * (10 + 3 * ratio) // 100)
+        for group, ratio in zip(space.groups, ratios, strict=True)
+    )
+
+
 def _block(name: str) -> int:
     return int(name.split(".")[1])
 
 
-def choices(count: int, seed: int = 0) -> list[Choice]:
-    """Random networks as the published training draws them."""
+def choices(count: int, seed: int = 0, least: int = 0) -> list[Choice]:
+    """Random networks as the published training draws them; `least` is the number of the smallest ratio."""
     rng = np.random.default_rng(seed)
     repeats = (1, 1, 2, 3, 4, 3, 3, 1)
     drawn = []
     for _ in range(count):
-        stages = np.repeat(rng.integers(31, size=len(repeats)), repeats).tolist()
-        drawn.append((stages, rng.integers(31, size=18).tolist()))
+        stages = np.repeat(rng.integers(least, 31, size=len(repeats)), repeats).tolist()
+        drawn.append((stages, rng.integers(least, 31, size=18).tolist()))
     return drawn
 
 
@@ -114,85 +120,101 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(BATCH, 3, 224, 224), torch.randint(0, 1000, (BATCH,))
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """How long one call takes."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+class Worker:
+    """A process that does nothing but training steps of one variant, each when it is told to."""
+
+    def __init__(self, variant: str, reference: Path | None) -> None:
+        command = [sys.executable, __file__, "--worker", variant]
+        if reference is not None:
+            command += ["--reference", str(reference)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.answer()
+
+    def answer(self) -> dict[str, float]:
+        """The next line that the process prints."""
+        assert self.process.stdout is not None
+        return dict(json.loads(self.process.stdout.readline()))
+
+    def step(self, choice: Choice) -> dict[str, float]:
+        """Seconds of one step, and the peak of the memory so far (GB)."""
+        assert self.process.stdin is not None
+        print(json.dumps(choice), file=self.process.stdin, flush=True)
+        return self.answer()
 
 
-def training_step(reference: Path | None) -> dict[str, Any]:
-    """Median seconds of a step of each variant, taken in turns."""
+def work(variant: str, reference: Path | None) -> None:
+    """What the process of a `Worker` does; making the networks is not counted."""
     images, labels = batch()
-    makers: dict[str, Callable[[], Any]] = {
-        "fc": lambda: Ours("fc", recompute=False),
-        "fc_recompute": lambda: Ours("fc", recompute=True),
-        "residual": lambda: Ours("residual", recompute=False),
-    }
-    if reference is not None:
-        makers["published"] = lambda: Published(reference)
-    variants = {name: make() for name, make in makers.items()}
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for number, choice in enumerate(choices(STEPS + 1)):
-        for name, variant in variants.items():
-            if name == "published":
-                spent = seconds(lambda v=variant, c=choice: v.step(images, labels, c))
-            else:
-                with keep_freed_memory():
-                    spent = seconds(lambda v=variant, c=choice: v.step(images, labels, c))
-            if number:
-                times[name].append(spent)
-    return {name: round(float(np.median(found)), 3) for name, found in times.items()}
-
-
-def peak_memory(which: str, reference: Path | None) -> float:
-    """Peak memory of a process that takes a few training steps, in GB."""
-    command = [sys.executable, __file__, "--memory-of", which]
-    if reference is not None:
-        command += ["--reference", str(reference)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["peak_gb"])
-
-
-def take_steps(which: str, reference: Path | None) -> dict[str, float]:
-    """What the process of `peak_memory` does; making the networks is not counted."""
-    images, labels = batch()
-    if which == "published":
+    name, _, how = variant.partition("_")
+    if name == "published":
         assert reference is not None
-        variant: Any = Published(reference)
+        net: Any = Published(reference, bf16=how == "bf16")
     else:
-        generator, _, how = which.partition("_")
-        variant = Ours(generator, recompute=how == "recompute")  # type: ignore[arg-type]
+        net = Ours(name, recompute=how == "recompute", precision="fp32" if how == "fp32" else "auto")  # type: ignore[arg-type]
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    with keep_freed_memory() if which != "published" else torch.enable_grad():
-        for choice in choices(MEMORY_STEPS):
-            variant.step(images, labels, choice)
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    return {"peak_gb": round(peak * 1024 / 1e9, 3)}
+    with contextlib.nullcontext() if name == "published" else keep_freed_memory():
+        print("{}", flush=True)
+        for line in sys.stdin:
+            started = time.perf_counter()
+            net.step(images, labels, json.loads(line))
+            spent = time.perf_counter() - started
+            status = Path("/proc/self/status").read_text().splitlines()
+            peak = next(int(entry.split()[1]) for entry in status if entry.startswith("VmHWM"))
+            print(json.dumps({"seconds": spent, "peak_gb": peak * 1024 / 1e9}), flush=True)
+
+
+def training_steps(variants: Sequence[str], reference: Path | None) -> dict[str, dict[str, float]]:
+    """Median seconds of a step, and peak memory, of each variant; they take their steps in turns."""
+    workers = {name: Worker(name, reference) for name in variants}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    for choice in choices(STEPS + 1):
+        for name, worker in workers.items():
+            taken[name].append(worker.step(choice))
+    for worker in workers.values():
+        worker.process.communicate()
+    return {
+        name: {
+            "seconds": round(float(np.median([step["seconds"] for step in steps[1:]])), 3),
+            "peak_gb": round(steps[-1]["peak_gb"], 3),
+        }
+        for name, steps in taken.items()
+    }
 
 
 def budget_check(reference: Path | None) -> dict[str, Any]:
     """Microseconds to check one network against 330 M, and whether the verdicts are the same."""
-    ours = Ours("shared", recompute=False)
-    drawn = [ours.widths(choice) for choice in choices(CHECKED_BY_REFERENCE, seed=1)]
-    table = np.array(drawn * (CANDIDATES // len(drawn)))
-    ours.space.macs(table[:100])
-    spent = seconds(lambda: published_count(ours.space, table) <= 330e6)
-    figures: dict[str, Any] = {"check_us": round(1e6 * spent / len(table), 3)}
+    space = Ours("shared", recompute=False).space
+    drawn = [*choices(CHECKED // 2, seed=1), *choices(CHECKED // 2, seed=2, least=20)]
+    table = np.array([widths_of(space, choice) for choice in drawn])
+    counts = published_count(space, table) / 1e6
+    each = {rows: _seconds_for_one(space, np.resize(table, (rows, table.shape[1]))) for rows in TABLE_ROWS}
+    figures: dict[str, Any] = {
+        "check_us": {str(rows): round(1e6 * spent, 3) for rows, spent in each.items()},
+        "networks_within_330M": int((counts <= LIMIT).sum()),
+        "networks_checked": len(drawn),
+    }
     if reference is not None:
         counter = Published.counter(reference)
         started = time.perf_counter()
-        theirs = [counter(choice) for choice in choices(CHECKED_BY_REFERENCE, seed=1)]
-        each = (time.perf_counter() - started) / len(theirs)
-        same = published_count(ours.space, np.array(drawn)) / 1e6
+        theirs = np.array([counter(choice) for choice in drawn])
+        spent = (time.perf_counter() - started) / len(drawn)
         figures |= {
-            "published_check_us": round(1e6 * each),
-            "budget_check_ratio": round(each / (spent / len(table))),
-            "same_verdicts": bool(np.array_equal(same <= 330, np.array(theirs) <= 330)),
-            "largest_difference_percent": float(np.abs(same / np.array(theirs) - 1).max() * 100),
+            "published_check_us": round(1e6 * spent),
+            "budget_check_ratio": {str(rows): round(spent / ours) for rows, ours in each.items()},
+            "same_verdicts": bool(np.array_equal(counts <= LIMIT, theirs <= LIMIT)),
+            "largest_difference_percent": round(float(np.abs(counts / theirs - 1).max() * 100), 4),
         }
     return figures
+
+
+def _seconds_for_one(space: SearchSpace, table: np.ndarray) -> float:
+    """Seconds for each network of a table that is checked at once: the fastest of a few tries."""
+    spent = []
+    for _ in range(5):
+        started = time.perf_counter()
+        published_count(space, table) <= LIMIT  # noqa: B015
+        spent.append(time.perf_counter() - started)
+    return min(spent) / len(table)
 
 
 def published_count(space: SearchSpace, widths: np.ndarray) -> np.ndarray:
@@ -208,24 +230,41 @@ def main() -> None:
     """Measure everything, print, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference", type=Path, help="a checkout of the published implementation")
-    parser.add_argument("--memory-of", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, default=DATA, help="a folder with CIFAR-10 as parquet files")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.memory_of:
-        print(json.dumps(take_steps(options.memory_of, options.reference)))
+    if options.worker:
+        work(options.worker, options.reference)
         return
-    reference = options.reference
     from pruningnet_scoring import scored_as_published  # not in the processes whose memory is measured
 
-    names = ("fc", "fc_recompute", "residual", "residual_recompute", *(("published",) if reference else ()))
-    memory = {name: peak_memory(name, reference) for name in names}
-    steps, check, candidate = training_step(reference), budget_check(reference), scored_as_published()
-    figures: dict[str, Any] = {"step_seconds": steps, "peak_gb": memory, **check, **candidate}
+    reference = options.reference
+    published = ("published",) if reference else ()
+    first = training_steps((*published, "fc", "fc_recompute", "residual_recompute"), reference)
+    alike = training_steps((*published, *(("published_bf16",) if reference else ()), "fc_fp32"), reference)
+    residual = training_steps((*published, "residual", "shared"), reference)
+    figures: dict[str, Any] = {
+        "steps": first,
+        "steps_by_precision": alike,
+        "steps_of_small_generators": residual,
+    }
+    figures |= budget_check(reference)
+    figures |= scored_as_published(options.data)
     if reference is not None:
-        figures["training_step_ratio"] = round(steps["published"] / steps["fc"], 2)
-        figures["training_step_ratio_recompute"] = round(steps["published"] / steps["fc_recompute"], 2)
-        ratios = {name: round(peak / memory["published"], 3) for name, peak in memory.items()}
-        figures["memory_ratio"] = {name: ratio for name, ratio in ratios.items() if name != "published"}
+        figures |= ratios(first, alike, residual)
     finish("pruningnet_speed", figures)
+
+
+def ratios(*groups: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """How many times faster, and how much of the memory; each against the published one of its own turns."""
+    faster, memory = {}, {}
+    for group in groups:
+        theirs = group["published"]
+        for name, ours in group.items():
+            if name != "published":
+                faster[name] = round(theirs["seconds"] / ours["seconds"], 2)
+                memory[name] = round(ours["peak_gb"] / theirs["peak_gb"], 3)
+    return {"training_step_ratio": faster, "memory_ratio": memory}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwprune.api import base
 from hwprune.api.project import Project, digest
-from hwprune.errors import MissingArtifactError, ModelError
+from hwprune.errors import HwpruneWarning, MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
     start: tuple[object, ...] = (project.structure(), project.given_weights(), project.config.seed)
     if config.generator == "residual":
         start = (*start, base.checkpoint_path(project).name)
+    config = replace(config, recompute=False)  # it changes no step
     key = digest(config, kept, start, [group.choices for group in space.groups])
     return project.path(f"pruningnet-{key}.safetensors")
 
@@ -85,9 +87,15 @@ def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) ->
 
 def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.Module:
     """The trained unpruned network, in each group the most important channels first."""
+    from hwprune.api.profile import trace_project
     from hwprune.pruningnet.importance import importance
     from hwprune.structure.rank import sort_channels
 
+    if project.config.model.blocks:
+        # Layers that share a width need not share an order: each is sorted by what its channels are worth.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HwpruneWarning)
+            space = trace_project(project, tied=False)
     model, _, _ = base.trained_base(project, reporter)
     images = project.splits.sub_train
     some = images.subset(np.random.default_rng(project.config.seed).permutation(len(images))[:_IMAGES])

@@ -130,8 +130,16 @@ def _write_plan(
     space = trace_project(opened)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
     base = get_runtime(target).lower(base, target)
-    seconds = opened.config.profiling.max_seconds
-    drawn = Plan.draw(space, base, target, count=_PLAN_NETWORKS, max_seconds=seconds, seed=opened.config.seed)
+    settings, multiple = opened.config.profiling, opened.config.profiling.channel_multiple
+    drawn = Plan.draw(
+        space.with_choices(multiple) if multiple else space,
+        base,
+        target,
+        count=_PLAN_NETWORKS,
+        max_seconds=settings.max_seconds,
+        seed=opened.config.seed,
+    )
+    drawn = replace(drawn, snap=not multiple)
     drawn.save(path)
     return PlanResult(str(path), space.model, target.name, len(drawn.networks), path.stat().st_size)
 
@@ -249,8 +257,12 @@ def _keep_curves(
         )
 
 
-def trace_project(opened: Project) -> SearchSpace:
+def trace_project(opened: Project, *, tied: bool = True) -> SearchSpace:
     """The search space of the project's model, with the paper's raw choices.
+
+    Args:
+        opened: The project.
+        tied: Whether the inner layers of a block share one width, when the project names blocks.
 
     Raises:
         ModelError: The model cannot be traced, has nothing to prune, or has not one output for each class.
@@ -265,7 +277,7 @@ def trace_project(opened: Project) -> SearchSpace:
     space = trace(model, images, name=opened.config.model.name, exclude=opened.config.model.exclude)
     if opened.config.data.source:
         _check_outputs(model, images, opened.num_classes)
-    return tie(space, opened.config.model.blocks)
+    return tie(space, opened.config.model.blocks) if tied else space
 
 
 def _check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:

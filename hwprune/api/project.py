@@ -140,9 +140,10 @@ class Project:
         images = (kind, str(Path(root).expanduser().resolve()) if root else "")
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
+        rest = (model.exclude, *([model.blocks] if model.blocks else []), images, data.image_size)
         if file.suffix != ".py" or not file.is_file():
-            return digest(model.name, model.exclude, model.blocks, images, data.image_size)
-        return digest(function, file.read_bytes(), model.exclude, model.blocks, images, data.image_size)
+            return digest(model.name, *rest)
+        return digest(function, file.read_bytes(), *rest)
 
     def given_weights(self) -> str:
         """Stands for the weights that the user gave, if any."""

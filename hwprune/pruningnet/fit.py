@@ -32,7 +32,7 @@ def fit(
     """Train `net` in place by stochastic structure sampling; it ends at full width, in eval mode.
 
     As MetaPruning does: for each mini-batch, draw the width of every group uniformly from its choices and
-    take one step of SGD on the network of those widths.
+    take one step of SGD on the network of those widths (or, in `full_share` of them, on the unpruned one).
 
     Args:
         net: The PruningNet.
@@ -53,7 +53,8 @@ def fit(
     """
 
     def draw(rng: np.random.Generator) -> None:
-        net.set_widths(net.space.sample(rng))
+        full = settings.full_share > 0 and rng.random() < settings.full_share
+        net.set_widths(net.space.full() if full else net.space.sample(rng))
 
     objective = cross_entropy(settings)
     history = run_epochs(

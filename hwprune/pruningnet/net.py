@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import types
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hwprune import artifacts
-from hwprune.errors import MismatchError
+from hwprune.errors import MismatchError, UsageError
 from hwprune.pruningnet.generators import check_generator, make_generator
 from hwprune.pruningnet.modules import FrugalReLU6, PrunableModule, prunable
 from hwprune.structure.blocks import blocks as blocks_of
@@ -56,7 +58,7 @@ class PruningNet(nn.Module):
             backward pass (Chen et al. 2016): less memory for a third more time. The steps are the same.
 
     Raises:
-        UsageError: No such generator.
+        UsageError: No such generator, or nothing to recompute.
         ModelError: A pattern of blocks fits no layer.
     """
 
@@ -74,6 +76,12 @@ class PruningNet(nn.Module):
     ) -> None:
         super().__init__()
         check_generator(generator)
+        if recompute and not blocks:
+            raise UsageError(
+                "Without blocks there is nothing to compute again.",
+                where="recompute",
+                do="name the blocks of the model (`blocks` under [model]), or leave recompute off",
+            )
         self.space, self.generator, self.hidden = space, generator, hidden
         self._in_block = blocks_of(space, blocks)
         self._seen = seen_groups(space, self._in_block)
@@ -84,9 +92,9 @@ class PruningNet(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = self._convert(copy.deepcopy(model))
-        if recompute:
-            for name in set(self._in_block.values()):
-                _recompute(self.model.get_submodule(name))
+        for name in set(self._in_block.values()) if recompute else ():
+            block = self.model.get_submodule(name)
+            block.forward = types.MethodType(_recomputed, block)
         self.set_widths(self.widths)
 
     def _convert(self, model: nn.Module) -> nn.Module:
@@ -198,19 +206,16 @@ class PruningNet(nn.Module):
 
     def _identity(self) -> dict[str, Any]:
         groups = [[group.name, group.width] for group in self.space.groups]
-        return {"generator": self.generator, "hidden": self.hidden, "groups": groups}
+        seen = [[layer, *groups] for layer, groups in self._seen.items() if layer in self._in_block]
+        return {"generator": self.generator, "hidden": self.hidden, "groups": groups, "blocks": seen}
 
 
-def _recompute(block: nn.Module) -> None:
-    """Make `block` keep nothing but its inputs for the backward pass."""
-    inside = block.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        if not (block.training and torch.is_grad_enabled()):
-            return inside(*args, **kwargs)
-        return checkpoint(inside, *args, use_reentrant=False, **kwargs)
-
-    block.forward = forward
+def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The forward pass of `block`, of which nothing but the inputs is kept for the backward pass."""
+    inside = functools.partial(type(block).forward, block)
+    if not (block.training and torch.is_grad_enabled()):
+        return inside(*args, **kwargs)
+    return checkpoint(inside, *args, use_reentrant=False, **kwargs)
 
 
 def _reinitialise(model: nn.Module) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hwprune.training.settings import Recipe, ScheduleName, outside
 
@@ -22,14 +22,22 @@ class PruningNetSettings(Recipe):
     Attributes:
         recalibration_images: Sub-train images that a candidate's batch-norm statistics are taken from.
         eval_batch_size: Images of one batch of recalibration and scoring; small batches stay in the cache.
+        full_share: Share of the steps that train the unpruned network; the paper draws all widths alike, so
+            that a network with all groups near full width hardly ever comes up.
     """
 
     schedule: ScheduleName = "onecycle"
     weight_decay: float = 1e-4
     recalibration_images: int = 1000
     eval_batch_size: int = 100
+    full_share: float = 0.0
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that a resumed run must share with the one that was broken off."""
+        return {**super().fingerprint(), "full_share": self.full_share}
 
     def _problems(self) -> list[str]:
         return super()._problems() + outside(
-            self, {"recalibration_images": (2, math.inf), "eval_batch_size": (2, math.inf)}
+            self,
+            {"recalibration_images": (2, math.inf), "eval_batch_size": (2, math.inf), "full_share": (0, 1)},
         )

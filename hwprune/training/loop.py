@@ -108,13 +108,12 @@ def run_epochs(
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
     if len(images) == 0:
         raise DataError("There are no images to train on.", do="check the data folder and the splits")
-    optimiser = Optimiser(module, recipe)
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
     history = History()
-    if checkpoint is not None and checkpoint.is_file():
-        history = load_checkpoint(checkpoint, module, optimiser, identity)
-    epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
-    with contextlib.closing(optimiser), keep_freed_memory():
+    with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
+        if checkpoint is not None and checkpoint.is_file():
+            history = load_checkpoint(checkpoint, module, optimiser, identity)
+        epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
         for epoch in range(len(history.epochs), recipe.epochs):
             history = History((*history.epochs, epochs.run(epoch)))
             if checkpoint is not None:

@@ -10,30 +10,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-_KEEP = 32 * 2**20  # larger blocks still go back: kept, they would leave holes that nothing else fits into
+# glibc raises its thresholds to these by itself as large blocks come and go, but only ever by what was freed;
+# setting one of them switches that off, so they are set to where it ends, and stay.
+_MMAP, _TRIM = 32 * 2**20, 64 * 2**20
 _ALL = 2**31 - 1
-_DEFAULT = 128 * 1024
 
 
 @contextlib.contextmanager
 def keep_freed_memory() -> Iterator[None]:
     """Let the C library keep freed blocks while this runs; they go back to the system at its end.
 
-    glibc gives every large block back when it is freed, and the system hands out, page by page, zeroed
-    memory for the next one. For activations at 224 pixels that took longer than the convolutions. Where
-    another C library is in use, nothing happens.
+    glibc gives large blocks back when they are freed, and the system hands out, page by page, zeroed memory
+    for the next ones. For activations at 224 pixels that took longer than the convolutions. Blocks above
+    32 MB still go back: kept, they would leave holes that nothing else fits into. Where another C library is
+    in use, nothing happens.
     """
     libc = _glibc()
     if libc is None:
         yield
         return
+    libc.mallopt(_MMAP_THRESHOLD, _MMAP)
     libc.mallopt(_TRIM_THRESHOLD, _ALL)
-    libc.mallopt(_MMAP_THRESHOLD, _KEEP)
     try:
         yield
     finally:
-        for what in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            libc.mallopt(what, _DEFAULT)
+        libc.mallopt(_TRIM_THRESHOLD, _TRIM)
         libc.malloc_trim(0)
 
 

@@ -31,6 +31,8 @@ class Optimiser:
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.in_backward = sum(parameter.numel() for parameter in trainable) >= _LARGE
         self._recipe = recipe
+        for parameter in trainable:
+            parameter.grad = None  # what somebody else left there is not part of the first step
         parts = [[parameter] for parameter in trainable] if self.in_backward else [trainable]
         self._parts = [self._sgd(part) for part in parts if part]
         self._part_of = {

@@ -30,7 +30,7 @@ class Recipe:
         momentum: Momentum of SGD.
         nesterov: Whether the momentum is Nesterov's.
         weight_decay: L2 penalty.
-        decay_all: Whether it also pulls on biases and normalisation, as in MetaPruning.
+        decay_all: Whether it also pulls on biases and normalisation.
         label_smoothing: Share of the target spread over all classes.
         schedule: How the learning rate falls; see `training.schedule`.
         warmup_epochs: Epochs over which the rate first rises from 0 (`onecycle` has its own rise).

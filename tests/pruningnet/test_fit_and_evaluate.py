@@ -155,3 +155,35 @@ def test_evaluation_settings_do_not_invalidate_a_checkpoint():
     first = PruningNetSettings(recalibration_images=100).fingerprint()
     assert first == PruningNetSettings(recalibration_images=200).fingerprint()
     assert first != PruningNetSettings(lr=0.2).fingerprint()
+
+
+def test_images_that_are_not_kept_give_the_same_score(trained, splits, monkeypatch):
+    net, _ = trained
+    widths = net.space.uniform(0.6)
+    kept = Evaluator(net, splits.sub_train, splits.sub_val, SETTINGS)(widths)
+    monkeypatch.setattr("hwprune.pruningnet.evaluate._KEPT_BYTES", 0)
+    streamed = Evaluator(net, splits.sub_train, splits.sub_val, SETTINGS)
+    assert not isinstance(streamed._validation, list)
+    assert streamed(widths) == kept
+    assert streamed(widths) == kept  # the images can be gone through again
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 8)])
+def test_a_share_of_the_steps_trains_the_unpruned_network(learner, splits, monkeypatch, share, expected):
+    model, space = learner
+    net = PruningNet(model, space, "shared")
+    seen = []
+    monkeypatch.setattr(PruningNet, "set_widths", _remembering(seen, PruningNet.set_widths))
+    settings = PruningNetSettings(epochs=1, batch_size=64, full_share=share)
+    fit(net, splits.sub_train.subset(range(512)), settings)
+    drawn = seen[:-1]  # at the end it is set to full width anyhow
+    assert len(drawn) == 8
+    assert sum(widths == space.full() for widths in drawn) == expected
+
+
+def _remembering(seen, plain):
+    def set_widths(self, widths):
+        seen.append(tuple(widths))
+        plain(self, widths)
+
+    return set_widths

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from hwprune.errors import UsageError
 from hwprune.models.mobilenet_v2 import mobilenet_v2_cifar
 from hwprune.pruningnet.modules import FrugalReLU6
 from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.trace import trace
 from hwprune.training.memory import keep_freed_memory
+from hwprune.training.optimiser import Optimiser
+from hwprune.training.settings import Recipe
 
 BLOCKS = ["features.[1-9]", "features.1[0-7]"]
 
@@ -70,10 +73,36 @@ def test_recomputing_keeps_a_fraction_of_the_activations(mobilenet):
 
 def test_without_blocks_there_is_nothing_to_recompute(mobilenet):
     model, space = mobilenet
+    with pytest.raises(UsageError, match="nothing to compute again"):
+        PruningNet(model, space, "shared", recompute=True)
+
+
+def test_a_copy_recomputes_its_own_blocks(mobilenet):
+    model, space = mobilenet
+    net = PruningNet(model, space, "shared", blocks=BLOCKS, recompute=True).train()
+    twin = copy.deepcopy(net)
     images = torch.randn(2, 3, 32, 32)
-    one = gradients(PruningNet(model, space, "shared", recompute=True), space, images)
-    other = gradients(PruningNet(model, space, "shared"), space, images)
-    assert all(torch.equal(one[name], other[name]) for name in other)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    assert twin(images).abs().max() > 0
+    assert net(images).abs().max() == 0
+
+
+def test_stepping_in_backward_through_recomputed_blocks(mobilenet, monkeypatch):
+    model, space = mobilenet
+    images = torch.randn(4, 3, 32, 32)
+    nets = []
+    for large, recompute in ((10**9, False), (1, True)):
+        monkeypatch.setattr("hwprune.training.optimiser._LARGE", large)
+        net = PruningNet(model, space, "fc", hidden=4, blocks=BLOCKS, recompute=recompute).train()
+        optimiser = Optimiser(net, Recipe())
+        for step in range(3):
+            net.set_widths(space.uniform(0.4 + 0.2 * step))
+            optimiser.step(net(images).square().mean(), lr=0.01)
+        nets.append(net)
+    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("inplace", [True, False])
@@ -98,7 +127,7 @@ def test_the_users_network_keeps_its_own_relu6(mobilenet):
     assert any(isinstance(module, nn.ReLU6) for module in dense.modules())
 
 
-def test_freed_memory_is_kept_only_inside(monkeypatch):
+def test_the_thresholds_while_training_and_afterwards(monkeypatch):
     calls = []
 
     class Library:
@@ -110,10 +139,8 @@ def test_freed_memory_is_kept_only_inside(monkeypatch):
 
     monkeypatch.setattr("hwprune.training.memory._glibc", Library)
     with keep_freed_memory():
-        inside = copy.copy(calls)
-    assert len(inside) == 2
-    assert calls[-1] == "trim"
-    assert {what for what, _ in calls[2:4]} == {what for what, _ in inside}
+        assert calls == [(-3, 32 * 2**20), (-1, 2**31 - 1)]
+    assert calls[2:] == [(-1, 64 * 2**20), "trim"]  # where glibc's own, moving thresholds end
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

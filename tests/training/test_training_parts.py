@@ -105,6 +105,14 @@ def test_frozen_parameters_are_not_optimised():
     assert optimiser.momentum(net.bias) is None
 
 
+def test_a_gradient_that_was_left_there_takes_no_part():
+    net = nn.Linear(2, 1)
+    net.weight.grad = torch.full_like(net.weight, 100.0)
+    before = net.weight.detach().clone()
+    Optimiser(net, Recipe(weight_decay=0)).step(0 * net(torch.ones(1, 2)).sum(), lr=1.0)
+    assert torch.equal(net.weight, before)
+
+
 def steps_of(large, monkeypatch):
     """A small network after three steps, and its optimiser."""
     monkeypatch.setattr("hwprune.training.optimiser._LARGE", 1 if large else 10**9)
