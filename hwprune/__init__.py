@@ -6,9 +6,14 @@ The names below load on first use, so that `import hwprune` stays fast and needs
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# oneDNN keeps the code of the last 1024 shapes it met, 0.8 MB each; networks of random widths hardly ever
+# meet one again. It reads this once, before its first convolution. 256 hold most networks of fixed shapes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 _PUBLIC = {
     "PruningNet": "hwprune.pruningnet.net",

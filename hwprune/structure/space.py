@@ -18,6 +18,7 @@ import numpy as np
 
 from hwprune.errors import UsageError
 from hwprune.structure import space_file
+from hwprune.structure.counting import MacCount
 from hwprune.structure.layers import FROZEN, ChannelGroup, ChannelMap, Layer, Run, Tensor
 
 if TYPE_CHECKING:
@@ -95,13 +96,11 @@ class SearchSpace:
 
     def macs(self, widths: ArrayLike) -> NDArray[np.int64]:
         """Multiply-accumulates of one input: widths (..., groups) -> (...). One MAC is two FLOPs."""
-        table = np.asarray(widths, dtype=np.int64)
-        total = np.zeros(table.shape[:-1], dtype=np.int64)
-        for layer in self.layers:
-            if layer.op in ("conv", "linear"):
-                reads = layer.group_inputs if layer.conv_groups > 1 else layer.inputs.count(table)
-                total += layer.outputs.count(table) * reads * (math.prod(layer.kernel) * layer.positions)
-        return total
+        return self._mac_count(np.asarray(widths, dtype=np.int64))
+
+    @functools.cached_property
+    def _mac_count(self) -> MacCount:
+        return MacCount(self.layers)
 
     def params(self, widths: ArrayLike) -> NDArray[np.int64]:
         """Parameters (without buffers): widths (..., groups) -> (...)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 # glibc raises its thresholds to these by itself as large blocks come and go, but only ever by what was freed;
 # setting one of them switches that off, so they are set to where it ends, and stay.
 _MMAP, _TRIM = 32 * 2**20, 64 * 2**20
@@ -31,6 +31,7 @@ def keep_freed_memory() -> Iterator[None]:
         return
     libc.mallopt(_MMAP_THRESHOLD, _MMAP)
     libc.mallopt(_TRIM_THRESHOLD, _ALL)
+    libc.mallopt(_ARENA_MAX, 1)  # else each thread keeps what it freed itself, where no other finds it
     try:
         yield
     finally:
