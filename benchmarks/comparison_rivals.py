@@ -48,7 +48,7 @@ def _rounded(full: int, ratio: float, step: int, up: bool) -> int:
 def torch_pruning_network(
     setup: Setup, base: nn.Module, budget: float, kind: str
 ) -> tuple[nn.Module, Widths]:
-    """The base network pruned by Torch-Pruning, globally, to the most MACs within the budget.
+    """The base network pruned by Torch-Pruning, globally and at once, to the most MACs within the budget.
 
     Args:
         setup: Images and latency.
@@ -71,8 +71,9 @@ def _pruned(
 ) -> nn.Module:
     """A pruned copy: by Taylor importance when there are gradients, else by magnitude."""
     model = copy.deepcopy(base)
-    for parameter, gradient in zip(model.parameters(), gradients, strict=False):
-        parameter.grad = gradient.clone()
+    if gradients:
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
     importances = torch_pruning.importance
     magnitude = importances.GroupMagnitudeImportance(p=2)
     pruner = torch_pruning.pruner.BasePruner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from networks import resnet20_wide
 
 from hwprune.data.datasets import open_data
 from hwprune.data.stratify import pick
+from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Constraint
 from hwprune.latency.folder import TableFolder
 from hwprune.pruningnet.settings import PruningNetSettings
@@ -38,9 +40,25 @@ TRAIN_PER_CLASS, VAL_PER_CLASS, HELD_OUT_PER_CLASS = 2500, 200, 1000
 EPOCHS = 5
 RECIPE = TrainSettings(epochs=EPOCHS, batch_size=64, lr=0.1, label_smoothing=0.0)
 FINE_TUNING = replace(RECIPE, lr=0.03)  # of networks that start from trained weights
+LONGER = 3 * EPOCHS  # the base's, PruningNet's and the network's own: what hwprune's network has behind it
 JUDGE = PruningNetSettings(
     epochs=EPOCHS, batch_size=64, lr=0.1, label_smoothing=0.0, weight_decay=5e-4, recalibration_images=500
 )
+RATES = {"fc": 0.1, "shared": 0.1, "residual": 0.05}  # the last starts from trained weights
+EVOLUTION = SearchSettings(
+    population=24, parents=8, mutants=10, crossovers=10, generations=6, fit_children=True
+)
+RANKED, RANKED_BUDGET, RANKED_SEED = 20, "50", 1_000_003
+SETTINGS: dict[str, Any] = {
+    "recipe": asdict(RECIPE),
+    "fine_tuning": asdict(FINE_TUNING),
+    "judge": asdict(JUDGE),
+    "judge_rates": RATES,
+    "evolution": asdict(EVOLUTION),
+    "images_per_class": [TRAIN_PER_CLASS, VAL_PER_CLASS, HELD_OUT_PER_CLASS],
+    "budgets": BUDGETS,
+    "ranked": [RANKED, RANKED_BUDGET, RANKED_SEED],
+}
 
 
 class Setup:
@@ -99,7 +117,10 @@ class Runs:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.runs: dict[str, Any] = {}
         if self.path.exists():
-            self.runs = json.loads(self.path.read_text())["runs"]
+            known = json.loads(self.path.read_text())
+            if known["settings"] != json.loads(json.dumps(SETTINGS)):
+                sys.exit(f"{self.path} was made with other settings; move it away to begin anew")
+            self.runs = known["runs"]
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The record of a run, made now if there is none."""
@@ -107,13 +128,13 @@ class Runs:
             started = time.perf_counter()
             figures = make()
             self.runs[name] = {**figures, "seconds": round(time.perf_counter() - started, 1)}
-            self._save()
+            self.save()
             print(f"seed {self.seed} {name}: {brief(self.runs[name])}", flush=True)
         return dict(self.runs[name])
 
-    def _save(self) -> None:
-        settings = {"recipe": asdict(RECIPE), "fine_tuning": asdict(FINE_TUNING), "judge": asdict(JUDGE)}
-        content = {"seed": self.seed, "settings": settings, "runs": self.runs, "provenance": provenance()}
+    def save(self) -> None:
+        """Write the record."""
+        content = {"seed": self.seed, "settings": SETTINGS, "runs": self.runs, "provenance": provenance()}
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(fresh, self.path)

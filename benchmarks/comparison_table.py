@@ -16,29 +16,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Runs = dict[str, Any]
+RANKED = 20
 BUDGETS = {"50": "50 %", "30": "30 %"}
-RIVALS = {  # run without its column -> what it is, start, and the goal in points at 50 % and at 30 %
-    "uniform": ("uniform widths", "scratch", {"50": 1.0, "30": 2.0}),
-    "macs": ("MetaPruning (`fc`), budget in MACs", "scratch", {"50": 0.5, "30": 0.5}),
-    "magnitude": ("Torch-Pruning, magnitude", "tuned", {"50": 0.5, "30": 0.5}),
-    "taylor": ("Torch-Pruning, Taylor", "tuned", {"50": 0.5, "30": 0.5}),
-    "shared": ("the same search, `shared`", "scratch", {}),
-    "uniform_tuned": ("uniform widths, from hwprune's PruningNet", "tuned", {}),
-}
+LIKE_FOR_LIKE = (  # rival -> what it is, the run of hwprune that starts alike, goals in points
+    ("scratch/uniform", "uniform widths, from scratch", "scratch/hwprune", {"50": 1.0, "30": 2.0}),
+    (
+        "scratch/macs",
+        "MetaPruning (`fc`, budget in MACs), from scratch",
+        "scratch/hwprune",
+        {"50": 0.5, "30": 0.5},
+    ),
+    ("scratch/shared", "the same search with `shared`, from scratch", "scratch/hwprune", {}),
+    ("tuned/magnitude", "Torch-Pruning, magnitude, fine-tuned", "tuned/hwprune", {"50": 0.5, "30": 0.5}),
+    ("tuned/taylor", "Torch-Pruning, Taylor, fine-tuned", "tuned/hwprune", {"50": 0.5, "30": 0.5}),
+    ("tuned/uniform", "uniform widths, from hwprune's PruningNet", "tuned/hwprune", {}),
+)
+SEEDS = 3  # fewer give no verdict
 HEAD = """# hwprune against its rivals on CIFAR-10
 
 Made by `benchmarks/comparison_table.py` from `benchmarks/results/comparison/`; do not edit.
 
 ResNet-20 with 32, 64 and 128 channels, 25,000 training images, budgets as shares of the unpruned network's
-one-thread latency on an AMD EPYC (Zen 5). Everybody trains by one recipe ({epochs} epochs, batch {batch}),
-and each network is scored once on the 10,000 test images. Seeds: {seeds}; mean and, in brackets, each seed's.
+one-thread latency on an AMD EPYC (Zen 5), each network scored once on the 10,000 test images. Seeds: {seeds}.
+Training is short, for two cores: {epochs} epochs, batch {batch}; highest learning rate {lr} from scratch and
+{tuned} from trained weights, for everybody.
 
-- *hwprune* is what `generator = "residual"` with `start = "generated"` gives: the network that was found,
-  trained on from the weights that PruningNet generates for it. *hwprune, from scratch* is the same structure
-  from random weights, the paper's protocol.
-- Torch-Pruning's networks go on from the base network's trained weights; uniform ones and MetaPruning's start
-  from scratch. *Same epochs*: everybody's final training is as long. *With PruningNet's epochs*: the rival's
-  is longer by those that PruningNet was trained for.
+- *From scratch* is the paper's protocol: all networks start from random weights, so only their widths differ.
+- *Fine-tuned* networks start from trained weights: Torch-Pruning's from the base network's ({epochs} epochs),
+  hwprune's from those that its `residual` PruningNet generates ({epochs} epochs of the base, {epochs} more).
+- *As many epochs in all*: the rival trains for all epochs that hwprune's fine-tuned network has behind it.
 """
 
 
@@ -47,7 +53,15 @@ def main() -> None:
     seeds = [json.loads(path.read_text()) for path in sorted((RESULTS / "comparison").glob("seed*.json"))]
     runs = [seed["runs"] for seed in seeds]
     recipe = seeds[0]["settings"]["recipe"]
-    print(HEAD.format(epochs=recipe["epochs"], batch=recipe["batch_size"], seeds=len(seeds)))
+    print(
+        HEAD.format(
+            seeds=len(seeds),
+            epochs=recipe["epochs"],
+            batch=recipe["batch_size"],
+            lr=recipe["lr"],
+            tuned=seeds[0]["settings"]["fine_tuning"]["lr"],
+        )
+    )
     print(f"The unpruned network: {points(runs, 'base')} %.\n")
     for budget, text in BUDGETS.items():
         print(f"## At {text} of the latency\n")
@@ -71,95 +85,98 @@ def points(runs: Sequence[Runs], name: str) -> str:
     return f"{np.mean(found):.2f}" + (f" ({', '.join(f'{v:.2f}' for v in found)})" if len(found) > 1 else "")
 
 
-def gap(runs: Sequence[Runs], ours: str, rival: str) -> float | None:
-    """Mean difference in points over the seeds that have both."""
-    both = [
-        100 * (seed[ours]["test_top1"] - seed[rival]["test_top1"])
-        for seed in runs
-        if {ours, rival} <= set(seed)
-    ]
-    return float(np.mean(both)) if both else None
+def gaps(runs: Sequence[Runs], ours: str, rival: str) -> list[float]:
+    """Differences in points of the seeds that have both."""
+    both = (seed for seed in runs if {ours, rival} <= set(seed))
+    return [100 * (seed[ours]["test_top1"] - seed[rival]["test_top1"]) for seed in both]
 
 
 def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
     """One budget: every rival, both columns, and how far hwprune is ahead."""
-    ours, scratch = f"tuned/hwprune/{budget}", f"scratch/hwprune/{budget}"
     lines = [
-        "| | latency, predicted | same epochs | hwprune ahead by | goal "
-        "| with PruningNet's epochs | hwprune ahead by |",
+        "| | latency | top-1, % | hwprune ahead by, started alike | goal "
+        "| rival with as many epochs in all, % | hwprune, fine-tuned, ahead by |",
         "|---|---|---|---|---|---|---|",
-        f"| **hwprune** | {latency(runs, ours)} | {points(runs, ours)} | | | | |",
-        f"| hwprune, from scratch | {latency(runs, scratch)} | {points(runs, scratch)} | | | | |",
     ]
-    for name, (text, start, goals) in RIVALS.items():
-        first, second = f"{start}/{name.removesuffix('_tuned')}/{budget}", f"longer/{name}/{budget}"
+    for name, text in (("scratch", "from scratch"), ("tuned", "fine-tuned")):
+        run = f"{name}/hwprune/{budget}"
+        lines.append(f"| **hwprune, {text}** | {latency(runs, run)} | {points(runs, run)} | | | | |")
+    for rival, text, ours, goals in LIKE_FOR_LIKE:
+        run, longer = f"{rival}/{budget}", f"longer/{rival.partition('/')[2]}/{budget}"
+        has_longer = not rival.endswith("shared") and rival != "tuned/uniform"
         goal = goals.get(budget)
         cells = (
             text,
-            latency(runs, first),
-            points(runs, first),
-            ahead(runs, ours, first, goal),
+            latency(runs, run),
+            points(runs, run),
+            ahead(gaps(runs, f"{ours}/{budget}", run), goal),
             f"+{goal}" if goal else "reported",
-            points(runs, second),
-            ahead(runs, ours, second, None),
+            points(runs, longer) if has_longer else "-",
+            ahead(gaps(runs, f"tuned/hwprune/{budget}", longer), None) if has_longer else "-",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def latency(runs: Sequence[Runs], name: str) -> str:
-    """Mean share of the unpruned network's latency."""
+    """Mean share of the unpruned network's latency, measured where that was done."""
+    measured = [seed[name]["measured_share"] for seed in runs if "measured_share" in seed.get(name, {})]
+    if measured:
+        return f"{100 * np.mean(measured):.1f} %"
     found = values(runs, name, "predicted_share")
-    return f"{100 * np.mean(found):.1f} %" if found else "not run"
+    return f"{100 * np.mean(found):.1f} % predicted" if found else "not run"
 
 
-def ahead(runs: Sequence[Runs], ours: str, rival: str, goal: float | None) -> str:
-    """How far hwprune is ahead, and whether that is the goal."""
-    found = gap(runs, ours, rival)
-    if found is None:
+def ahead(found: Sequence[float], goal: float | None) -> str:
+    """How far hwprune is ahead, with the standard error of the mean, and whether that is the goal."""
+    if not found:
         return ""
-    verdict = "" if goal is None else (", met" if found >= goal else ", missed")
-    return f"{found:+.2f}{verdict}"
+    mean, count = float(np.mean(found)), len(found)
+    error = f" ± {np.std(found, ddof=1) / count**0.5:.2f}" if count > 1 else ""
+    if goal is None:
+        verdict = ""
+    elif count < SEEDS:
+        verdict = f", {count} of {SEEDS} seeds"
+    else:
+        verdict = ", met" if mean >= goal else ", missed"
+    return f"{mean:+.2f}{error}{verdict}"
 
 
 def ranking(runs: Sequence[Runs]) -> list[str]:
     """Kendall's tau between each order and that of training alone."""
-    with_truth = [seed for seed in runs if sum(name.startswith("alone/") for name in seed) >= 20]
+    with_truth = [seed for seed in runs if len(alone(seed)) == RANKED]
     if not with_truth:
-        return ["Not run."]
+        done = max((len(alone(seed)) for seed in runs), default=0)
+        return [f"{done} of {RANKED} networks are trained so far."]
     lines = [
-        "Kendall's tau between an order of 20 random networks of one latency and the order of their test",
-        "accuracies, each trained alone from scratch. Goal: 0.6.",
+        f"Kendall's tau between an order of {RANKED} random networks of one latency and the order of their",
+        "test accuracies, each trained alone from scratch; an order at random has 0. Goal: 0.6.",
         "",
-        "| order by | tau |",
-        "|---|---|",
+        "| order by | tau, scored on 10,000 images | on the 2,000 of the search |",
+        "|---|---|---|",
     ]
     for generator in ("residual", "shared", "fc"):
-        tau = _taus(with_truth, lambda s, g=generator: s[f"ranking/{g}"]["scores"])
-        lines.append(f"| PruningNet, `{generator}` | {tau} |")
-    lines.append(f"| MACs | {_taus(with_truth, lambda s: [run['macs_share'] for run in alone(s)])} |")
-    lines.append(f"| at random (mean of 1,000) | {_taus(with_truth, _random)} |")
+        cells = [
+            _taus(with_truth, lambda s, g=generator, k=key: s[f"ranking/{g}"][k])
+            for key in ("scores", "scores_of_the_search")
+        ]
+        lines.append(f"| PruningNet, `{generator}` | {' | '.join(cells)} |")
+    lines.append(f"| MACs | {_taus(with_truth, lambda s: [run['macs_share'] for run in alone(s)])} | |")
     spread = [np.std([100 * run["test_top1"] for run in alone(seed)]) for seed in with_truth]
-    lines += ["", f"The 20 networks' accuracies have a standard deviation of {np.mean(spread):.2f} points."]
+    lines += ["", f"The networks' accuracies have a standard deviation of {np.mean(spread):.2f} points."]
     return lines
 
 
 def alone(seed: Runs) -> list[Runs]:
     """The networks that were trained alone, in order."""
-    return [seed[f"alone/{number}"] for number in range(20)]
-
-
-def _random(seed: Runs) -> list[list[float]]:
-    return np.random.default_rng(0).random((1000, 20)).tolist()
+    return [seed[name] for number in range(RANKED) if (name := f"alone/{number}") in seed]
 
 
 def _taus(seeds: Sequence[Runs], order: Callable[[Runs], Any]) -> str:
-    found = []
-    for seed in seeds:
-        truth = [run["test_top1"] for run in alone(seed)]
-        rows = np.atleast_2d(np.asarray(order(seed)))
-        found.append(np.mean([kendalltau(row, truth).statistic for row in rows]))
-    return f"{np.mean(found):.2f}"
+    found = [kendalltau(order(seed), [run["test_top1"] for run in alone(seed)]).statistic for seed in seeds]
+    return f"{np.mean(found):.2f}" + (
+        f" ({', '.join(f'{tau:.2f}' for tau in found)})" if len(found) > 1 else ""
+    )
 
 
 def judges(runs: Sequence[Runs]) -> list[str]:

@@ -5,18 +5,21 @@
 Each `paper/*.toml` runs as it stands but for its counts: a few images of CIFAR-10 stand in for ImageNet, with
 one epoch, a handful of candidates and seconds of profiling. Networks, encodings, generators and choices are
 untouched. It shows that nothing is missing, not what accuracy comes out: a PruningNet that saw 16 images
-cannot judge, `search` says so, and then searches by MACs.
+cannot judge, `search` says so, and then searches by MACs. Two candidates are scored by that PruningNet all
+the same, with images that are kept and with images that are read each time, as ImageNet's would be.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,11 @@ from common import finish
 from comparison_setup import DATA
 from PIL import Image
 
+from hwprune.api import judge
+from hwprune.api.project import Project
 from hwprune.data.sources import parquet
+from hwprune.progress import QUIET
+from hwprune.pruningnet import evaluate
 
 PAPER = Path(__file__).parent / "paper"
 NAMES = ("mobilenet_v1", "mobilenet_v2", "resnet50")
@@ -51,20 +58,21 @@ def main() -> None:
     """Run the networks and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=NAMES, action="append")
+    parser.add_argument("--data", type=Path, default=DATA, help="a folder with CIFAR-10 as parquet files")
     options = parser.parse_args()
     figures = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        few_images(folder / "imagenet")
+        few_images(options.data, folder / "imagenet")
         for network in options.only or NAMES:
             figures[network] = run(network, folder)
             print(network, json.dumps(figures[network]), flush=True)
     finish("paper_smoke", figures)
 
 
-def few_images(folder: Path) -> None:
+def few_images(data: Path, folder: Path) -> None:
     """Real images in folders by class, as ImageNet's are."""
-    raw = parquet.read(str(DATA))
+    raw = parquet.read(str(data))
     for part, source, count in (("train", raw.train, TRAIN), ("val", raw.test, TEST)):
         for label in range(CLASSES):
             chosen = (source.labels == label).nonzero().flatten()[:count].tolist()
@@ -88,6 +96,7 @@ def run(network: str, folder: Path) -> dict[str, Any]:
         started = time.monotonic()
         done = hwprune(verb, *extra, "--project", str(project))
         if verb == "search" and UNTRAINED in done.stderr:
+            found["scores"] = scores(project)
             found["judge"] = done.stderr.partition("got:")[2].splitlines()[0].strip()
             done = hwprune(*SEARCH, "--score", "macs", "--project", str(project))
         if done.returncode:
@@ -99,10 +108,27 @@ def run(network: str, folder: Path) -> dict[str, Any]:
         "genes": found["profile"]["groups"],
         "channel_multiple": found["profile"]["channel_multiple"],
         "judge": found.get("judge", "judged"),
+        "scores_of_two_candidates": found.get("scores"),
         "networks_scored": len(found["search"]["candidates"]),
         "latency_share": round(found["export"]["measured_ms"] / found["export"]["base_ms"], 4),
         "within_budget": found["export"]["within_budget"],
     }
+
+
+def scores(folder: Path) -> list[float]:
+    """What the trained PruningNet gives the full and the half network; kept and streamed images agree."""
+    project = Project(folder)
+    space = project.space("cpu-1t")
+    with contextlib.redirect_stdout(sys.stderr):
+        net, _ = judge.train_pruningnet(project, space, QUIET)
+    parts, recipe = project.splits, judge.recipe(project.config.pruningnet)
+    networks = (space.full(), space.uniform(0.5))
+    kept = [evaluate.Evaluator(net, parts.sub_train, parts.sub_val, recipe)(widths) for widths in networks]
+    with unittest.mock.patch.object(evaluate, "_KEPT_BYTES", 0):
+        streamed = evaluate.Evaluator(net, parts.sub_train, parts.sub_val, recipe)
+        if [streamed(widths) for widths in networks] != kept:
+            sys.exit("images that are read each time give another score")
+    return kept
 
 
 def hwprune(*arguments: str) -> subprocess.CompletedProcess[str]:
