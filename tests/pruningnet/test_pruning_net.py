@@ -280,3 +280,27 @@ def test_any_architecture(name):
                 torch.testing.assert_close(net(images), net.materialise(widths)(images))
                 if generator == "shared":
                     torch.testing.assert_close(net(images), prune(model, space, widths)(images))
+
+
+def test_a_block_is_generated_from_all_its_widths_by_the_papers_formula(model, space):
+    net = PruningNet(model, space, "fc", hidden=8, blocks=["block?"], hidden_outside=4)
+    widths = space.uniform(0.5)
+    net.set_widths(widths)
+    layers = {layer.name: layer for layer in space.layers}
+    block = dict.fromkeys(
+        group
+        for name, layer in layers.items()
+        if name.startswith("block2.")
+        for group in (*layer.outputs.groups, *layer.inputs.groups)
+    )
+    assert len(block) > len(layers["block2.conv2"].outputs.groups + layers["block2.conv2"].inputs.groups)
+    encoding = torch.tensor([widths[group] / space.groups[group].width for group in block])
+    conv = net.model.block2.conv2
+    generator = conv.make["make_weight"]
+    assert (generator.first.in_features, generator.first.out_features) == (len(block), 8)
+    hidden = torch.relu(torch.nn.functional.linear(encoding, generator.first.weight, generator.first.bias))
+    full = (generator.rows * hidden).sum(-1) + generator.row_bias
+    layer = layers["block2.conv2"]
+    expected = full[: int(layer.outputs.count(widths)), : int(layer.inputs.count(widths))]
+    torch.testing.assert_close(conv.parameter("weight"), expected)
+    assert net.model.stem.make["make_weight"].first.out_features == 4
