@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import ModuleType
 
@@ -65,13 +66,23 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Raises:
         StorageError: Full disk, no permission; the old file, if any, is untouched.
     """
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(content)
+
+    _write_atomically(path, write)
+
+
+def _write_atomically(path: Path, write: Callable[[str], None]) -> None:
+    """Let `write` fill a new file, which takes the place of `path` when it is whole and on the disk."""
     with _storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
+            write(temporary)
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
@@ -271,12 +282,15 @@ def write_tensors(
 ) -> None:
     """Write named tensors and a JSON-able `info` as one safetensors file.
 
+    Tensors are written from where they lie: a PruningNet of gigabytes is not copied.
+
     Raises:
         StorageError: Full disk, no permission.
     """
-    from safetensors.torch import save
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain = _apart(tensors)
     text = json.dumps(info, allow_nan=False)
     header = {
         "kind": kind,
@@ -284,17 +298,38 @@ def write_tensors(
         "checksum": _tensor_digest(plain, text),
         "info": text,
     }
-    write_bytes(path, save(plain, metadata=header))
+
+    def write(temporary: str) -> None:
+        try:
+            save_file(plain, temporary, metadata=header)
+        except SafetensorError as error:  # the system's refusals come as text, with their number in it
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
+
+    _write_atomically(path, write)
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors on the CPU, contiguous, no two in one block of memory; copied where they must be."""
+    plain: dict[str, torch.Tensor] = {}
+    taken = set()
+    for name, tensor in tensors.items():
+        one = tensor.detach().cpu().contiguous()
+        block = one.untyped_storage()
+        whole = block.nbytes() == one.nbytes
+        plain[name] = one if whole and block.data_ptr() not in taken else one.clone()
+        taken.add(plain[name].untyped_storage().data_ptr())
+    return plain
 
 
 def _tensor_digest(tensors: Mapping[str, torch.Tensor], info: str) -> str:
     import torch
 
-    blocks: list[bytes] = [info.encode()]
+    sha = hashlib.sha256(info.encode())
     for name, tensor in sorted(tensors.items()):
-        blocks.append(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        blocks.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha256(*blocks)
+        sha.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def read_tensors(

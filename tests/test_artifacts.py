@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -318,3 +319,32 @@ def test_a_file_where_a_folder_should_be_is_said(tmp_path):
     with pytest.raises(StorageError):
         artifacts.write_json(tmp_path / "runs" / "a.json", "kind", 1, {})
     assert (tmp_path / "runs").read_text() == "a file"
+
+
+def test_tensors_are_written_from_where_they_lie(tmp_path):
+    whole, part = torch.arange(6.0), torch.arange(8.0)
+    tensors = {"whole": whole, "first": part[:4], "again": part, "twice": whole, "turned": part.view(2, 4).T}
+    plain = artifacts._apart(tensors)
+    assert plain["whole"].data_ptr() == whole.data_ptr()
+    assert len({tensor.untyped_storage().data_ptr() for tensor in plain.values()}) == len(tensors)
+    artifacts.write_tensors(tmp_path / "t.safetensors", "test", 1, tensors, {"a": 1})
+    read, info = artifacts.read_tensors(tmp_path / "t.safetensors", "test", 1)
+    assert info == {"a": 1}
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["t.safetensors"]
+
+
+def test_a_full_disk_leaves_the_old_tensors(tmp_path, monkeypatch):
+    path = tmp_path / "t.safetensors"
+    artifacts.write_tensors(path, "test", 1, {"a": torch.zeros(3)}, {})
+    before = path.read_bytes()
+
+    def refuse(*args, **kwargs):
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", refuse)
+    with pytest.raises(StorageError) as caught:
+        artifacts.write_tensors(path, "test", 1, {"a": torch.ones(3)}, {})
+    assert "free some space" in caught.value.do
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
