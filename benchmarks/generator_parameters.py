@@ -9,15 +9,16 @@ momentum; gradients of large networks are never held together.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from common import finish
 
+from hwprune.api import judge
 from hwprune.config import load_config
 from hwprune.models.registry import build
-from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.blocks import tie
 from hwprune.structure.trace import trace
 
@@ -51,14 +52,8 @@ def count(path: Path) -> dict[str, Any]:
     found = {"network": parameters(model)}
     for generator in GENERATORS:
         with torch.device("meta"):
-            net = PruningNet(
-                model,
-                space,
-                generator,
-                config.pruningnet.hidden,
-                blocks=config.model.blocks,
-                hidden_outside=config.pruningnet.hidden_outside,
-            )
+            own = replace(config.pruningnet, generator=generator)
+            net = judge.pruningnet_of(replace(config, pruningnet=own), model, space)
         found[generator] = parameters(net)
     return found
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,6 @@ from pruningnet_published import Published
 from hwprune.api import judge
 from hwprune.config import load_config
 from hwprune.models.registry import build
-from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.blocks import tie
 from hwprune.structure.trace import trace
 from hwprune.training.distill import cross_entropy
@@ -63,15 +63,8 @@ class Ours:
             warnings.simplefilter("ignore")
             space = trace(network, torch.zeros(1, 3, 224, 224), exclude=config.model.exclude)
         self.space: SearchSpace = tie(space, config.model.blocks).with_choices(1)
-        self.net = PruningNet(
-            network,
-            self.space,
-            generator,
-            config.pruningnet.hidden,
-            blocks=config.model.blocks,
-            hidden_outside=config.pruningnet.hidden_outside,
-            recompute=recompute,
-        )
+        own = replace(config.pruningnet, generator=generator, recompute=recompute)
+        self.net = judge.pruningnet_of(replace(config, pruningnet=own), network, self.space)
         recipe = judge.recipe(config.pruningnet)
         self.execution = choose_execution(self.net, torch.zeros(2, 3, 224, 224), precision, "auto")
         self.optimiser, self.loss, self.lr = Optimiser(self.net, recipe), cross_entropy(recipe), recipe.lr

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hwprune.api import judge
 from hwprune.api.profile import trace_project
 from hwprune.api.project import Project
 from hwprune.config import load_config
-from hwprune.pruningnet.net import PruningNet
 
 # Genes, MACs of the supernet (M), and parameters of the published PruningNet (M): counted there without the
 # scale and shift of normalisation.
@@ -64,15 +64,9 @@ def test_the_residual_generator_needs_little_more_than_the_network(network):
 
 def parameters(model, space, config, generator) -> int:
     """Parameters of a PruningNet, which is built without memory."""
+    config = replace(config, pruningnet=replace(config.pruningnet, generator=generator))
     with torch.device("meta"):
-        net = PruningNet(
-            model,
-            space,
-            generator,
-            config.pruningnet.hidden,
-            blocks=config.model.blocks,
-            hidden_outside=config.pruningnet.hidden_outside,
-        )
+        net = judge.pruningnet_of(config, model, space)
     return sum(parameter.numel() for parameter in net.parameters())
 
 

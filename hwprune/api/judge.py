@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from hwprune.config import PruningNetConfig
+    from hwprune.config import Config, PruningNetConfig
     from hwprune.evolution.problem import AccuracyScore
     from hwprune.progress import Reporter
     from hwprune.pruningnet.net import PruningNet
@@ -67,21 +67,25 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
     """An untrained PruningNet of the project's model; `residual` starts from the trained one, sorted."""
+    model = project.new_model()
+    if project.config.pruningnet.generator == "residual":
+        model = _sorted_base(project, space, reporter)
+    return pruningnet_of(project.config, model, space)
+
+
+def pruningnet_of(config: Config, model: nn.Module, space: SearchSpace) -> PruningNet:
+    """An untrained PruningNet of `model` as the settings describe it."""
     from hwprune.pruningnet.net import PruningNet
 
-    config = project.config.pruningnet
-    model = project.new_model()
-    if config.generator == "residual":
-        model = _sorted_base(project, space, reporter)
     return PruningNet(
         model,
         space,
-        config.generator,
-        config.hidden,
-        seed=project.config.seed,
-        blocks=project.config.model.blocks,
-        hidden_outside=config.hidden_outside,
-        recompute=config.recompute,
+        config.pruningnet.generator,
+        config.pruningnet.hidden,
+        seed=config.seed,
+        blocks=config.model.blocks,
+        hidden_outside=config.pruningnet.hidden_outside,
+        recompute=config.pruningnet.recompute,
     )
 
 
