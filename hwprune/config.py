@@ -177,6 +177,12 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self, {"seed": (0, 2**31)})
+        if self.pruningnet.recompute and not self.model.blocks:
+            raise ConfigError(
+                "A setting needs another one.",
+                got="[pruningnet] recompute = true without blocks under [model]: nothing to recompute",
+                do='name the blocks, for example blocks = ["layer?.*"], or set recompute = false',
+            )
 
 
 def _require(settings: object, bounds: dict[str, tuple[float, float]]) -> None:

@@ -67,3 +67,12 @@ def test_settings_need_no_torch() -> None:
 
     code = "import hwprune.config, hwprune.results, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_recomputing_without_blocks_is_told_before_anything_is_trained(tmp_path):
+    path = tmp_path / "hwprune.toml"
+    path.write_text("[pruningnet]\nrecompute = true\n")
+    with pytest.raises(ConfigError, match="without blocks"):
+        load_config(path)
+    path.write_text('[model]\nblocks = ["layer?.*"]\n[pruningnet]\nrecompute = true\n')
+    assert load_config(path).pruningnet.recompute

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from hwprune.errors import ModelError, nearest
+from hwprune.errors import ModelError
 from hwprune.structure.layers import FROZEN, ChannelMap
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from hwprune.structure.layers import Layer
     from hwprune.structure.space import SearchSpace
+
+_NAMED = 6  # modules that a message lists
 
 
 def blocks(space: SearchSpace, patterns: Sequence[str]) -> dict[str, str]:
@@ -29,10 +31,13 @@ def blocks(space: SearchSpace, patterns: Sequence[str]) -> dict[str, str]:
     for pattern in patterns:
         inside = {layer.name: name for layer in space.layers if (name := _block(layer.name, pattern))}
         if not inside:
+            parents = dict.fromkeys(layer.name.rpartition(".")[0] for layer in space.layers)
+            named = [name for name in parents if name][:_NAMED]
             raise ModelError(
                 "A pattern of blocks fits no layer.",
+                where=space.model,
                 got=pattern,
-                allowed=nearest(pattern, [layer.name for layer in space.layers]),
+                allowed=f"names of modules with layers inside, such as {', '.join(named) or 'none here'}",
                 do="mend `blocks` under [model]",
             )
         found.update(inside)

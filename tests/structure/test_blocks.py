@@ -71,3 +71,5 @@ def test_a_pattern_that_fits_nothing_is_told(resnet50):
         blocks(resnet50[1], ["stage?.*"])
     assert caught.value.got == "stage?.*"
     assert caught.value.do == "mend `blocks` under [model]"
+    assert "layer1.0" in caught.value.allowed
+    assert len(caught.value.allowed) < 150  # not every layer of the network
