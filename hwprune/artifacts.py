@@ -16,6 +16,7 @@ import json
 import os
 import re
 import tempfile
+import time
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,30 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 _HEADER = "header.json"
+_WRITING_SHARE = 0.02  # of the running time may go into writing a state file
+
+
+class Pace:
+    """Says when a file that grows all the time may be written again: writing takes a small share of the time.
+
+    if pace.due():
+        with pace:
+            write()
+    """
+
+    def __init__(self) -> None:
+        self._next = self._begun = 0.0
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last writing."""
+        return time.monotonic() >= self._next
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        now = time.monotonic()
+        self._next = now + (now - self._begun) / _WRITING_SHARE
 
 
 def sha256(*blocks: bytes) -> str:

@@ -127,9 +127,11 @@ class SearchConfig(SearchSettings):
 
     Attributes:
         score: `pruningnet`, or `macs` (prefers larger networks; needs no images); `auto` decides by the data.
+        race: Whether networks that will not be among the parents are scored on a part of sub-val only.
     """
 
     score: ScoreName = "auto"
+    race: bool = True
     population: int = 24
     parents: int = 8
     mutants: int = 10

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hwprune.evolution.problem import AccuracyScore
     from hwprune.progress import Reporter
     from hwprune.pruningnet.net import PruningNet
+    from hwprune.pruningnet.race import Racer
     from hwprune.structure.space import SearchSpace, Widths
     from hwprune.training.history import History
 
@@ -122,6 +123,18 @@ def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -
             progress=progress,
         )
     return net, history
+
+
+def accuracy_score(project: Project, net: PruningNet) -> Racer:
+    """Scores by a trained PruningNet; what was evaluated for an earlier search is not evaluated again."""
+    from hwprune.pruningnet.evaluate import Evaluator
+    from hwprune.pruningnet.outcomes import Outcomes
+    from hwprune.pruningnet.race import Racer
+
+    config, splits = project.config, project.splits
+    evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
+    name = checkpoint_path(project, net.space).name.replace("pruningnet", "evaluations")
+    return Racer(evaluator, Outcomes(evaluator.stops, project.path(name)), early=config.search.race)
 
 
 def load_pruningnet(project: Project, space: SearchSpace, file_name: str, reporter: Reporter) -> PruningNet:

@@ -27,7 +27,7 @@ from hwprune.results import SearchResult
 from hwprune.units import Quantity, format_ms, parse_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -181,12 +181,8 @@ class _Search:
         return self.model.predict(widths)
 
     def _pruningnet(self) -> tuple[AccuracyScore, History]:
-        from hwprune.pruningnet.evaluate import Evaluator
-
         net, history = judge.train_pruningnet(self.project, self.space, self.reporter)
-        splits = self.project.splits
-        recipe = judge.recipe(self.project.config.pruningnet)
-        score = Evaluator(net, splits.sub_train, splits.sub_val, recipe, seed=self.project.config.seed)
+        score = judge.accuracy_score(self.project, net)
         judge.sanity(net, score, self.project.num_classes)
         return score, history
 
@@ -196,7 +192,7 @@ class _Search:
         settings = SearchSettings(**{k: v for k, v in asdict(config.search).items() if k in own})
         identity = digest(kind, made.get("pruningnet"), self.table_name)
         key = digest(identity, settings, problem.constraints[0].limit, self.seed)
-        with self.reporter.stage("Search", "networks") as progress:
+        with self.reporter.stage("Search", "networks") as progress, _kept(problem.accuracy):
             return evolve(
                 problem,
                 settings,
@@ -260,6 +256,16 @@ class _Search:
             structure=self.project.structure(),
             **{**unpruned, **found},
         )
+
+
+@contextlib.contextmanager
+def _kept(score: AccuracyScore) -> Iterator[None]:
+    """Write what a PruningNet's score has evaluated, however the search ends."""
+    try:
+        yield
+    finally:
+        if outcomes := getattr(score, "outcomes", None):
+            outcomes.save()
 
 
 class _Loop:

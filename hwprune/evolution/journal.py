@@ -7,7 +7,6 @@ for it depends on the seed and the number of the generation alone.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from hwprune.structure.space import Widths
 
 _KIND, _SCHEMA = "search-state", 1
-_SHARE = 0.02  # of the running time may go into writing the file
 
 
 @dataclass
@@ -76,20 +74,19 @@ class Journal:
     def __init__(self, path: Path | None, search: dict[str, Any]) -> None:
         self.records: list[Record] = []
         self._path, self._search = path, search
-        self._next_save, self._dirty = 0.0, False
+        self._pace, self._dirty = artifacts.Pace(), False
         if path is not None and path.exists():
             self._read(path)
 
     def save(self, *, now: bool = True) -> None:
         """Write the file; with `now` False only when that keeps writing to a small share of the time."""
         self._dirty = True
-        if self._path is None or (not now and time.monotonic() < self._next_save):
+        if self._path is None or not (now or self._pace.due()):
             return
-        start = time.monotonic()
-        records = [_record_payload(record) for record in self.records]
-        artifacts.write_json(self._path, _KIND, _SCHEMA, {"search": self._search, "generations": records})
-        end = time.monotonic()
-        self._next_save, self._dirty = end + (end - start) / _SHARE, False
+        with self._pace:
+            records = [_record_payload(record) for record in self.records]
+            artifacts.write_json(self._path, _KIND, _SCHEMA, {"search": self._search, "generations": records})
+        self._dirty = False
 
     def flush(self) -> None:
         """Write what `save` put off."""

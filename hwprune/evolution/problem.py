@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from hwprune.errors import UsageError
 from hwprune.units import format_count, format_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,6 +27,23 @@ class AccuracyScore(Protocol):
 
     def __call__(self, widths: Widths, /) -> float:
         """Score one network, for example its top-1 accuracy on sub-val in [0, 1]."""
+
+
+@runtime_checkable
+class RacingScore(AccuracyScore, Protocol):
+    """An accuracy score that may stop early on networks that will not be among the best."""
+
+    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
+        """Score networks, one after the other.
+
+        Args:
+            networks: What to score.
+            bar: A network that was scored in full. One that will not be better need not be scored in full:
+                an estimate of its score does, below the bar's. None asks for all scores in full.
+
+        Returns:
+            A score for each network, in their order; they depend on the arguments alone.
+        """
 
 
 class LatencyPredictor(Protocol):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 from hwprune.errors import BudgetError, StorageError
 from hwprune.evolution.algorithm import Evolution, SearchSettings, finite
 from hwprune.evolution.journal import Journal, Record, fingerprint
-from hwprune.evolution.problem import ROUNDING
+from hwprune.evolution.problem import ROUNDING, RacingScore
 from hwprune.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from hwprune.evolution.problem import Candidate, Correction, Problem
@@ -174,8 +174,8 @@ def _evaluate(evolution: Evolution, record: Record, journal: Journal, progress: 
     total = max(settings.population * settings.generations, done + len(record.widths))
     earlier = [evolution.best.score] if evolution.best else []
     try:
-        for widths in record.widths[len(record.scores) :]:
-            record.scores.append(finite(evolution.problem.accuracy(widths)))
+        for score in _scores(evolution, record):
+            record.scores.append(finite(score))
             journal.save(now=False)
             best = max(earlier + record.scores)
             progress(done + len(record.scores), total, best=best, generation=evolution.generation)
@@ -183,6 +183,30 @@ def _evaluate(evolution: Evolution, record: Record, journal: Journal, progress: 
         with contextlib.suppress(StorageError):  # the first error is the one to tell
             journal.flush()
         raise
+
+
+def _scores(evolution: Evolution, record: Record) -> Iterator[float]:
+    """Scores of the networks of a generation that have none yet.
+
+    With a score that races, a network is dropped when it will not be among the parents. The bar is looked at
+    anew after each `parents` networks, not after each, so that workers can share these out.
+    """
+    accuracy, block = evolution.problem.accuracy, evolution.settings.parents
+    if not isinstance(accuracy, RacingScore):
+        yield from map(accuracy, record.widths[len(record.scores) :])
+        return
+    while (done := len(record.scores)) < len(record.widths):
+        begun = done - done % block  # where a killed run's block began: the bar is what it was then
+        bar = _bar(evolution, record.widths[:begun], record.scores[:begun])
+        yield from accuracy.race(record.widths[done : begun + block], bar)
+
+
+def _bar(evolution: Evolution, widths: Sequence[Widths], scores: Sequence[float]) -> Widths | None:
+    """The last network that would be a parent now; None while there are too few."""
+    parents = evolution.settings.parents
+    earlier = [(c.score, c.widths) for c in evolution.ranked()[:parents]]
+    ranked = sorted([*earlier, *zip(scores, widths, strict=True)], key=lambda pair: -pair[0])
+    return ranked[parents - 1][1] if len(ranked) >= parents else None
 
 
 def _close(evolution: Evolution, record: Record, journal: Journal, hook: GenerationHook | None) -> None:

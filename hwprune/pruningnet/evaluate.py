@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from hwprune.errors import DataError
 from hwprune.pruningnet.fuse import conv_norm_pairs, fold
-from hwprune.training.evaluation import count_right, recalibrate
+from hwprune.training.evaluation import recalibrate, right
 from hwprune.training.loop import TrainImages
 from hwprune.training.precision import choose_execution
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hwprune.training.evaluation import Batch
     from hwprune.training.precision import Execution
 
+_SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)  # of sub-val, after which a candidate may be dropped
 _KEPT_BYTES = 4 * 2**30  # of each part; the paper's sub-val of 50,000 images at 224 pixels would take 30 GB
 
 
@@ -51,14 +53,18 @@ class Evaluator:
     A candidate's weights are generated once, into a dense module; its batch-norm statistics are taken from
     sub-train images; then it is scored on sub-val. The images are decoded and normalised once, here, unless
     they are too many to be kept, and every candidate sees the same ones in the same batches: the same widths
-    give the same accuracy.
+    give the same accuracy. Sub-val comes in parts, in an order of its own, so that a candidate can be judged
+    on some of it.
 
     Args:
         net: A trained PruningNet.
         sub_train: Where `settings.recalibration_images` of the images are drawn from.
         sub_val: The images to score on.
         settings: Number of images, batch size, precision.
-        seed: Fixes the draw.
+        seed: Fixes the draw and the order of sub-val.
+
+    Attributes:
+        stops: Images of sub-val up to the end of each part; the last is all of them.
 
     Raises:
         DataError: One of the splits is empty.
@@ -68,7 +74,7 @@ class Evaluator:
         self,
         net: PruningNet,
         sub_train: EvalImages,
-        sub_val: TrainImages,
+        sub_val: EvalImages,
         settings: PruningNetSettings,
         seed: int = 0,
     ) -> None:
@@ -77,18 +83,23 @@ class Evaluator:
         self.net, self.settings = net, settings
         example, _ = next(sub_val.batches(2))
         self.execution = choose_execution(net, example, settings.precision, settings.channels_last)
-        drawn = np.random.default_rng(seed).permutation(len(sub_train))[: settings.recalibration_images]
+        rng = np.random.default_rng(seed)
+        drawn = rng.permutation(len(sub_train))[: settings.recalibration_images]
         self._recalibration = self._batches(sub_train.subset(np.sort(drawn)))
-        self._validation = self._batches(sub_val)
-        self._total = len(sub_val)
+        order = rng.permutation(len(sub_val))
+        self.stops = _stops(len(sub_val), settings.eval_batch_size)
+        self._parts = [
+            self._batches(sub_val.subset(order[first:stop]), len(sub_val))
+            for first, stop in itertools.pairwise((0, *self.stops))
+        ]
         self._pairs = conv_norm_pairs(net.materialise(net.space.smallest()))
 
-    def _batches(self, images: TrainImages) -> Iterable[Batch]:
+    def _batches(self, images: TrainImages, of: int = 0) -> Iterable[Batch]:
         # Batches of one size: recalibration gives each the same weight.
         count = math.ceil(len(images) / self.settings.eval_batch_size)
         placed = _Placed(images, math.ceil(len(images) / count), self.execution)
         example, _ = next(images.batches(1))
-        return list(placed) if len(images) * example.nbytes <= _KEPT_BYTES else placed
+        return list(placed) if max(len(images), of) * example.nbytes <= _KEPT_BYTES else placed
 
     def network(self, widths: Sequence[int]) -> nn.Module:
         """The dense network of `widths` with recalibrated batch normalisation, in eval mode."""
@@ -96,8 +107,25 @@ class Evaluator:
         recalibrate(dense, self._recalibration, self.execution)
         return dense
 
-    def __call__(self, widths: Sequence[int]) -> float:
-        """Top-1 accuracy on sub-val of the network of `widths`, 0 to 1."""
+    def folded(self, widths: Sequence[int]) -> nn.Module:
+        """The same network as `network` gives, with its batch normalisation folded away, for `right`."""
         network = self.network(widths)
         fold(network, self._pairs)
-        return count_right(network, self._validation, self.execution) / self._total
+        return network
+
+    def right(self, folded: nn.Module, part: int) -> NDArray[np.bool_]:
+        """Which images of one part of sub-val a network classifies rightly: (images of the part,)."""
+        return right(folded, self._parts[part], self.execution)
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        """Top-1 accuracy on sub-val of the network of `widths`, 0 to 1."""
+        network = self.folded(widths)
+        found = sum(int(self.right(network, part).sum()) for part in range(len(self.stops)))
+        return found / self.stops[-1]
+
+
+def _stops(images: int, batch_size: int) -> tuple[int, ...]:
+    """Ends of the parts of sub-val: each about doubles what was seen, in whole batches."""
+    batches = math.ceil(images / batch_size)
+    ends = sorted({math.ceil(share * batches) for share in _SHARES})
+    return (*(end * batch_size for end in ends[:-1]), images)

@@ -15,6 +15,8 @@ from hwprune.training.precision import Execution, choose_execution
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from hwprune.training.loop import TrainImages
@@ -38,16 +40,16 @@ def accuracy(
     example, _ = next(images.batches(2))
     execution = choose_execution(model, example, precision, "auto")
     batches = ((execution.place(x), y.to(execution.device)) for x, y in images.batches(batch_size))
-    return count_right(model, batches, execution) / len(images)
+    return float(right(model, batches, execution).mean())
 
 
-def count_right(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> int:
-    """Images of `batches` (already placed) that `model` classifies rightly in eval mode."""
-    right = 0
+def right(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> NDArray[np.bool_]:
+    """Which images of `batches` (already placed) `model` classifies rightly in eval mode: (images,)."""
+    found = []
     with _mode(model, training=False), torch.inference_mode(), execution.autocast():
         for images, labels in batches:
-            right += int((logits_of(model(images)).argmax(1) == labels).sum())
-    return right
+            found.append(logits_of(model(images)).argmax(1) == labels)
+    return torch.cat(found).cpu().numpy()
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> None:

@@ -284,3 +284,51 @@ def test_the_binding_constraint_is_told(toy):
     outcome = search(problem, SETTINGS, seed=0)
     assert outcome.binding == "macs"
     assert all(c.values[1] <= 200 and c.values[0] <= toy.limit for c in outcome.candidates)
+
+
+class Racing:
+    """A score that gives networks below the bar an estimate, and remembers what it was asked."""
+
+    def __init__(self, toy):
+        self.toy, self.asked = toy, []
+
+    def __call__(self, widths, /):
+        return self.toy.accuracy(widths)
+
+    def race(self, networks, bar, /):
+        for widths in networks:
+            self.asked.append((widths, bar))
+            score = self.toy.accuracy(widths)
+            least = self.toy.accuracy(bar) if bar else 0.0
+            yield score if score >= least else least - 0.01
+
+
+def test_a_race_finds_what_full_scores_find(toy):
+    settings = SearchSettings(population=20, parents=5, mutants=8, crossovers=8, generations=6)
+    full = search(toy.problem, settings, seed=1)
+    racing = Racing(toy)
+    raced = search(dataclasses.replace(toy.problem, accuracy=racing), settings, seed=1)
+    assert raced.best.widths == full.best.widths
+    bars = [bar for _, bar in racing.asked]
+    assert bars[:5] == [None] * 5, "nothing to compare the first networks with"
+    assert None not in bars[5:]
+    fifth_best = sorted((toy.accuracy(w) for w, _ in racing.asked[:5]), reverse=True)[4]
+    assert toy.accuracy(bars[5]) == fifth_best
+
+
+def test_a_race_that_was_killed_goes_on_as_if_it_had_not_been(toy, tmp_path):
+    settings = SearchSettings(population=20, parents=5, mutants=8, crossovers=8, generations=4)
+    unbroken = search(dataclasses.replace(toy.problem, accuracy=Racing(toy)), settings, seed=1)
+
+    class Killed(Racing):
+        def race(self, networks, bar, /):
+            for score in super().race(networks, bar):
+                if len(self.asked) == 33:  # in the middle of a block
+                    raise KeyboardInterrupt
+                yield score
+
+    state = tmp_path / "search.json"
+    with pytest.raises(KeyboardInterrupt):
+        search(dataclasses.replace(toy.problem, accuracy=Killed(toy)), settings, seed=1, state=state)
+    resumed = search(dataclasses.replace(toy.problem, accuracy=Racing(toy)), settings, seed=1, state=state)
+    assert resumed.candidates == unbroken.candidates

@@ -163,7 +163,7 @@ def test_images_that_are_not_kept_give_the_same_score(trained, splits, monkeypat
     kept = Evaluator(net, splits.sub_train, splits.sub_val, SETTINGS)(widths)
     monkeypatch.setattr("hwprune.pruningnet.evaluate._KEPT_BYTES", 0)
     streamed = Evaluator(net, splits.sub_train, splits.sub_val, SETTINGS)
-    assert not isinstance(streamed._validation, list)
+    assert not isinstance(streamed._parts[0], list)
     assert streamed(widths) == kept
     assert streamed(widths) == kept  # the images can be gone through again
 

@@ -1,0 +1,97 @@
+"""Racing: candidates that will not be among the best are scored on a part of sub-val only.
+
+Two networks are compared on the same images: most images, being right or wrong for both, say nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from hwprune.pruningnet.evaluate import Evaluator
+    from hwprune.pruningnet.outcomes import Outcomes
+    from hwprune.structure.space import Widths
+
+CHANCE = 0.05  # of passing the bar on all images, below which a candidate is dropped
+_BEHIND = 1.6449  # standard deviations of the normal distribution that leave CHANCE above them
+
+
+class Racer:
+    """A `RacingScore` for the search: an `Evaluator` that remembers, and stops early on weak candidates.
+
+    Args:
+        judge: What gives the outcomes on each part of sub-val.
+        outcomes: What is known already, perhaps from an earlier search; filled on the way.
+        early: Whether to stop early at all.
+
+    Attributes:
+        images: Images that candidates were evaluated on by this object, known ones not counted.
+    """
+
+    def __init__(self, judge: Evaluator, outcomes: Outcomes, *, early: bool = True) -> None:
+        self.judge, self.outcomes, self.images = judge, outcomes, 0
+        self._early = early
+
+    def __call__(self, widths: Widths, /) -> float:
+        """Top-1 accuracy of one network on all of sub-val, 0 to 1."""
+        return self._score(widths, None)
+
+    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
+        """Score networks one after the other; see `evolution.problem.RacingScore`.
+
+        A candidate that is dropped gets the bar's accuracy on all of sub-val less the distance between the
+        two on the images seen. The answer depends on the arguments alone, never on what is known already.
+        """
+        for widths in networks:
+            yield self._score(widths, bar if self._early else None)
+
+    def _score(self, widths: Widths, bar: Widths | None) -> float:
+        found, *stops, total = _Known(self, widths), *self.judge.stops
+        if bar is not None:
+            against = _Known(self, bar).up_to(total)
+            for stop in stops:
+                if behind(found.up_to(stop), against[:stop], total):
+                    gap = against[:stop].mean() - found.up_to(stop).mean()
+                    return float(against.mean() - gap)
+        return float(found.up_to(total).mean())
+
+
+class _Known:
+    """What is known of one network; more is found out when it is asked for."""
+
+    def __init__(self, racer: Racer, widths: Widths) -> None:
+        self._racer, self._widths = racer, tuple(widths)
+        self._network: nn.Module | None = None
+
+    def up_to(self, stop: int) -> NDArray[np.bool_]:
+        """Which of the first `stop` images, the end of a part, are right."""
+        judge, outcomes = self._racer.judge, self._racer.outcomes
+        while (known := outcomes.of(self._widths)).size < stop:
+            self._network = self._network or judge.folded(self._widths)
+            part = judge.stops.index(known.size) + 1 if known.size else 0
+            fresh = judge.right(self._network, part)
+            self._racer.images += fresh.size
+            outcomes.add(self._widths, fresh)
+        return known[:stop]
+
+
+def behind(ours: NDArray[np.bool_], bar: NDArray[np.bool_], total: int) -> bool:
+    """Whether a network will hardly pass the bar on `total` images, by both outcomes (n,) on n of them.
+
+    Of the images that only one of the two has right, `lost` are the bar's and `won` are ours. Each image adds
+    (won - lost) / n to our lead, give or take sqrt((won + lost) / n); with that drift, itself known from n
+    images only, the chance of a lead after all of them is that of a normal variable above
+    (lost - won) / sqrt(lost + won) * sqrt(total / (total - n)).
+    """
+    seen = ours.size
+    lost, won = int((bar & ~ours).sum()), int((ours & ~bar).sum())
+    if lost <= won or seen >= total:
+        return False
+    return (lost - won) / math.sqrt(lost + won) * math.sqrt(total / (total - seen)) > _BEHIND

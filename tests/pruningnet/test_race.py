@@ -1,0 +1,114 @@
+"""Racing: weak candidates are dropped early, the best never is, and nothing is evaluated twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwprune.pruningnet.outcomes import Outcomes
+from hwprune.pruningnet.race import CHANCE, Racer, behind
+
+STOPS = (100, 200, 400, 800, 1200, 1600)
+
+
+class Judge:
+    """Networks `(n,)` that classify each image rightly with a chance that grows with n; counts its work."""
+
+    stops = STOPS
+
+    def __init__(self) -> None:
+        self.difficulty = np.random.default_rng(0).random(STOPS[-1])
+        self.built, self.seen = 0, 0
+
+    def folded(self, widths):
+        self.built += 1
+        return widths
+
+    def right(self, network, part):
+        first, last = (0, *STOPS)[part], STOPS[part]
+        self.seen += last - first
+        own = np.random.default_rng(network[0]).random(STOPS[-1])
+        return (self.difficulty + 0.2 * own < network[0] / 100)[first:last]
+
+
+@pytest.fixture
+def racer() -> Racer:
+    return Racer(Judge(), Outcomes(STOPS))
+
+
+def test_without_a_bar_everything_is_scored_in_full(racer):
+    assert list(racer.race([(50,), (60,)], None)) == [racer((50,)), racer((60,))]
+    assert racer.images == racer.judge.seen == 2 * STOPS[-1]
+
+
+def test_a_weak_candidate_is_dropped_early_and_ranks_below_the_bar(racer):
+    bar = racer((70,))
+    before = racer.images
+    (score,) = racer.race([(40,)], (70,))
+    assert racer.images - before == STOPS[0]
+    assert score < bar
+    assert score == pytest.approx(racer((40,)), abs=0.1), "the estimate is near the full score"
+
+
+def test_a_better_candidate_is_never_dropped(racer):
+    (score,) = racer.race([(75,)], (70,))
+    assert score == racer((75,)) > racer((70,))
+
+
+def test_the_answer_does_not_depend_on_what_is_known(racer):
+    (fresh,) = racer.race([(60,)], (70,))
+    racer((60,))  # now all of it is known
+    assert list(racer.race([(60,)], (70,))) == [fresh]
+
+
+def test_nothing_is_evaluated_twice(racer):
+    racer((60,))
+    seen, built = racer.judge.seen, racer.judge.built
+    racer((60,))
+    list(racer.race([(60,)], (60,)))
+    assert (racer.judge.seen, racer.judge.built) == (seen, built)
+
+
+def test_the_chance_of_a_wrong_drop_is_the_stated_one():
+    """Of pairs that look as close to the limit as can be, CHANCE of them turn out the other way."""
+    rng = np.random.default_rng(3)
+    total, seen, wrong, dropped = 1000, 250, 0, 0
+    for _ in range(4000):
+        lead = rng.normal(0, 0.02)  # true differences of about the size that the limit is at
+        sign = rng.random(total)
+        bar, ours = sign < 0.06 - lead / 2, sign > 1 - 0.06 - lead / 2
+        if behind(ours[:seen], bar[:seen], total):
+            dropped += 1
+            wrong += ours.sum() > bar.sum()
+    assert dropped > 500
+    assert wrong / dropped < CHANCE
+
+
+def test_equal_networks_are_not_behind_one_another():
+    same = np.ones(10, dtype=bool)
+    assert not behind(same, same, 100)
+
+
+def test_outcomes_are_kept_on_disk(tmp_path):
+    path = tmp_path / "evaluations.safetensors"
+    kept, judge = Outcomes(STOPS, path), Judge()
+    first = Racer(judge, kept)
+    scores = [first((50,)), *first.race([(20,)], (50,))]
+    kept.save()
+    again = Racer(judge, Outcomes(STOPS, path))
+    assert [again((50,)), *again.race([(20,)], (50,))] == scores
+    assert again.images == 0
+    assert len(again.outcomes) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other parts"])
+def test_a_file_that_does_not_serve_is_begun_anew(tmp_path, damage):
+    path = tmp_path / "evaluations.safetensors"
+    kept = Outcomes(STOPS, path)
+    Racer(Judge(), kept)((50,))
+    kept.save()
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-5])
+    stops = STOPS if damage == "truncated" else (800, 1600)
+    fresh = Outcomes(stops, path)
+    assert len(fresh) == 0
