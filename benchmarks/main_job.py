@@ -72,22 +72,24 @@ def run_verbs(folder: Path, model: str, data: str, latency: str) -> tuple[dict[s
 def summary(results: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any]:
     """What hwprune itself says."""
     search, train, export = results["search"], results["train"], results["export"]
+    wanted = {one["name"]: one for one in search["figures"]}
+    latency, exported = search["figures"][0], export["figures"][0]  # on the first device
     history = search["pruningnet_history"]
     return {
-        "budget": search["budget"],
+        "budget": latency["budget"],
         "base_top1": train["base_top1"],
         "top1": train["top1"],
         "points_lost": round(100 * (train["base_top1"] - train["top1"]), 2),
-        "base_ms": export["base_ms"],
-        "measured_ms": export["measured_ms"],
-        "error_ms": export["error_ms"],
-        "limit_ms": export["limit_ms"],
+        "base_ms": exported["base"],
+        "measured_ms": exported["measured"],
+        "error_ms": exported["error"],
+        "limit_ms": exported["limit"],
         "within_budget": export["within_budget"],
-        "predicted_ms": search["predicted_ms"],
+        "predicted_ms": latency["predicted"],
         "table_error_percent": results["profile"]["error_percent"],
         "channel_multiple": results["profile"]["channel_multiple"],
-        "macs_kept": round(search["macs"] / search["base_macs"], 4),
-        "params_kept": round(search["params"] / search["base_params"], 4),
+        "macs_kept": round(wanted["macs"]["predicted"] / wanted["macs"]["base"], 4),
+        "params_kept": round(wanted["params"]["predicted"] / wanted["params"]["base"], 4),
         "widths": search["widths"],
         "networks_scored": len(search["candidates"]),
         "seconds": {

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hwprune import artifacts
+from hwprune.units import format_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,8 @@ class _Stored:
 
 def _tuples(value: Any) -> Any:
     """JSON knows lists only; these classes hold tuples."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
@@ -82,7 +85,111 @@ class ProfileResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchResult(_Stored):
+class Figure:
+    """What both networks need of one thing: time on a device, MACs, parameters, bytes.
+
+    Attributes:
+        name: The target profile whose device it is, or `macs`, `params`, `size`.
+        unit: `ms`, `MACs`, `params` or `bytes`.
+        base: The unpruned network's figure; for latencies as it was measured.
+        predicted: The chosen network's, as the search predicted it.
+        measured: The same as it was measured; None when the device was not at hand. Counts are exact.
+        error: One standard error of `measured`.
+        budget: The budget as the user wrote it; "" when there was none.
+        limit: The budget in `unit`.
+    """
+
+    name: str
+    unit: str
+    base: float
+    predicted: float
+    measured: float | None = None
+    error: float | None = None
+    budget: str = ""
+    limit: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The measured figure, or the predicted one where nothing was measured."""
+        return self.predicted if self.measured is None else self.measured
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the figure is a fact and not a prediction."""
+        return self.measured is not None
+
+    @property
+    def use(self) -> float:
+        """The part of the budget that is used, error included; 0 without a budget."""
+        return 0.0 if self.limit is None else (self.value + (self.error or 0.0)) / self.limit
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure, with its error, keeps the budget."""
+        return self.use <= 1.0
+
+    @property
+    def title(self) -> str:
+        """What the figure is, for a reader."""
+        words = {"macs": "MACs", "params": "parameters", "size": "ONNX file"}
+        return f"latency on {self.name}" if self.unit == "ms" else words[self.name]
+
+    def text(self, value: float) -> str:
+        """A value of this figure with its unit."""
+        return format_value(value, self.unit)
+
+
+class _WithFigures:
+    """What results with figures have in common."""
+
+    figures: tuple[Figure, ...]
+
+    def __post_init__(self) -> None:
+        made = tuple(one if isinstance(one, Figure) else Figure(**one) for one in self.figures)
+        object.__setattr__(self, "figures", made)  # JSON gives plain tables
+
+    @property
+    def latency(self) -> Figure:
+        """The latency on the first device."""
+        return next(one for one in self.figures if one.unit == "ms")
+
+    @property
+    def budgets(self) -> tuple[Figure, ...]:
+        """The figures that have a budget."""
+        return tuple(one for one in self.figures if one.budget)
+
+    @property
+    def budget(self) -> str:
+        """All budgets as one text: `60% on cpu-1t, 300M MACs`."""
+        return ", ".join(_budget_text(one) for one in self.budgets)
+
+    @property
+    def met(self) -> bool:
+        """Whether every budget is kept."""
+        return all(one.met for one in self.budgets)
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Devices that were not at hand: their latencies are predicted, not measured."""
+        return tuple(one.name for one in self.figures if not one.is_measured)
+
+    def figure(self, name: str) -> Figure:
+        """The figure of a name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return {one.name: one for one in self.figures}[name]
+
+
+def _budget_text(figure: Figure) -> str:
+    if figure.unit == "ms":
+        return f"{figure.budget} on {figure.name}"
+    return f"{figure.budget} {'of the ' if figure.budget.endswith('%') else ''}{figure.title}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult(_WithFigures, _Stored):
     """The network that `search` chose, and how it was found.
 
     Attributes:
@@ -90,62 +197,72 @@ class SearchResult(_Stored):
         widths: Channels of each group.
         groups: Name of each group.
         full_widths: Channels of each group in the unpruned network.
-        budget: The budget as the user wrote it.
-        limit_ms: The budget in milliseconds.
-        predicted_ms: Latency that the model predicted for the network.
-        measured_ms: Latency measured end to end on the device.
-        error_ms: One standard error of `measured_ms`.
-        base_ms: Measured latency of the unpruned network.
-        base_meets_budget: Whether the unpruned network keeps the budget, so that nothing was pruned.
+        figures: Latency on each device, MACs and parameters of both networks, and whatever else has a budget.
+        binding: Name of the figure that comes nearest to its budget.
+        base_meets_budget: Whether the unpruned network keeps all budgets, so that nothing was pruned.
         score: What the judge gave: top-1 on sub-val (0 to 1), or the share of MACs kept.
         score_kind: `pruningnet` or `macs`.
         images: Whether the project has images to train on.
-        macs: Multiply-accumulates of one image.
-        params: Parameters.
-        base_macs: The same of the unpruned network.
-        base_params: The same of the unpruned network.
-        profile: Name of the target profile.
+        profile: Name of the first device's target profile.
+        target: That target profile.
         seed: Seed of the search.
         structure: Stands for the model and its images, as in `ProfileResult`.
         pruningnet: File name of the judge in the work folder, or "".
         pruningnet_history: Figures of each epoch of the judge.
         history: Figures of each generation.
-        candidates: [score, predicted ms] of every network evaluated.
-        corrections: What predictions were multiplied with after each generation.
+        candidates: [score, predicted latency on the first device in ms] of every network evaluated.
+        corrections: After each generation, what the predictions of each budget were multiplied with.
         inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
     """
 
     kind: ClassVar[str] = "search-result"
     made_by: ClassVar[str] = "hwprune search"
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
 
     model: str
     widths: tuple[int, ...]
     groups: tuple[str, ...]
     full_widths: tuple[int, ...]
-    budget: str
-    limit_ms: float
-    predicted_ms: float
-    measured_ms: float
-    error_ms: float
-    base_ms: float
+    figures: tuple[Figure, ...]
+    binding: str
     base_meets_budget: bool
     score: float
     score_kind: str
     images: bool
-    macs: int
-    params: int
-    base_macs: int
-    base_params: int
     profile: str
+    target: dict[str, Any]
     seed: int
     structure: str
     pruningnet: str = ""
     pruningnet_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     candidates: tuple[tuple[float, float], ...] = field(default=(), repr=False)
-    corrections: tuple[float, ...] = field(default=(), repr=False)
+    corrections: tuple[dict[str, float], ...] = field(default=(), repr=False)
     inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontResult(_Stored):
+    """Networks of which none is both slower and less accurate than another, from one PruningNet.
+
+    Attributes:
+        budget: The range of budgets as the user wrote it.
+        points: What a search found at each budget, the fastest first; dominated ones are left out.
+        searched: Budgets that were searched, dominated and impossible ones included.
+        structure: Stands for the model and its images, as in `ProfileResult`.
+    """
+
+    kind: ClassVar[str] = "search-front"
+    made_by: ClassVar[str] = "hwprune search"
+
+    budget: str
+    points: tuple[SearchResult, ...]
+    searched: int
+    structure: str
+
+    def __post_init__(self) -> None:
+        made = tuple(one if isinstance(one, SearchResult) else SearchResult(**one) for one in self.points)
+        object.__setattr__(self, "points", made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,24 +302,21 @@ class TrainResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult(_Stored):
+class ExportResult(_WithFigures, _Stored):
     """The exported file, as it was found on the device.
 
     Attributes:
         file: Path of the ONNX file, relative to the project folder.
         bytes: Its size.
         precision: Number format of the file, the target profile's.
+        figures: As in `SearchResult`, of the file itself: measured anew on every device that is at hand, with
+            budgets in milliseconds of that session.
         max_difference: Largest difference of its outputs from torch's, relative to their scale; before the
             file was brought to an integer format.
         tolerance: The most that was allowed.
         widths: Channels of each group.
         profile: Name of the target profile.
-        measured_ms: Latency of the file, measured end to end.
-        error_ms: One standard error of it.
-        base_ms: Latency of the unpruned network in the same session.
-        limit_ms: The budget in that session's milliseconds.
-        within_budget: Whether the file runs within the budget.
-        budget: The budget as the user wrote it.
+        within_budget: Whether the file keeps every budget.
         weights: `trained`, or without images `given` (by the user) or `random`.
         top1: Test top-1 of the file, 0 to 1; None when its weights were not trained here.
         trained_top1: Test top-1 of the weights as they were trained; another than `top1` for integer formats.
@@ -212,7 +326,7 @@ class ExportResult(_Stored):
 
     kind: ClassVar[str] = "export-result"
     made_by: ClassVar[str] = "hwprune export --onnx"
-    schema_version: ClassVar[int] = 2
+    schema_version: ClassVar[int] = 3
 
     file: str
     bytes: int
@@ -221,12 +335,8 @@ class ExportResult(_Stored):
     tolerance: float
     widths: tuple[int, ...]
     profile: str
-    measured_ms: float
-    error_ms: float
-    base_ms: float
-    limit_ms: float
+    figures: tuple[Figure, ...]
     within_budget: bool
-    budget: str
     weights: str
     top1: float | None
     trained_top1: float | None

@@ -18,8 +18,20 @@ _LATENCY = re.compile(_NUMBER + r"(?P<unit>us|\u00b5s|\u03bcs|ms|s|%)")
 _DURATION = re.compile(_NUMBER + r"(?P<unit>s|m|min|h)?")
 _COUNT = re.compile(_NUMBER + r"(?P<unit>k|M|G|%)?(?:MACs|params)?")
 
+_BYTES = re.compile(_NUMBER + r"(?P<unit>kB|MB|GB|KiB|MiB|GiB|B|%)?")
+
 _MS: dict[str | None, float] = {"us": 1e-3, "\u00b5s": 1e-3, "\u03bcs": 1e-3, "ms": 1.0, "s": 1e3}
 _SECONDS: dict[str | None, float] = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTE_SCALE: dict[str | None, float] = {
+    None: 1.0,
+    "B": 1.0,
+    "kB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "KiB": 2.0**10,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+}
 _SCALE: dict[str | None, float] = {None: 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -73,6 +85,15 @@ def parse_count(text: str, option: str) -> Quantity:
     return _parse(_COUNT, text, _SCALE, option, "300M, 1.2G, or 60% of the unpruned network")
 
 
+def parse_bytes(text: str, option: str) -> Quantity:
+    """Parse the size of a file such as `4MB`, `500kB`, `2MiB` or `60%`.
+
+    Raises:
+        UsageError: The text is not such a quantity.
+    """
+    return _parse(_BYTES, text, _BYTE_SCALE, option, "4MB, 500kB, 2MiB, or 60% of the unpruned network")
+
+
 def parse_seconds(text: str, option: str) -> float:
     """Parse a time such as `120s`, `2m` or `1.5h` into seconds.
 
@@ -90,6 +111,20 @@ def format_ms(value_ms: float) -> str:
 def format_count(value: float) -> str:
     """A count with three significant digits: `41.2 M`."""
     return _scaled(value, ((1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")))
+
+
+def format_value(value: float, unit: str) -> str:
+    """A figure with its unit: `14.2 ms`, `300 M MACs`, `4.1 MB`.
+
+    Args:
+        value: The figure, in `unit`.
+        unit: `ms`, `MACs`, `params` or `bytes`.
+    """
+    if unit == "ms":
+        return format_ms(value)
+    if unit == "bytes":
+        return _scaled(value, ((1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " bytes")))
+    return f"{format_count(value)} {unit}" if unit == "MACs" else format_count(value)
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,12 @@ from hwprune.runtimes.base import TargetProfile
 from hwprune.units import parse_latency
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import nn
 
-    from hwprune.results import SearchResult
+    from hwprune.results import Figure, SearchResult
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
 _CALIBRATION_IMAGES = 256  # training images that decide the scales of an integer format
@@ -37,7 +40,7 @@ def export(
     output: Path = Path("pruned.onnx"),
     reporter: Reporter = QUIET,
 ) -> ExportResult:
-    """Write one ONNX file, weights inside; check it against torch and measure it on the device.
+    """Write one ONNX file, weights inside; check it against torch and measure it on every device at hand.
 
     Args:
         project: The project folder.
@@ -57,23 +60,25 @@ def export(
         raise UsageError("There is no other format than ONNX.", got="--no-onnx", allowed="--onnx")
     opened = Project(project)
     found = opened.searched()
-    target = TargetProfile.from_payload(opened.profiled(found.profile).target, where=found.profile)
+    target = TargetProfile.from_payload(found.target, where=found.profile)
     model, facts = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)
     facts |= {"max_difference": difference, "tolerance": TOLERANCE}
     if target.precision != "fp32":
         content = _lowered(opened, target, content, reporter)
         facts["top1"] = _scored(opened, target, content) if facts["top1"] is not None else None
-    facts |= _measure(opened, found, target, content, reporter)
-    content = _with_metadata(opened, content, found, facts)
+    figures = [_measured(opened, found, one, content, reporter) for one in found.figures]
+    content = _with_metadata(opened, content, found, figures, facts["top1"])
+    figures = [_sized(one, len(content)) for one in figures]
     result = ExportResult(
         file=str(output),
         bytes=len(content),
         precision=target.precision,
         digest=artifacts.sha256(content),
         widths=found.widths,
-        profile=target.name,
-        budget=found.budget,
+        profile=found.profile,
+        figures=tuple(figures),
+        within_budget=all(_kept(found, one) for one in figures),
         structure=found.structure,
         **facts,
     )
@@ -86,7 +91,7 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
     """The pruned network, where its weights come from, and their accuracy."""
     from hwprune.structure.prune import prune
 
-    model = prune(opened.new_model(), opened.space(found.profile), found.widths)
+    model = prune(opened.new_model(), opened.searched_space(), found.widths)
     if not opened.config.data.source:
         weights = "given" if opened.config.model.weights else "random"
         return model.eval(), {"weights": weights, "top1": None, "trained_top1": None}
@@ -141,33 +146,53 @@ def _scored(opened: Project, target: TargetProfile, content: bytes) -> float:
     return file_accuracy(content, opened.splits.test, target.batch)
 
 
-def _measure(
-    opened: Project, found: SearchResult, target: TargetProfile, content: bytes, reporter: Reporter
-) -> dict[str, Any]:
-    """Measure the file interleaved with the unpruned network, in this session's milliseconds."""
+def _measured(
+    opened: Project, found: SearchResult, figure: Figure, content: bytes, reporter: Reporter
+) -> Figure:
+    """The figure of the file: a latency is measured anew, interleaved with the unpruned network."""
     from hwprune.api.device import Device
 
+    if figure.unit != "ms" or not figure.is_measured:
+        return figure
+    profiled = opened.profiled(figure.name)
+    target = TargetProfile.from_payload(profiled.target, where=figure.name)
     reporter.note(f"Measuring the exported file on {target.name}.")
     device = Device(opened.base_onnx(target.name), opened.space(target.name), target)
-    limit = parse_latency(found.budget)
     for relative_error, seconds in _LOOKS:
         measured, base_ms = device.onnx(content, relative_error=relative_error, max_seconds=seconds)
-        limit_ms = limit.of(base_ms)
-        # the unpruned network against a budget of 100 % of itself: equal, but for the error of both
-        slack_ms = 3 * measured.error_ms if found.base_meets_budget and limit.relative else 0.0
-        within_budget = measured.ms <= limit_ms + slack_ms
-        if within_budget:
+        limit = parse_latency(figure.budget).of(base_ms) if figure.budget else None
+        here = replace(figure, measured=measured.ms, error=measured.error_ms, base=base_ms, limit=limit)
+        if _kept(found, here):
             break
-    return {
-        "measured_ms": measured.ms,
-        "error_ms": measured.error_ms,
-        "base_ms": base_ms,
-        "limit_ms": limit_ms,
-        "within_budget": within_budget,
-    }
+    return here
 
 
-def _with_metadata(opened: Project, content: bytes, found: SearchResult, result: dict[str, Any]) -> bytes:
+def _kept(found: SearchResult, figure: Figure) -> bool:
+    """Whether a figure of the file keeps its budget."""
+    if figure.limit is None:
+        return True
+    # the unpruned network against a budget of 100 % of itself: equal, but for the error of both
+    relative = figure.budget.endswith("%")
+    slack = 3 * (figure.error or 0.0) if found.base_meets_budget and relative else 0.0
+    return figure.value <= figure.limit + slack
+
+
+def _latency_facts(latency: Figure) -> dict[str, str]:
+    """The latency on the first device; a prediction never goes by the name of a measurement."""
+    base = {"hwprune.base_ms": f"{latency.base:.6g}"}
+    if latency.measured is None:
+        return {**base, "hwprune.predicted_ms": f"{latency.predicted:.6g}"}
+    measured = {"hwprune.measured_ms": f"{latency.measured:.6g}", "hwprune.error_ms": f"{latency.error:.2g}"}
+    return {**base, **measured}
+
+
+def _sized(figure: Figure, size: int) -> Figure:
+    return replace(figure, measured=float(size)) if figure.name == "size" else figure
+
+
+def _with_metadata(
+    opened: Project, content: bytes, found: SearchResult, figures: Sequence[Figure], top1: float | None
+) -> bytes:
     """The file with its provenance in `metadata_props`."""
     import onnx as onnx_package
 
@@ -180,15 +205,14 @@ def _with_metadata(opened: Project, content: bytes, found: SearchResult, result:
         "hwprune.model": found.model,
         "hwprune.widths": json.dumps(found.widths),
         "hwprune.budget": found.budget,
-        "hwprune.measured_ms": f"{result['measured_ms']:.6g}",
-        "hwprune.error_ms": f"{result['error_ms']:.2g}",
-        "hwprune.base_ms": f"{result['base_ms']:.6g}",
+        "hwprune.figures": json.dumps([asdict(one) for one in figures]),
+        **_latency_facts(next(one for one in figures if one.unit == "ms")),
         "hwprune.profile": found.profile,
         "hwprune.device": json.dumps(device_fingerprint()),
     }
-    if result["top1"] is not None:
+    if top1 is not None:
         dataset = opened.dataset
-        facts["hwprune.top1"] = f"{result['top1']:.6g}"
+        facts["hwprune.top1"] = f"{top1:.6g}"
         facts["hwprune.normalisation"] = json.dumps({"mean": dataset.mean, "std": dataset.std})
         facts["hwprune.classes"] = json.dumps(dataset.classes)
     set_metadata(model, facts)

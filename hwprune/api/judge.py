@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.config import Config, PruningNetConfig
-    from hwprune.evolution.problem import AccuracyScore
+    from hwprune.evolution.problem import AccuracyScore, Problem
     from hwprune.progress import Reporter
     from hwprune.pruningnet.net import PruningNet
     from hwprune.pruningnet.race import Racer
     from hwprune.structure.space import SearchSpace, Widths
     from hwprune.training.history import History
 
+_UNIFORM = 3
 _IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
 
 
@@ -173,6 +174,12 @@ def sanity(net: PruningNet, score: AccuracyScore, classes: int) -> None:
         )
 
 
-def starts(space: SearchSpace) -> list[Widths]:
-    """Networks to try first: uniform widths, which are shrunk into the budget."""
-    return [space.uniform(float(ratio)) for ratio in np.linspace(0.3, 1.0, 8)]
+def starts(problem: Problem) -> list[Widths]:
+    """Networks to try first: the largest uniform ones in the budget, and wider ones, to be shrunk into it."""
+    space = problem.space
+    uniform = list(dict.fromkeys(space.uniform(float(ratio)) for ratio in np.linspace(0.1, 1.0, 91)))
+    networks = np.array(uniform)
+    inside = problem.feasible(networks)
+    largest = np.argsort(-np.where(inside, space.macs(networks), -1), kind="stable")
+    shrunk = [space.uniform(float(ratio)) for ratio in np.linspace(0.4, 1.0, 5)]
+    return [*(uniform[i] for i in largest[: min(_UNIFORM, int(inside.sum()))]), *shrunk]

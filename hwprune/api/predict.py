@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.api.project import Project
+from hwprune.api.targets import folder_target, project_target
 from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
 
 if TYPE_CHECKING:
-    from hwprune.latency.model import LatencyModel
     from hwprune.structure.space import SearchSpace, Widths
 
 
@@ -62,11 +62,14 @@ def predict(
         UsageError: Widths that the space does not have.
         ArtifactError: `hwprune profile` has not been run here.
     """
-    if table is not None:
-        name, base_ms, model = _of_folder(table, device or profile)
-    else:
-        name, base_ms, model = _of_project(Project(project), device, profile)
-    space = model.space
+    if table is not None and (device or profile):
+        raise UsageError(
+            "A table names its own device and profile.",
+            got=device or profile,
+            allowed="--table without --device and --profile",
+        )
+    target = project_target(Project(project), device, profile) if table is None else folder_target(table)
+    model, space = target.model, target.space
     named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
     networks = np.array([net for _, net in named])
     latencies, errors_ms = model.predict(networks), model.uncertainty_ms(networks)
@@ -74,41 +77,7 @@ def predict(
         (text, net, float(ms), int(space.macs(net)), int(space.params(net)))
         for (text, net), ms in zip(named, latencies, strict=True)
     )
-    return PredictResult(name, base_ms, rows, tuple(errors_ms.tolist()))
-
-
-def _of_project(opened: Project, device: str, profile: str) -> tuple[str, float, LatencyModel]:
-    """Target profile, latency of the unpruned network and latency model of a project."""
-    from hwprune.latency.model import LatencyModel
-    from hwprune.latency.table import LatencyTable
-    from hwprune.runtimes.registry import get_runtime
-
-    target = opened.target(device, profile)
-    space = opened.space(target.name)
-    table = LatencyTable.load(opened.table_folder(target.name))
-    table.check_matches(target, get_runtime(target), space)
-    model = LatencyModel.fit(table, space, opened.base_onnx(target.name))
-    return target.name, opened.profiled(target.name).base_ms, model
-
-
-def _of_folder(path: Path, target: str) -> tuple[str, float, LatencyModel]:
-    """The same of a table on its own; the unpruned network is among those that it measured, or predicted."""
-    from hwprune.latency.folder import TableFolder
-
-    if target:
-        raise UsageError(
-            "A table names its own device and profile.",
-            got=target,
-            allowed="--table without --device and --profile",
-        )
-    folder = TableFolder.load(path)
-    model = folder.model()
-    full = np.array(folder.space.full())
-    rows = (folder.table.widths == full).all(axis=1)
-    measured_ms = folder.table.networks["latency_ms"].to_numpy()[rows]
-    base_ms = float(np.median(measured_ms)) if len(measured_ms) else float(model.predict(full)[0])
-    where = folder.table.provenance
-    return f"{where['profile']['name']} ({where['device'].get('model')})", base_ms, model
+    return PredictResult(target.name, target.base_ms, rows, tuple(errors_ms.tolist()))
 
 
 def _networks(

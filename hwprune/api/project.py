@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hwprune import artifacts
 from hwprune.config import FILE_NAME, Config, load_config
 from hwprune.errors import DataError, MismatchError, UsageError
-from hwprune.results import ProfileResult, SearchResult
+from hwprune.results import FrontResult, ProfileResult, SearchResult
 
 if TYPE_CHECKING:
     import torch
@@ -169,6 +169,37 @@ class Project:
                 do="run `hwprune search` again, or put the settings back",
             )
         return result
+
+    def searched_space(self) -> SearchSpace:
+        """The search space of what `searched` gives."""
+        from hwprune.structure.space import SearchSpace
+
+        return SearchSpace.load(self.path("search-space.json"))
+
+    def take_point(self, number: int) -> SearchResult:
+        """Make a network of the front that `hwprune search` found the chosen one.
+
+        Args:
+            number: Its number, from 1, the fastest.
+
+        Raises:
+            MissingArtifactError: No front was searched for.
+            UsageError: It has no such point.
+            MismatchError: The project's model or images have changed since.
+        """
+        path = self.path("front.json")
+        front = FrontResult.load(path)
+        if front.structure != self.structure():
+            raise MismatchError(
+                "The front is of another model, or of other images, than the project's.",
+                where=path,
+                do="run `hwprune search --latency LOW:HIGH` again, or put the settings back",
+            )
+        if not 1 <= number <= len(front.points):
+            raise UsageError("The front has no such point.", got=number, allowed=f"1 to {len(front.points)}")
+        chosen = front.points[number - 1]
+        chosen.save(self.path("search.json"))
+        return chosen
 
     def profiled(self, profile: str) -> ProfileResult:
         """What `hwprune profile` found for a target profile.

@@ -27,6 +27,7 @@ def train(
     project: Path = Path("."),
     start: StartName | None = None,
     epochs: int = 0,
+    point: int = 0,
     reporter: Reporter = QUIET,
 ) -> TrainResult:
     """Train the network that search chose, and the unpruned one; run it again to go on where it was stopped.
@@ -35,6 +36,7 @@ def train(
         project: The project folder.
         start: scratch (the paper's protocol) or generated (PruningNet's weights); by default the project's.
         epochs: Epochs of both networks; 0 takes the project's.
+        point: Number of a network of the front that was searched for, from 1; 0 takes the last search's.
         reporter: Told about progress.
 
     Returns:
@@ -42,6 +44,7 @@ def train(
 
     Raises:
         ArtifactError: `hwprune search` has not been run here.
+        UsageError: The front has no such point.
         DataError: The project has no images.
     """
     opened = Project(project)
@@ -49,7 +52,7 @@ def train(
     settings = replace(settings, start=start or settings.start, epochs=epochs or settings.epochs)
     opened = opened.with_config(training=settings)
     opened.require_data()
-    found = opened.searched()
+    found = opened.take_point(point) if point else opened.searched()
     return _Trainer(opened, found, reporter).run()
 
 
@@ -58,7 +61,7 @@ class _Trainer:
 
     def __init__(self, project: Project, found: SearchResult, reporter: Reporter) -> None:
         self.project, self.found, self.reporter = project, found, reporter
-        self.space: SearchSpace = project.space(found.profile)
+        self.space: SearchSpace = project.searched_space()
         if tuple(g.name for g in self.space.groups) != found.groups:
             raise MismatchError(
                 "The search result belongs to another search space.",

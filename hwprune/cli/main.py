@@ -8,7 +8,7 @@ import inspect
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hwprune import __version__
 from hwprune.errors import HwpruneError, HwpruneWarning, UsageError, nearest
@@ -28,6 +28,7 @@ VERBS = {
     "report": "base versus pruned, as text, HTML, Markdown and JSON",
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }
+_REPEATED = ("latency",)  # options that are given once for each value
 _INTERRUPTED = 130  # what shells use for a program stopped by Ctrl-C
 
 
@@ -87,8 +88,12 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """A function that returns its own arguments: those of a verb, with --json for the reporter."""
+    from tyro.conf import UseAppendAction
+
     signature = inspect.signature(function, eval_str=True)
     parameters = [item for name, item in signature.parameters.items() if name != "reporter"]
+    repeated = Annotated[tuple[str, ...], UseAppendAction]
+    parameters = [i.replace(annotation=repeated) if i.name in _REPEATED else i for i in parameters]
     flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
 
     positional = [item.name for item in parameters if item.kind is inspect.Parameter.POSITIONAL_ONLY]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hwprune.report.facts import MISSING
 from hwprune.report.words import change
-from hwprune.results import ProfileResult
+from hwprune.results import FrontResult, ProfileResult
 from hwprune.units import format_count, format_ms, format_seconds
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hwprune.api.predict import PredictResult
     from hwprune.api.profile import PlanResult
     from hwprune.report.facts import Report
-    from hwprune.results import ExportResult, SearchResult, TrainResult
+    from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
 
 
 class Next(str):
@@ -114,30 +114,58 @@ def _fact(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else MISSING if value is None else str(value)
 
 
-def _search(result: SearchResult) -> Iterable[RenderableType | Next]:
+def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Next]:
+    if isinstance(result, FrontResult):
+        yield from _front(result)
+        return
     if result.base_meets_budget:
-        yield Text(
-            f"The unpruned network takes {format_ms(result.base_ms)} and meets the budget of {result.budget} "
-            "already. Nothing was pruned."
-        )
-    table = _table(f"{result.model} under {result.budget} on {result.profile}", "", "unpruned", "chosen")
-    error = format_ms(result.error_ms)
-    table.add_row(
-        "latency, measured", format_ms(result.base_ms), f"{format_ms(result.measured_ms)} ± {error}"
-    )
-    table.add_row("latency, predicted", "", format_ms(result.predicted_ms))
-    table.add_row("budget", "", format_ms(result.limit_ms))
-    table.add_row("MACs", format_count(result.base_macs), format_count(result.macs))
-    table.add_row("parameters", format_count(result.base_params), format_count(result.params))
+        yield Text(f"The unpruned network meets the budget already: {result.budget}. Nothing was pruned.")
+    table = _table(f"{result.model} under {result.budget}", "", "unpruned", "chosen", "budget")
+    for one in result.figures:
+        limit = f"{one.text(one.limit)} ({one.budget})" if one.limit is not None else ""
+        table.add_row(one.title, one.text(one.base), _value(one), limit)
+        if one.unit == "ms" and one.is_measured:
+            table.add_row("  predicted", "", one.text(one.predicted), "")
     judge = "top-1 of the judge (sub-val)" if result.score_kind == "pruningnet" else "share of MACs kept"
-    table.add_row(judge, "", f"{result.score:.1%}")
+    table.add_row(judge, "", f"{result.score:.1%}", "")
     yield table
+    yield from _unmeasured(result)
+    if len(result.budgets) > 1 and result.binding:
+        yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
     yield Text("widths: " + " ".join(map(str, result.widths)))
     if result.score_kind == "macs" and not result.base_meets_budget:
         yield Text(
             "No images: the network with the most MACs in the budget was chosen, not the most accurate."
         )
     yield Next("train" if result.images else "export --onnx")
+
+
+def _value(figure: Figure) -> str:
+    """A figure of the chosen network, with its error, or the word that it is no measurement."""
+    if not figure.is_measured:
+        return f"{figure.text(figure.value)} (predicted)"
+    error = f" ± {figure.text(figure.error)}" if figure.error else ""
+    return f"{figure.text(figure.value)}{error}"
+
+
+def _unmeasured(result: SearchResult | ExportResult) -> Iterable[Text]:
+    for name in result.unmeasured:
+        yield Text(f"Predicted, not measured: {name} is not at hand.", style="bold")
+
+
+def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
+    first = result.points[0]
+    title = f"{first.model}: {len(result.points)} networks from {result.searched} budgets, {result.budget}"
+    judge = "top-1 of the judge" if first.score_kind == "pruningnet" else "share of MACs kept"
+    table = _table(title, "point", "budget", f"latency on {first.profile}", "MACs", judge)
+    for number, one in enumerate(result.points, start=1):
+        macs = one.figure("macs")
+        table.add_row(
+            str(number), one.latency.budget, _value(one.latency), macs.text(macs.value), f"{one.score:.1%}"
+        )
+    yield table
+    yield from _unmeasured(first)
+    yield Next(f"train --point {len(result.points) // 2 + 1}" if first.images else "report")
 
 
 def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
@@ -151,17 +179,26 @@ def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
 
 
 def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
-    verdict = "within" if result.within_budget else "OVER"
     yield _facts(
         f"{result.file}, {result.bytes / 2**20:.2f} MiB",
-        ("latency, measured", f"{format_ms(result.measured_ms)} ± {format_ms(result.error_ms)}"),
-        ("budget", f"{format_ms(result.limit_ms)}: {verdict} budget"),
-        ("unpruned network, same session", format_ms(result.base_ms)),
+        *(fact for one in result.figures for fact in _export_facts(one)),
+        ("all budgets", "kept" if result.within_budget else "NOT KEPT"),
         ("difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"),
         ("weights", result.weights),
         *_accuracy(result),
     )
+    yield from _unmeasured(result)
     yield Next("report")
+
+
+def _export_facts(figure: Figure) -> Iterable[tuple[str, str]]:
+    """A figure of the file beside its budget."""
+    if figure.unit != "ms" and figure.limit is None:
+        return
+    limit = f", the budget is {figure.text(figure.limit)}" if figure.limit is not None else ""
+    yield figure.title, _value(figure) + limit
+    if figure.unit == "ms" and figure.is_measured:
+        yield "  unpruned network, same session", figure.text(figure.base)
 
 
 def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
@@ -186,7 +223,7 @@ def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:
 
 def _report(result: Report) -> Iterable[RenderableType | Next]:
     search = result.search
-    table = _table(f"{search.model} under {search.budget} on {search.profile}", "", "unpruned", "pruned", "")
+    table = _table(f"{search.model} under {search.budget}", "", "unpruned", "pruned", "")
     for row in result.rows:
         table.add_row(row.name, row.base, row.pruned, Text(row.change))
     yield table

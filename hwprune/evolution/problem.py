@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from hwprune.errors import UsageError
-from hwprune.units import format_count, format_ms
+from hwprune.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ class Constraint:
     """
 
     name: str
-    predict: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    predict: Callable[[NDArray[np.int64]], NDArray[np.float64] | NDArray[np.int64]]
     limit: float
     unit: str
     factor: float = 1.0
@@ -87,7 +87,7 @@ class Constraint:
 
     def text(self, value: float) -> str:
         """A figure as the user reads it: `14.2 ms`, `300 M MACs`."""
-        return format_ms(value) if self.unit == "ms" else f"{format_count(value)} {self.unit}"
+        return format_value(value, self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)

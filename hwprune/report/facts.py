@@ -10,10 +10,9 @@ import numpy as np
 from hwprune import artifacts
 from hwprune.latency.curves import Inversion, WidthCurves
 from hwprune.latency.staircase import Staircase
-from hwprune.latency.table import CURVES, SPACE, STAIRCASE
-from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+from hwprune.latency.table import CURVES, STAIRCASE
+from hwprune.results import ExportResult, Figure, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.space import SearchSpace
-from hwprune.units import format_count, format_ms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +107,7 @@ def collect(work: Path, folder: Path) -> Report:
         met=_met(search, export),
         verdict=_verdict(search, train, export),
         rows=_rows(search, train, export),
-        layers=_layers(measured / SPACE, search),
+        layers=_layers(work / "search-space.json", search),
         staircase=_optional(Staircase, measured / STAIRCASE),
         curves=_optional(WidthCurves, measured / CURVES),
     )
@@ -146,19 +145,16 @@ def _current(export: ExportResult, search: SearchResult, train: TrainResult | No
 def _met(search: SearchResult, export: ExportResult | None) -> bool:
     if export:
         return export.within_budget
-    return search.base_meets_budget or search.measured_ms + search.error_ms <= search.limit_ms
+    return search.base_meets_budget or search.met
 
 
 def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
-    measured, met = export or search, _met(search, export)
-    limit = format_ms(measured.limit_ms)
-    budget = f"{search.budget} ({limit})" if search.budget.endswith("%") else limit
+    known, met = export or search, _met(search, export)
     if search.base_meets_budget and met:
-        text = f"The unpruned network meets the budget of {budget} already: {format_ms(measured.measured_ms)}"
+        text = f"The unpruned network meets the budget already: {known.budget}"
     else:
-        words = "Budget met" if met else "BUDGET MISSED"
-        what = "the exported file runs in" if export else "the network was measured at"
-        text = f"{words}: {what} {format_ms(measured.measured_ms)}, the budget is {budget}"
+        text = f"{_verdict_words(known, met)}: {'the exported file' if export else 'the network'} "
+        text += " and ".join(_against(one) for one in known.budgets)
     if train and not search.base_meets_budget:
         top1 = export.top1 if export and export.top1 is not None else train.top1
         points = 100 * (top1 - train.base_top1)
@@ -166,9 +162,25 @@ def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResu
     return text + "."
 
 
+def _verdict_words(known: SearchResult | ExportResult, met: bool) -> str:
+    if not met:
+        return "BUDGET MISSED"
+    return "Budget met, but PREDICTED, NOT MEASURED" if known.unmeasured else "Budget met"
+
+
+def _against(figure: Figure) -> str:
+    """A figure and its budget: `runs in 8.4 ms, the budget is 60% (8.5 ms)`."""
+    limit = figure.text(figure.limit or 0.0)
+    budget = f"{figure.budget} ({limit})" if figure.budget.endswith("%") else limit
+    value = figure.text(figure.value)
+    if figure.unit != "ms":
+        return f"has {value} ({figure.title}), the budget is {budget}"
+    verb = "was measured at" if figure.is_measured else "is predicted to take"
+    return f"{verb} {value} on {figure.name}, the budget is {budget}"
+
+
 def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> tuple[Row, ...]:
-    measured = export or search
-    speed_up = measured.base_ms / measured.measured_ms
+    known = export or search
     rows = [
         Row(
             name="test top-1",
@@ -177,28 +189,34 @@ def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult 
             change=f"{100 * (train.top1 - train.base_top1):+.2f} points" if train else "run `hwprune train`",
         ),
         *_integer_rows(export),
-        _count("MACs", search.base_macs, search.macs),
-        _count("parameters", search.base_params, search.params),
-        Row(
-            name="latency, predicted",
-            base=format_ms(search.base_ms),
-            pruned=format_ms(search.predicted_ms),
-            change=f"{search.predicted_ms / search.base_ms:.1%}",
-        ),
-        Row(
-            name="latency, measured",
-            base=format_ms(measured.base_ms),
-            pruned=f"{format_ms(measured.measured_ms)} ± {format_ms(measured.error_ms)}",
-            change=f"{measured.measured_ms / measured.base_ms:.1%}",
-        ),
-        Row(name="budget", base="", pruned=format_ms(measured.limit_ms), change=search.budget),
-        Row(name="speed-up", base="1.00x", pruned=f"{speed_up:.2f}x"),
+        *(row for one in known.figures for row in _figure_rows(one)),
+        Row(name="speed-up", base="1.00x", pruned=f"{known.latency.base / known.latency.value:.2f}x"),
     ]
     if export:
         rows.append(
             Row(name="ONNX file", base="", pruned=f"{export.bytes / 2**20:.2f} MiB", change=export.file)
         )
     return tuple(rows)
+
+
+def _figure_rows(figure: Figure) -> list[Row]:
+    """A figure of both networks, and its budget."""
+    rows = []
+    base, share = figure.text(figure.base), f"{figure.value / figure.base:.1%}"
+    if figure.unit == "ms":
+        predicted = figure.text(figure.predicted)
+        change = f"{figure.predicted / figure.base:.1%}"
+        name = f"{figure.title}, predicted" + ("" if figure.is_measured else ", NOT MEASURED")
+        rows.append(Row(name=name, base=base, pruned=predicted, change=change))
+        if figure.is_measured:
+            value = f"{figure.text(figure.value)} ± {figure.text(figure.error or 0.0)}"
+            rows.append(Row(name=f"{figure.title}, measured", base=base, pruned=value, change=share))
+    else:
+        rows.append(Row(name=figure.title, base=base, pruned=figure.text(figure.value), change=share))
+    if figure.limit is not None:
+        limit = figure.text(figure.limit)
+        rows.append(Row(name=f"budget: {figure.title}", base="", pruned=limit, change=figure.budget))
+    return rows
 
 
 def _integer_rows(export: ExportResult | None) -> list[Row]:
@@ -215,7 +233,3 @@ def _integer_rows(export: ExportResult | None) -> list[Row]:
             change=f"{points:+.2f} by {export.precision}",
         )
     ]
-
-
-def _count(name: str, base: int, pruned: int) -> Row:
-    return Row(name=name, base=format_count(base), pruned=format_count(pruned), change=f"{pruned / base:.1%}")

@@ -27,7 +27,7 @@ def write_report(report: Report, folder: Path) -> None:
 def markdown(report: Report) -> str:
     """The report as Markdown."""
     search = report.search
-    lines = [f"# {search.model} under {search.budget} on {search.profile}", "", f"**{report.verdict}**", ""]
+    lines = [f"# {search.model} under {search.budget}", "", f"**{report.verdict}**", ""]
     lines += ["| | unpruned | pruned | |", "|---|---|---|---|"]
     lines += [f"| {row.name} | {row.base} | {row.pruned} | {row.change} |" for row in report.rows]
     lines += ["", "## Widths", "", "| channel group | unpruned | pruned | kept |", "|---|---|---|---|"]

@@ -34,7 +34,7 @@ _LEGEND_LAYERS = 3  # a legend of more layers leaves no room for the curves
 def page(report: Report) -> str:
     """The page as text."""
     search = report.search
-    title = f"{search.model} under {search.budget} on {search.profile}"
+    title = f"{search.model} under {search.budget}"
     mark = "" if report.met else " missed"
     parts = [
         f"<h1>{escape(title)}</h1>",

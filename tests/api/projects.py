@@ -24,9 +24,12 @@ def small_config(folder: Path) -> Config:
     )
 
 
-def new_project(folder: Path) -> Path:
+def new_project(folder: Path, *, images: bool = True) -> Path:
     """A folder with settings and a fake device, nothing run yet."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fake.toml").write_text(FAKE)
-    save_config(folder / "hwprune.toml", small_config(folder))
+    config = small_config(folder)
+    if not images:
+        config = replace(config, data=replace(config.data, source="", image_size=32))
+    save_config(folder / "hwprune.toml", config)
     return folder

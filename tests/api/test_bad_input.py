@@ -188,7 +188,7 @@ def test_ctrl_c_says_that_nothing_is_lost(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hwprune.api.search.evolve", interrupt)
+    monkeypatch.setattr("hwprune.api.searcher.evolve", interrupt)
     code, text = run(capsys, "search", "--project", copy, "--latency", "50%", "--score", "macs")
     assert code == 130
     assert "goes on" in text

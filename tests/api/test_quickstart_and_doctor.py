@@ -16,7 +16,7 @@ def test_quickstart_does_the_whole_job_and_a_second_run_repeats_nothing(tmp_path
     assert first.export is not None
     assert first.train is not None
     assert first.export.within_budget
-    assert first.search.limit_ms == first.search.base_ms * 0.5
+    assert first.search.latency.limit == first.search.latency.base * 0.5
     assert (folder / "pruned.onnx").is_file()
     assert first.verdict.startswith("Budget met")
     again = quickstart(project=folder)

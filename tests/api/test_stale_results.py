@@ -122,7 +122,7 @@ def test_a_model_of_one_group_goes_from_profile_to_search(tmp_path: Path) -> Non
     config.write_text(config.read_text().replace("exclude = []", 'exclude = ["3"]'))
     profile(project=folder)
     assert len(Project(folder).space("fake").groups) == 1
-    assert search(project=folder, latency="80%", score="macs").measured_ms > 0
+    assert search(project=folder, latency="80%", score="macs").latency.measured > 0
 
 
 def test_a_model_with_another_number_of_outputs_than_classes_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,243 @@
+"""Budgets as the user writes them, and what each of them limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.api.targets import Target, folder_target, project_target
+from hwprune.errors import MismatchError, UsageError
+from hwprune.evolution.problem import Constraint
+from hwprune.latency.fingerprint import space_fingerprint
+from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.units import Quantity, parse_bytes, parse_count, parse_latency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from hwprune.api.project import Project
+    from hwprune.structure.space import SearchSpace, Widths
+
+    Predict = Callable[[NDArray[np.int64]], NDArray[np.float64] | NDArray[np.int64]]
+
+_DRIFTS = 2.0  # spreads of the machine's own speed that a budget in milliseconds keeps free ...
+_MOST_MARGIN = 0.03  # ... and the most of the budget that it may cost
+_METADATA_BYTES = 4096  # provenance in an exported file, beside the names of its classes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One budget as it was written.
+
+    Attributes:
+        place: The device of a latency budget as the user wrote it, "" for the project's; else `macs` ...
+        quantity: The limit.
+    """
+
+    place: str
+    quantity: Quantity
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """One thing that the search keeps an eye on; without a quantity it is only reported.
+
+    Attributes:
+        name: As in `results.Figure`.
+        unit: `ms`, `MACs`, `params` or `bytes`.
+        base: The unpruned network's figure.
+        predict: Figures of networks: widths (N, groups) -> (N,).
+        quantity: The limit as it was written; None without one.
+        target: The device of a latency.
+        exact: The exact figure of one network, where predictions are not; None for those that are exact.
+    """
+
+    name: str
+    unit: str
+    base: float
+    predict: Predict
+    quantity: Quantity | None = None
+    target: Target | None = None
+    exact: Callable[[Widths], float] | None = None
+
+    @property
+    def limit(self) -> float | None:
+        """The budget in `unit`."""
+        return None if self.quantity is None else self.quantity.of(self.base)
+
+    @property
+    def margin(self) -> float:
+        """The part of the budget to keep free, so that it also holds in another hour of the machine.
+
+        A share of the unpruned network's latency needs none, for both drift together.
+        """
+        if self.target is None or self.quantity is None or self.quantity.relative:
+            return 0.0
+        return min(_DRIFTS * self.target.drift, _MOST_MARGIN)
+
+    def constraint(self, *, margin: bool) -> Constraint:
+        """The limit for a search, with the margin taken off or without."""
+        if self.limit is None:
+            raise ValueError(f"{self.name} has no budget")
+        limit = self.limit * (1 - self.margin if margin else 1)
+        return Constraint(name=self.name, predict=self.predict, limit=limit, unit=self.unit)
+
+
+def parse_budgets(latency: str | Sequence[str], macs: str, params: str, size: str) -> tuple[Asked, ...]:
+    """Read the budgets of a command.
+
+    Args:
+        latency: VALUE, or DEVICE=VALUE, DEVICE/PROFILE=VALUE, FOLDER=VALUE; one or several.
+        macs: A count or share, or "".
+        params: The same.
+        size: Bytes or a share, or "".
+
+    Raises:
+        UsageError: One cannot be understood, or there is none.
+    """
+    asked = []
+    for text in (latency,) if isinstance(latency, str) else latency:
+        place, _, value = text.rpartition("=")
+        if text:
+            asked.append(Asked(place.strip(), parse_latency(value)))
+    counts = (("macs", macs, parse_count), ("params", params, parse_count), ("size", size, parse_bytes))
+    asked += [Asked(f"--{name}", parse(text, f"--{name}")) for name, text, parse in counts if text]
+    if not asked:
+        raise UsageError(
+            "A search needs a budget.",
+            allowed="--latency 15ms, --latency 60%, --macs 300M, --params 2M, --size 4MB, or several",
+            do="give one, for example --latency 60%",
+        )
+    return tuple(asked)
+
+
+def resolve(project: Project, asked: Sequence[Asked], device: str, profile: str) -> tuple[Budget, ...]:
+    """What the budgets limit: latencies first, then MACs and parameters, which are always reported.
+
+    Raises:
+        UsageError: A device or folder that is not there, a budget given twice, or devices that one file
+            cannot serve.
+        ArtifactError: `hwprune profile` has not been run for a device.
+    """
+    latencies: list[Asked | None] = [one for one in asked if not one.place.startswith("--")] or [None]
+    targets = [_target(project, one.place if one else "", device, profile) for one in latencies]
+    _check_together(targets)
+    if all(target.device is None for target in targets):
+        _check_model(project, targets[0])
+    space = common_space([target.space for target in targets])
+    budgets = [
+        Budget(target.name, "ms", target.base_ms, target.predict, one.quantity if one else None, target)
+        for one, target in zip(latencies, targets, strict=True)
+    ]
+    given = {one.place: one.quantity for one in asked}
+    full = np.array(space.full())
+    budgets += [
+        Budget("macs", "MACs", float(space.macs(full)), space.macs, given.get("--macs")),
+        Budget("params", "params", float(space.params(full)), space.params, given.get("--params")),
+    ]
+    if "--size" in given:
+        budgets.append(_size(project, space, targets[0], given["--size"]))
+    return tuple(budgets)
+
+
+def _target(project: Project, place: str, device: str, profile: str) -> Target:
+    """The device that a user named: DEVICE, DEVICE/PROFILE, or the folder of a latency table."""
+    if not place:
+        return project_target(project, device, profile)
+    if (Path(place) / "table.json").is_file():
+        return folder_target(Path(place))
+    name, _, under = place.partition("/")
+    if name == "cpu" or name.startswith("cuda"):
+        return project_target(project, name, under)
+    raise UsageError(
+        "A latency budget names a device that is not known.",
+        where="--latency",
+        got=place,
+        allowed="cpu, cuda:0, cpu/PROFILE, or a folder with a latency table",
+        do="see `hwprune doctor` for the devices of this machine",
+    )
+
+
+def _check_together(targets: Sequence[Target]) -> None:
+    """One network, and one file, must serve all devices."""
+    names = [target.name for target in targets]
+    if len(set(names)) < len(names):
+        raise UsageError("A budget is given twice.", got=", ".join(names), do="name each device once")
+    formats = {(target.profile.precision, target.profile.batch) for target in targets}
+    if len(formats) > 1:
+        raise UsageError(
+            "The devices need different files: their number formats or batches differ.",
+            got="; ".join(f"{t.name}: {t.profile.precision}, batch {t.profile.batch}" for t in targets),
+            do="search for each of them alone",
+        )
+    if strangers := [
+        t.name for t in targets if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
+    ]:
+        raise MismatchError(
+            "The latency tables are of different models.",
+            got=", ".join(strangers),
+            allowed=targets[0].space.model,
+            do="profile the same model on every device",
+        )
+
+
+def _check_model(project: Project, target: Target) -> None:
+    """A table from elsewhere must be of the project's model; `hwprune profile` may never have run here."""
+    from hwprune.api.profile import trace_project
+
+    own = trace_project(project)
+    if space_fingerprint(own) != space_fingerprint(target.space):
+        raise MismatchError(
+            "The latency table is of another model, or of other images, than the project's.",
+            where=target.name,
+            got=target.space.model,
+            allowed=f"{own.model}, {own.input_shape[-1]} pixels",
+            do="make a plan with `hwprune profile --plan` and measure it on that device",
+        )
+
+
+def common_space(spaces: Sequence[SearchSpace]) -> SearchSpace:
+    """The first space, with the choices that suit every device; full width is always one of them."""
+    groups = tuple(
+        replace(same[0], choices=tuple(sorted(set.intersection(*(set(g.choices) for g in same)))))
+        for same in zip(*(space.groups for space in spaces), strict=True)
+    )
+    return replace(spaces[0], groups=groups)
+
+
+def _size(project: Project, space: SearchSpace, target: Target, quantity: Quantity) -> Budget:
+    """Bytes of the exported file: a straight line over the parameters, and exactly by slicing."""
+    if target.device is not None:
+        base_onnx = project.base_onnx(target.profile.name)
+    elif target.profile.precision == "fp32":
+        from hwprune.exporter import export_base
+
+        base_onnx = export_base(project.new_model(), space.input_shape)
+    else:
+        raise UsageError(
+            "The size of a file in an integer format is known only where its device is.",
+            where="--size",
+            got=target.name,
+            do="give the budget as --params",
+        )
+    classes = json.dumps(project.dataset.classes) if project.config.data.source else ""
+    slicer, more = OnnxSlicer(base_onnx, space), _METADATA_BYTES + len(classes)
+
+    def exact(widths: Widths) -> float:
+        return float(len(slicer.slice(widths)) + more)
+
+    ends = np.array([space.smallest(), space.full()])
+    bytes_, params = [exact(tuple(end)) for end in ends.tolist()], space.params(ends)
+    slope = (bytes_[1] - bytes_[0]) / max(int(params[1] - params[0]), 1)
+
+    def predict(widths: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(bytes_[1] - slope * (params[1] - space.params(widths)), dtype=np.float64)
+
+    return Budget("size", "bytes", bytes_[1], predict, quantity, exact=exact)

@@ -1,0 +1,176 @@
+"""The closed loop: networks are measured on every device that is at hand, and correct the predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.errors import BudgetError
+from hwprune.evolution.problem import Correction
+from hwprune.results import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.api.budgets import Budget
+    from hwprune.evolution.problem import Candidate
+    from hwprune.evolution.search import SearchOutcome
+    from hwprune.progress import Reporter
+    from hwprune.structure.space import Widths
+
+_QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
+_TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
+_ATTEMPTS = 12  # networks measured for the answer before giving up
+
+
+class Loop:
+    """Measures the leaders of a generation and corrects the predictions by them: a `GenerationHook`."""
+
+    def __init__(self, budgets: Sequence[Budget]) -> None:
+        self._budgets = [one for one in budgets if one.quantity is not None and _can_measure(one)]
+
+    def __call__(self, leaders: Sequence[Candidate], earlier: Sequence[Correction], /) -> Correction | None:
+        """Measure the leaders that were not measured before; None when that taught nothing."""
+        known: dict[Widths, dict[str, float]] = {}
+        for one in earlier:
+            for net, figures in one.measured.items():
+                known.setdefault(net, {}).update(figures)
+        fresh: dict[Widths, dict[str, float]] = {}
+        for budget in self._budgets:
+            new = [leader.widths for leader in leaders if budget.name not in known.get(leader.widths, {})]
+            for net, value in _quickly(budget, new).items():
+                fresh.setdefault(net, {})[budget.name] = value
+        if not fresh:
+            return None
+        for net, figures in fresh.items():
+            known[net] = {**known.get(net, {}), **figures}
+        return Correction(factors=self._factors(known), measured=fresh)
+
+    def _factors(self, known: dict[Widths, dict[str, float]]) -> dict[str, float]:
+        """What each budget's predictions are to be multiplied with, by all that was measured."""
+        factors = {}
+        for budget in self._budgets:
+            measured = {net: figures[budget.name] for net, figures in known.items() if budget.name in figures}
+            if measured:
+                predicted = budget.predict(np.array([*measured], dtype=np.int64))
+                factors[budget.name] = float(np.median(np.array([*measured.values()]) / predicted))
+        return factors
+
+
+def _can_measure(budget: Budget) -> bool:
+    at_hand = budget.target is not None and budget.target.device is not None
+    return at_hand or budget.exact is not None
+
+
+def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, float]:
+    """Figures of networks as they can be had in a few seconds; those that are too noisy are left out."""
+    if not networks:
+        return {}
+    if budget.exact is not None:
+        return {net: budget.exact(net) for net in networks}
+    if budget.target is None or budget.target.device is None:
+        return {}
+    results = budget.target.device.networks(networks, **_QUICK)
+    # a burst of another program must not steer the search
+    return {net: result.ms for net, result in zip(networks, results, strict=True) if not result.too_noisy}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The network that is returned.
+
+    Attributes:
+        candidate: As the search evaluated it.
+        figures: What it needs, measured where that is possible.
+    """
+
+    candidate: Candidate
+    figures: tuple[Figure, ...]
+
+
+def first_within(outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Reporter) -> Answer:
+    """The best network whose figures, measured closely and with their errors, keep every budget.
+
+    One that keeps the margins too is preferred to a better one that does not.
+
+    Raises:
+        BudgetError: None of the best networks does.
+    """
+    ranked, second, missed = outcome.ranked()[:_ATTEMPTS], None, []
+    with reporter.stage("Measuring the answer", "networks") as progress:
+        for count, candidate in enumerate(ranked, start=1):
+            found = figures(candidate.widths, budgets, measure=True)
+            progress(count, len(ranked), use=max(one.use for one in found))
+            if all(one.met for one in found):
+                if _with_margin(found, budgets):
+                    return Answer(candidate, found)
+                second = second or Answer(candidate, found)
+            missed.append(found)
+    if second is not None:
+        return second
+    nearest = min(missed, key=lambda found: max(one.use for one in found))
+    worst = max(nearest, key=lambda one: one.use)
+    raise BudgetError(
+        "None of the best networks that were found was measured within the budget.",
+        where=worst.title,
+        got=f"nearest of {len(ranked)}: {worst.text(worst.value)}",
+        allowed=worst.text(worst.limit or 0.0),
+        do="profile longer (`hwprune profile --max-time 5m`) or ask for a slightly larger budget",
+    )
+
+
+def _with_margin(found: Sequence[Figure], budgets: Sequence[Budget]) -> bool:
+    return all(one.use <= 1 - budget.margin for one, budget in zip(found, budgets, strict=True))
+
+
+def figures(widths: Widths, budgets: Sequence[Budget], *, measure: bool) -> tuple[Figure, ...]:
+    """What a network needs of everything the search keeps an eye on.
+
+    Args:
+        widths: The network.
+        budgets: The things.
+        measure: Whether to measure what can be measured.
+    """
+    return tuple(_figure(widths, budget, measure) for budget in budgets)
+
+
+def _figure(widths: Widths, budget: Budget, measure: bool) -> Figure:
+    predicted = float(budget.predict(np.array([widths], dtype=np.int64))[0])
+    measured: float | None = predicted
+    error = 0.0
+    if budget.exact is not None:
+        measured = budget.exact(widths)
+    elif budget.target is not None:
+        measured = None
+        if measure and budget.target.device is not None:
+            result = budget.target.device.networks([widths], **_TIGHT)[0].trusted()
+            measured, error = result.ms, result.error_ms
+    return Figure(
+        name=budget.name,
+        unit=budget.unit,
+        base=budget.base,
+        predicted=predicted,
+        measured=measured,
+        error=None if measured is None else error,
+        budget=budget.quantity.text if budget.quantity else "",
+        limit=budget.limit,
+    )
+
+
+def unpruned(budgets: Sequence[Budget]) -> tuple[Figure, ...]:
+    """The figures of the unpruned network, as an answer."""
+    return tuple(
+        Figure(
+            name=one.name,
+            unit=one.unit,
+            base=one.base,
+            predicted=one.base,
+            measured=None if one.target is not None and one.target.device is None else one.base,
+            error=None if one.target is not None and one.target.device is None else 0.0,
+            budget=one.quantity.text if one.quantity else "",
+            limit=one.limit,
+        )
+        for one in budgets
+    )

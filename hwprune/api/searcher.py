@@ -1,0 +1,219 @@
+"""The steps of a search: a judge, an evolution inside the budgets, and an answer that was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.api import judge
+from hwprune.api.budgets import Budget, common_space
+from hwprune.api.closed_loop import Loop, first_within, unpruned
+from hwprune.api.project import Project, digest
+from hwprune.errors import BudgetError
+from hwprune.evolution.algorithm import SearchSettings
+from hwprune.evolution.problem import Problem
+from hwprune.evolution.sampling import Sampler
+from hwprune.evolution.search import search as evolve
+from hwprune.latency.curves import MOST_MEASURED, inversions
+from hwprune.results import SearchResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hwprune.evolution.problem import AccuracyScore
+    from hwprune.evolution.search import SearchOutcome
+    from hwprune.progress import Reporter
+    from hwprune.structure.space import Widths
+
+_WORTH_TELLING = 0.001
+
+
+class Searcher:
+    """Searches a project's networks, once or for several budgets, with one judge.
+
+    Args:
+        project: The project.
+        budgets: What to keep an eye on; the first is the latency on the first device.
+        seed: Seed of the evolution.
+        reporter: Told about progress.
+
+    Attributes:
+        space: The search space, with choices that suit all devices.
+    """
+
+    def __init__(self, project: Project, budgets: Sequence[Budget], seed: int, reporter: Reporter) -> None:
+        self.project, self.budgets, self.seed, self.reporter = project, tuple(budgets), seed, reporter
+        self.targets = [one.target for one in budgets if one.target is not None]
+        self.space = common_space([target.space for target in self.targets])
+        for target in self.targets:
+            if target.device is None:
+                reporter.note(f"{target.name} is not at hand: its latencies are predicted, not measured.")
+
+    def run(self, budgets: Sequence[Budget] = (), starts: Sequence[Widths] = ()) -> SearchResult:
+        """Find the best network within the budgets.
+
+        Args:
+            budgets: Other budgets for the same things; by default those the searcher was made with.
+            starts: Networks to try first, beside the usual ones.
+
+        Raises:
+            BudgetError: No network keeps them.
+        """
+        budgets = tuple(budgets) or self.budgets
+        self.space.save(self.project.path("search-space.json"))
+        if all(one.limit is None or one.base <= one.limit for one in budgets):
+            self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
+            return self._result(
+                self.space.full(), figures=unpruned(budgets), base_meets_budget=True, score=1.0,
+                score_kind="macs",
+            )  # fmt: skip
+        self._tell(budgets)
+        return self._evolve(budgets, starts)
+
+    def score(self, widths: Widths) -> float:
+        """What the judge says of any network."""
+        return self._judge[0](widths)
+
+    def _tell(self, budgets: Sequence[Budget]) -> None:
+        for one in budgets:
+            if one.quantity is not None and one.limit is not None:
+                constraint = one.constraint(margin=False)
+                self.reporter.note(
+                    f"Budget {one.quantity.text} ({one.name}): {constraint.text(one.limit)}; the unpruned "
+                    f"network takes {constraint.text(one.base)}."
+                )
+            if one.margin > _WORTH_TELLING:
+                self.reporter.note(
+                    f"The machine's own speed wanders: aiming {one.margin:.1%} below the budget."
+                )
+
+    def _evolve(self, budgets: Sequence[Budget], starts: Sequence[Widths]) -> SearchResult:
+        """Evolve, and measure the answer."""
+        problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
+        Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
+        score, made = self._judge
+        problem = replace(problem, accuracy=score)
+        outcome = self._outcome(budgets, problem, starts)
+        answer = first_within(outcome, budgets, self.reporter)
+        widths = answer.candidate.widths
+        limited = [one for one in answer.figures if one.budget]
+        return self._result(
+            widths,
+            figures=answer.figures,
+            binding=max(limited, key=lambda one: one.use).name,
+            score=answer.candidate.score,
+            inversions=self._inversions(widths),
+            **made,
+            **self._trail(outcome),
+        )
+
+    def _problem(self, budgets: Sequence[Budget], accuracy: AccuracyScore, *, margin: bool) -> Problem:
+        constraints = tuple(one.constraint(margin=margin) for one in budgets if one.quantity is not None)
+        return Problem(space=self.space, constraints=constraints, accuracy=accuracy)
+
+    def _outcome(
+        self, budgets: Sequence[Budget], problem: Problem, starts: Sequence[Widths]
+    ) -> SearchOutcome:
+        """The search with the margins kept; without them when the budgets alone can be met."""
+        aimed = self._problem(budgets, problem.accuracy, margin=True)
+        with contextlib.suppress(BudgetError):
+            return self._run_evolution(aimed, budgets, starts)
+        return self._run_evolution(problem, budgets, starts)
+
+    @functools.cached_property
+    def _judge(self) -> tuple[AccuracyScore, dict[str, Any]]:
+        """What scores networks, and what the result tells about it."""
+        kind = judge.score_kind(self.project)
+        if kind == "macs":
+            return judge.macs_score(self.space), {"score_kind": kind}
+        net, history = judge.train_pruningnet(self.project, self.space, self.reporter)
+        score = judge.accuracy_score(self.project, net)
+        judge.sanity(net, score, self.project.num_classes)
+        name = judge.checkpoint_path(self.project, self.space).name
+        made = {"pruningnet": name, "pruningnet_history": tuple(history.to_payload()), "score_kind": kind}
+        return score, made
+
+    def _run_evolution(
+        self, problem: Problem, budgets: Sequence[Budget], starts: Sequence[Widths]
+    ) -> SearchOutcome:
+        config, made = self.project.config, self._judge[1]
+        own = {item.name for item in fields(SearchSettings)}
+        settings = SearchSettings(**{k: v for k, v in asdict(config.search).items() if k in own})
+        identity = digest(made["score_kind"], made.get("pruningnet"), *(one.table for one in self.targets))
+        starts = (*starts, *judge.starts(problem))
+        limits = [(one.name, one.limit) for one in problem.constraints]
+        key = digest(identity, settings, config.search.race, limits, self.seed, starts)
+        with self.reporter.stage("Search", "networks") as progress, _kept(problem.accuracy):
+            return evolve(
+                problem,
+                settings,
+                seed=self.seed,
+                state=self.project.path(f"search-{key}.json"),
+                progress=progress,
+                on_generation=Loop(budgets),
+                starts=starts,
+                identity=identity,
+            )
+
+    def _inversions(self, widths: Widths) -> tuple[dict[str, Any], ...]:
+        """Steps from the chosen network to a wider one that is the faster, on the first device."""
+        first = self.targets[0]
+        if first.device is None:
+            found = inversions(first.model, {"chosen": widths}, lambda _: [], 0)
+        else:
+            most = min(MOST_MEASURED, first.device.affordable_pairs(first.base_ms))
+            found = inversions(first.model, {"chosen": widths}, first.device.neighbours, most)
+        return tuple(asdict(one) for one in found)
+
+    def _trail(self, outcome: SearchOutcome) -> dict[str, Any]:
+        """How the search went, for reports."""
+        networks = np.array([one.widths for one in outcome.candidates], dtype=np.int64)
+        first = self.budgets[0]
+        factor = next((one.factor for one in outcome.limits if one.name == first.name), 1.0)
+        latencies_ms = (first.predict(networks) * factor).tolist()
+        return {
+            "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
+            "candidates": tuple(
+                (c.score, ms) for c, ms in zip(outcome.candidates, latencies_ms, strict=True)
+            ),
+            "corrections": tuple(dict(one.factors) if one else {} for one in outcome.corrections),
+        }
+
+    def _result(self, widths: Widths, **found: Any) -> SearchResult:
+        space, target = self.space, self.targets[0]
+        return SearchResult(
+            model=self.project.config.model.name,
+            widths=widths,
+            groups=tuple(group.name for group in space.groups),
+            full_widths=space.full(),
+            profile=target.name,
+            target=target.profile.to_payload(),
+            seed=self.seed,
+            images=bool(self.project.config.data.source),
+            structure=self.project.structure(),
+            **{"binding": "", "base_meets_budget": False, **found},
+        )
+
+
+@contextlib.contextmanager
+def _kept(score: AccuracyScore) -> Iterator[None]:
+    """Write what a PruningNet's score has evaluated, however the search ends."""
+    try:
+        yield
+    finally:
+        if outcomes := getattr(score, "outcomes", None):
+            outcomes.save()
+
+
+def _texts(budgets: Sequence[Budget]) -> str:
+    return ", ".join(one.quantity.text for one in budgets if one.quantity is not None)
+
+
+def _finite(summary: dict[str, float]) -> dict[str, float | None]:
+    """A generation that left no network inside the corrected budget has no best score."""
+    return {name: value if math.isfinite(value) else None for name, value in summary.items()}

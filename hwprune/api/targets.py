@@ -1,0 +1,99 @@
+"""Devices that a search is about, each with its latency model: profiled here, or a table from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.api.device import Device
+from hwprune.api.project import Project, digest
+from hwprune.errors import MismatchError
+from hwprune.latency.folder import TableFolder
+from hwprune.latency.model import LatencyModel
+from hwprune.latency.table import LatencyTable
+from hwprune.runtimes.base import TargetProfile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwprune.structure.space import SearchSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One device under one target profile.
+
+    Attributes:
+        name: What results call it: the profile's name, with the device's when it is another machine.
+        profile: The target profile.
+        space: The search space, with choices that suit the device.
+        model: Its latency model.
+        base_ms: Measured latency of the unpruned network.
+        drift: How far the machine's own speed wandered while the table was measured: a relative spread.
+        table: Stands for the latency table.
+        device: Measures networks; None when only the table is at hand.
+    """
+
+    name: str
+    profile: TargetProfile
+    space: SearchSpace
+    model: LatencyModel
+    base_ms: float
+    drift: float
+    table: str
+    device: Device | None
+
+    def predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Latencies of networks before any correction: widths (N, groups) -> milliseconds (N,)."""
+        return self.model.predict(widths)
+
+
+def project_target(project: Project, device: str = "", profile: str = "") -> Target:
+    """A device that the project was profiled on, at hand.
+
+    Raises:
+        MissingArtifactError: `hwprune profile` has not been run for it.
+        MismatchError: The table is of another device or model.
+    """
+    target = project.target(device, profile)
+    space = project.space(target.name)
+    base_ms = project.profiled(target.name).base_ms
+    table = LatencyTable.load(project.table_folder(target.name))
+    base_onnx = project.base_onnx(target.name)
+    at_hand = Device(base_onnx, space, target, base_ms)
+    try:
+        table.check_matches(target, at_hand.runtime, space)
+    except MismatchError as error:
+        folder = project.table_folder(target.name)
+        do = f"{error.do}, or search on the table alone, without measuring: --latency {folder}=VALUE"
+        raise MismatchError(error.what, where=error.where, got=error.got, do=do) from error
+    model = LatencyModel.fit(table, space, base_onnx)
+    return Target(target.name, target, space, model, base_ms, table.drift, _name_of(table), at_hand)
+
+
+def folder_target(folder: Path) -> Target:
+    """A latency table on its own: its device is not at hand, and nothing is measured.
+
+    Raises:
+        ArtifactError: There is no latency table in the folder, or it is damaged.
+    """
+    found = TableFolder.load(folder)
+    model, where = found.model(), found.table.provenance
+    profile = TargetProfile.from_payload(where["profile"], where=str(folder))
+    name = f"{profile.name} ({where['device'].get('model', 'another machine')})"
+    base_ms = _base_ms(found.table, model)
+    return Target(name, profile, found.space, model, base_ms, found.table.drift, _name_of(found.table), None)
+
+
+def _base_ms(table: LatencyTable, model: LatencyModel) -> float:
+    """Latency of the unpruned network: it is among those that were measured, or else predicted."""
+    full = np.array(model.space.full())
+    measured_ms = table.networks["latency_ms"].to_numpy()[(table.widths == full).all(axis=1)]
+    return float(np.median(measured_ms)) if len(measured_ms) else float(model.predict(full)[0])
+
+
+def _name_of(table: LatencyTable) -> str:
+    return digest(table.networks.to_csv())

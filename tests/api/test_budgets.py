@@ -1,0 +1,214 @@
+"""Budgets of every kind: several devices, MACs, parameters, bytes, tables from elsewhere, and fronts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from projects import new_project
+
+from hwprune.api.budgets import common_space
+from hwprune.api.export import export
+from hwprune.api.profile import profile
+from hwprune.api.project import Project
+from hwprune.api.report import report
+from hwprune.api.search import search
+from hwprune.api.train import train
+from hwprune.cli.main import main
+from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
+from hwprune.results import FrontResult, SearchResult
+from hwprune.structure.space import ChannelGroup, SearchSpace
+
+SLOW = 'runtime = "fake"\ndevice = "cpu"\noptions = { macs_per_us = 4000.0, step = 8 }\n'
+INT8 = 'runtime = "fake"\ndevice = "cpu"\nprecision = "int8"\n'
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project profiled on two pretended devices, of which the second computes slowly in steps of 8."""
+    folder = new_project(tmp_path_factory.mktemp("devices"), images=False)
+    (folder / "slow.toml").write_text(SLOW)
+    profile(project=folder)
+    profile(project=folder, profile=str(folder / "slow.toml"))
+    return folder
+
+
+@pytest.fixture
+def project(two_devices: Path, tmp_path: Path) -> Path:
+    shutil.copytree(two_devices, tmp_path / "copy")
+    for name in ("fake.toml", "hwprune.toml", "slow.toml"):
+        text = (tmp_path / "copy" / name).read_text()
+        (tmp_path / "copy" / name).write_text(text.replace(str(two_devices), str(tmp_path / "copy")))
+    return tmp_path / "copy"
+
+
+def on(project: Path, name: str, value: str) -> str:
+    return f"cpu/{project / name}.toml={value}"
+
+
+def found(project: Path, **budgets: object) -> SearchResult:
+    result = search(project=project, **budgets)  # type: ignore[arg-type]
+    assert isinstance(result, SearchResult)
+    return result
+
+
+def test_two_devices_are_both_measured_within_their_budgets(project: Path) -> None:
+    result = found(project, latency=(on(project, "fake", "60%"), on(project, "slow", "50%")))
+    latencies = [one for one in result.figures if one.unit == "ms"]
+    assert [one.name for one in latencies] == ["fake", "slow"]
+    assert all(one.is_measured and one.met for one in latencies)
+    assert result.binding in ("fake", "slow")
+    assert max(one.use for one in latencies) > 0.9, "the binding budget is used"
+    assert result.budget == "60% on fake, 50% on slow"
+    assert set(result.corrections[0]) == {"fake", "slow"}, "each device corrects its own predictions"
+    exported = export(project=project)
+    assert [one.name for one in exported.budgets] == ["fake", "slow"]
+    assert exported.within_budget
+
+
+def test_the_space_of_two_devices_has_the_choices_that_suit_both() -> None:
+    one = _space((8, 16, 24, 32))
+    other = _space((16, 32))
+    assert common_space([one, other]).groups[0].choices == (16, 32)
+    assert common_space([one]) == one
+
+
+def _space(choices: tuple[int, ...]) -> SearchSpace:
+    return SearchSpace("toy", (1, 3, 8, 8), (ChannelGroup("g", choices[-1], 1, choices),), ())
+
+
+@pytest.mark.parametrize("budget", [{"macs": "30%"}, {"params": "25%"}, {"size": "40%"}])
+def test_counts_are_hard_limits_too(project: Path, budget: dict[str, str]) -> None:
+    result = found(project, latency="95%", **budget)
+    (name,) = budget
+    figure = result.figure(name)
+    assert figure.met
+    assert figure.use > 0.8
+    assert result.binding == name
+    assert result.latency.is_measured
+
+
+def test_a_budget_of_macs_needs_no_latency(project: Path) -> None:
+    result = found(project, macs="10M")
+    assert result.figure("macs").value <= 10e6
+    assert result.latency.is_measured, "it is measured and reported all the same"
+    assert not result.latency.budget
+    assert result.budget == "10M MACs"
+
+
+def test_the_size_is_that_of_the_exported_file(project: Path) -> None:
+    result = found(project, size="500kB")
+    exported = export(project=project)
+    assert exported.bytes <= 500_000
+    assert (
+        exported.bytes
+        == exported.figure("size").value
+        == pytest.approx(result.figure("size").value, rel=0.05)
+    )
+    assert exported.within_budget
+
+
+def test_impossible_budgets_name_the_one_that_fails(project: Path) -> None:
+    with pytest.raises(BudgetError) as caught:
+        found(project, latency="60%", params="0.01%")
+    assert caught.value.where == "params"
+
+
+def test_a_table_from_elsewhere_predicts_and_says_so(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = project.parent / "board"
+    shutil.copytree(project / "hwprune-work/latency/slow", board)
+    shutil.rmtree(project / "hwprune-work/latency")
+    result = found(project, latency=f"{board}=50%")
+    assert not result.latency.is_measured
+    assert result.latency.met
+    assert result.unmeasured == (result.latency.name,)
+    exported = export(project=project)
+    assert not exported.latency.is_measured
+    facts = report(project=project)
+    assert "PREDICTED, NOT MEASURED" in facts.verdict
+    for name in ("report.md", "report.html"):
+        assert "PREDICTED, NOT MEASURED" in (project / name).read_text()
+    capsys.readouterr()
+    assert main(["search", "--project", str(project), "--latency", f"{board}=50%"]) == 0
+    assert "Predicted, not measured: slow" in capsys.readouterr().out
+
+
+def test_a_table_of_another_model_is_refused(project: Path) -> None:
+    config = project / "hwprune.toml"
+    config.write_text(config.read_text().replace('name = "resnet20"', 'name = "resnet56"'))
+    with pytest.raises(MismatchError, match="another model"):
+        found(project, latency=f"{project / 'hwprune-work/latency/slow'}=50%")
+
+
+def test_devices_that_need_different_files_are_refused(project: Path) -> None:
+    (project / "int8.toml").write_text(INT8)
+    profile(project=project, profile=str(project / "int8.toml"))
+    with pytest.raises(UsageError, match="different files"):
+        found(project, latency=(on(project, "fake", "60%"), on(project, "int8", "60%")))
+
+
+@pytest.mark.parametrize(
+    ("budgets", "words"),
+    [
+        ({}, "needs a budget"),
+        ({"latency": ("60%", "50%")}, "given twice"),
+        ({"latency": "tpu=60%"}, "not known"),
+        ({"latency": "60"}, "not a quantity"),
+        ({"macs": "many"}, "not a quantity"),
+        ({"size": "4 parrots"}, "not a quantity"),
+        ({"latency": "60%", "points": 3}, "one range"),
+        ({"latency": ("60%", "30%:50%")}, "one range"),
+        ({"latency": "50%:30%"}, "not a range"),
+        ({"latency": "30%:5ms"}, "not a range"),
+        ({"latency": "30%:50%", "points": 1}, "number of points"),
+    ],
+)
+def test_what_cannot_be_understood_is_explained(
+    project: Path, budgets: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        found(project, **budgets)
+
+
+def test_a_front_has_no_dominated_points_and_one_can_be_chosen(project: Path) -> None:
+    front = search(project=project, latency="30%:90%", points=4)
+    assert isinstance(front, FrontResult)
+    assert front == FrontResult.load(project / "hwprune-work/front.json")
+    assert 2 <= len(front.points) <= 4
+    latencies = [one.latency.value for one in front.points]
+    scores = [one.score for one in front.points]
+    assert latencies == sorted(latencies)
+    assert scores == sorted(scores)
+    assert len(set(scores)) == len(scores)
+    assert all(one.met and one.latency.is_measured for one in front.points)
+    with pytest.raises(UsageError, match="no such point"):
+        Project(project).take_point(9)
+    assert Project(project).take_point(1) == front.points[0] == Project(project).searched()
+
+
+def test_a_point_needs_a_front(project: Path) -> None:
+    with pytest.raises(MissingArtifactError):
+        Project(project).take_point(1)
+
+
+def test_a_point_of_a_front_from_one_pruningnet_can_be_trained(profiled: Path, tmp_path: Path) -> None:
+    shutil.copytree(profiled, tmp_path / "copy")
+    front = search(project=tmp_path / "copy", latency="40%:70%", points=2, generations=2)
+    assert isinstance(front, FrontResult)
+    assert {one.score_kind for one in front.points} == {"pruningnet"}
+    assert len({one.pruningnet for one in front.points}) == 1
+    trained = train(project=tmp_path / "copy", point=1, epochs=1)
+    assert trained.widths == front.points[0].widths
+
+
+def test_budgets_are_given_once_for_each_device(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["search", "--project", str(project), "--macs", "60%"]
+    for one in (on(project, "fake", "70%"), on(project, "slow", "70%")):
+        arguments += ["--latency", one]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    for words in ("latency on fake", "latency on slow", "MACs", "nearest to its budget"):
+        assert words in printed
