@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.api import base
+from hwprune.api.jobs import together
 from hwprune.api.project import Project, digest
 from hwprune.errors import HwpruneWarning, MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
+from hwprune.structure import space_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,19 +110,20 @@ def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn
 
 
 def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> tuple[PruningNet, History]:
-    """Train the PruningNet, or read it when it is trained already."""
+    """Train the PruningNet, or read it when it is trained already; a job of all workers."""
     from hwprune.pruningnet.fit import fit
 
-    net = make_pruningnet(project, space, reporter)
-    with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
-        history = fit(
-            net,
-            project.splits.sub_train,
-            recipe(project.config.pruningnet),
-            checkpoint=checkpoint_path(project, space),
-            seed=project.config.seed,
-            progress=progress,
-        )
+    with together("pruningnet", space=space_file.to_payload(vars(space))):
+        net = make_pruningnet(project, space, reporter)
+        with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
+            history = fit(
+                net,
+                project.splits.sub_train,
+                recipe(project.config.pruningnet),
+                checkpoint=checkpoint_path(project, space),
+                seed=project.config.seed,
+                progress=progress,
+            )
     return net, history
 
 
