@@ -7,6 +7,7 @@
     ├── DataError             the images cannot be read or are too few
     ├── DeviceError           the device or its runtime is not there, or too noisy to trust
     ├── BudgetError           no network of the space fits the budget
+    ├── WorkerError           one of several workers is gone
     └── ArtifactError         a file in the project folder
         ├── MissingArtifactError   a stage has not been run yet
         ├── MismatchError          made by another model, device, profile or library version
@@ -81,6 +82,10 @@ class DeviceError(HwpruneError):
 
 class BudgetError(HwpruneError):
     """No network of the space fits the budget."""
+
+
+class WorkerError(HwpruneError):
+    """One of the workers that torchrun started is gone."""
 
 
 class ArtifactError(HwpruneError):

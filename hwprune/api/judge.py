@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.api import base
+from hwprune.api.jobs import together
 from hwprune.api.project import Project, digest
 from hwprune.errors import HwpruneWarning, MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
+from hwprune.structure import space_file
+from hwprune.training import workers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -110,23 +114,24 @@ def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn
 
 
 def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> tuple[PruningNet, History]:
-    """Train the PruningNet, or read it when it is trained already."""
+    """Train the PruningNet, or read it when it is trained already; a job of all workers."""
     from hwprune.pruningnet.fit import fit
 
-    net = make_pruningnet(project, space, reporter)
-    with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
-        history = fit(
-            net,
-            project.splits.sub_train,
-            recipe(project.config.pruningnet),
-            checkpoint=checkpoint_path(project, space),
-            seed=project.config.seed,
-            progress=progress,
-        )
+    with together("pruningnet", space=space_file.to_payload(vars(space))):
+        net = make_pruningnet(project, space, reporter)
+        with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
+            history = fit(
+                net,
+                project.splits.sub_train,
+                recipe(project.config.pruningnet),
+                checkpoint=checkpoint_path(project, space),
+                seed=project.config.seed,
+                progress=progress,
+            )
     return net, history
 
 
-def accuracy_score(project: Project, net: PruningNet) -> Racer:
+def accuracy_score(project: Project, net: PruningNet) -> SharedScore:
     """Scores by a trained PruningNet; what was evaluated for an earlier search is not evaluated again."""
     from hwprune.pruningnet.evaluate import Evaluator
     from hwprune.pruningnet.outcomes import Outcomes
@@ -135,7 +140,36 @@ def accuracy_score(project: Project, net: PruningNet) -> Racer:
     config, splits = project.config, project.splits
     evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
     name = checkpoint_path(project, net.space).name.replace("pruningnet", "evaluations")
-    return Racer(evaluator, Outcomes(evaluator.stops, project.path(name)), early=config.search.race)
+    path = project.path(name) if workers.is_main() else None
+    return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path), early=config.search.race))
+
+
+class SharedScore:
+    """A score whose networks all workers share out; one worker alone scores all of them itself.
+
+    Args:
+        racer: This worker's own score.
+    """
+
+    def __init__(self, racer: Racer) -> None:
+        self.racer, self.outcomes = racer, racer.outcomes
+
+    def __call__(self, widths: Widths, /) -> float:
+        """Score one network, on this worker."""
+        return self.racer(widths)
+
+    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
+        """Score networks; see `evolution.problem.RacingScore`."""
+        if workers.world() == 1:
+            yield from self.racer.race(networks, bar)
+            return
+        with together("scores", networks=networks, bar=bar):
+            scores = self.share(networks, bar)
+        yield from scores
+
+    def share(self, networks: Sequence[Widths], bar: Widths | None) -> list[float]:
+        """This worker's part of a `race`, which all workers take part in."""
+        return workers.gather(list(self.racer.race(workers.mine(networks), bar)), len(networks))
 
 
 def load_pruningnet(project: Project, space: SearchSpace, file_name: str, reporter: Reporter) -> PruningNet:

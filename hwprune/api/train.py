@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwprune.api import judge
 from hwprune.api.base import recipe, trained_base
+from hwprune.api.jobs import together
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError
@@ -47,17 +48,29 @@ def train(
         UsageError: The front has no such point.
         DataError: The project has no images.
     """
-    opened = Project(project)
-    settings = opened.config.training
-    settings = replace(settings, start=start or settings.start, epochs=epochs or settings.epochs)
-    opened = opened.with_config(training=settings)
-    opened.require_data()
-    found = opened.take_point(point) if point else opened.searched()
-    return _Trainer(opened, found, reporter).run()
+    if point:
+        Project(project).take_point(point)
+    return Trainer.of(project, start, epochs, reporter).run()
 
 
-class _Trainer:
-    """Trains the two networks of a project."""
+class Trainer:
+    """Trains the two networks of a project.
+
+    Args:
+        project: The project, with the settings of this run.
+        found: The network to train.
+        reporter: Told about progress.
+    """
+
+    @classmethod
+    def of(cls, folder: Path, start: StartName | None, epochs: int, reporter: Reporter) -> Trainer:
+        """The trainer for the options of `train`."""
+        opened = Project(folder)
+        settings = opened.config.training
+        settings = replace(settings, start=start or settings.start, epochs=epochs or settings.epochs)
+        opened = opened.with_config(training=settings)
+        opened.require_data()
+        return cls(opened, opened.searched(), reporter)
 
     def __init__(self, project: Project, found: SearchResult, reporter: Reporter) -> None:
         self.project, self.found, self.reporter = project, found, reporter
@@ -75,11 +88,10 @@ class _Trainer:
         from hwprune.training.evaluation import accuracy
 
         config, test = self.project.config, self.project.splits.test
-        base, base_history, source = trained_base(self.project, self.reporter)
+        (base, base_history, source), (pruned, history) = self.networks()
         if not config.model.weights:
             self.project.save_network("base", base, self.space.full(), {})
         base_top1 = accuracy(base, test)
-        pruned, history = (base, base_history) if self.found.base_meets_budget else self._pruned(base)
         top1 = base_top1 if self.found.base_meets_budget else accuracy(pruned, test)
         start = "base" if self.found.base_meets_budget else config.training.start
         self.project.save_network("pruned", pruned, self.found.widths, {"top1": top1, "start": start})
@@ -99,6 +111,14 @@ class _Trainer:
         )
         result.save(self.project.path("train.json"))
         return result
+
+    def networks(self) -> tuple[tuple[nn.Module, History, str], tuple[nn.Module, History]]:
+        """Train the unpruned network, telling whose weights it has, and the pruned one; all workers do it."""
+        start = self.project.config.training.start
+        with together("networks", start=start, epochs=self.settings.epochs):
+            base, history, source = trained_base(self.project, self.reporter)
+            pruned = (base, history) if self.found.base_meets_budget else self._pruned(base)
+        return (base, history, source), pruned
 
     def _pruned(self, base: nn.Module) -> tuple[nn.Module, History]:
         from hwprune.structure.prune import prune

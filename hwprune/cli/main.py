@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hwprune import __version__
-from hwprune.errors import HwpruneError, HwpruneWarning, UsageError, nearest
+from hwprune.errors import HwpruneError, HwpruneWarning, UsageError, WorkerError, nearest
+from hwprune.training import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,14 +52,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments[0], arguments[1:])
     except HwpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error)
         return error.exit_code
     except OSError as error:
-        print(f"error: The operating system refused.\n  got:     {error}", file=sys.stderr)
+        _tell(f"The operating system refused.\n  got:     {error}")
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        if workers.is_main():
+            print(
+                "\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr
+            )
         return _INTERRUPTED
+
+
+def _tell(error: HwpruneError | str) -> None:
+    """Print an error. Not all say that a worker is gone: 0 does, and 1 in case it is 0 that is gone."""
+    rank = workers.rank()
+    if rank < 2 or not isinstance(error, WorkerError):
+        print(f"error{f' (worker {rank})' if rank else ''}: {error}", file=sys.stderr)
 
 
 def _overview() -> str:
@@ -75,14 +86,18 @@ def _run(verb: str, arguments: list[str]) -> int:
         )
     import tyro
 
+    from hwprune.api import jobs
     from hwprune.cli.console import Console
 
     function = getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
     options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
-    console = Console(json=options.pop("json"), project=options.get("project", Path(".")))
-    with _warnings_to(console):
-        result = function(*_take_positional(function, options), **options, reporter=console)
-    console.show(verb, result)
+    folder = options.get("project", Path("."))
+    console = Console(json=options.pop("json"), project=folder)
+    leading = _take_positional(function, options)
+    with _warnings_to(console), workers.group():
+        result = jobs.run(lambda: function(*leading, **options, reporter=console), folder)
+    if result is not None:
+        console.show(verb, result)
     return 0
 
 
@@ -93,7 +108,10 @@ def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     signature = inspect.signature(function, eval_str=True)
     parameters = [item for name, item in signature.parameters.items() if name != "reporter"]
     repeated = Annotated[tuple[str, ...], UseAppendAction]
-    parameters = [i.replace(annotation=repeated) if i.name in _REPEATED else i for i in parameters]
+    parameters = [
+        item.replace(annotation=repeated) if item.name in _REPEATED and item.annotation is not str else item
+        for item in parameters
+    ]
     flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
 
     positional = [item.name for item in parameters if item.kind is inspect.Parameter.POSITIONAL_ONLY]

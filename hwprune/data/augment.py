@@ -31,6 +31,7 @@ _SHIFT = 8  # the side is 8 times the largest shift: 4 pixels at 32x32
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
+_Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,32 +61,48 @@ class Augmentation:
         start = round((self.stored_side - self.image_size) / 2)
         return pixels[:, :, start : start + self.image_size, start : start + self.image_size]
 
-    def augment(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """A random view of each: (B, 3, stored_side, stored_side) -> (B, 3, image_size, image_size)."""
+    def augment(
+        self, pixels: NDArray[np.uint8], rng: np.random.Generator, part: slice | None = None, size: int = 0
+    ) -> NDArray[np.uint8]:
+        """A random view of each: (B, 3, stored_side, stored_side) -> (B, 3, image_size, image_size).
+
+        Args:
+            pixels: The images of a whole batch, or of a part of it.
+            rng: Draws for the whole batch, so that a part gets the views that it would get in the whole.
+            part: Which images of the batch these are; all of them when None.
+            size: Images of the whole batch, when these are a part of it.
+        """
+        part, size = part or slice(None), size or len(pixels)
         if not self.small:
+            draws = [self._draw(self.stored_side, self.stored_side, rng) for _ in range(size)][part]
             squares = (Image.fromarray(np.ascontiguousarray(p.transpose(1, 2, 0))) for p in pixels)
-            return np.stack([self.augment_large(square, rng).transpose(2, 0, 1) for square in squares])
-        views = _shifted(pixels, self.image_size // _SHIFT, rng)
+            large = [self._view(square, *draw) for square, draw in zip(squares, draws, strict=True)]
+            return np.stack(large).transpose(0, 3, 1, 2)
+        shift = self.image_size // _SHIFT
+        views = _shifted(pixels, rng.integers(-shift, shift + 1, (size, 2))[part])
         if self.flip:
-            chosen = rng.random(len(views)) < 0.5
+            chosen = rng.random(size)[part] < 0.5
             views[chosen] = views[chosen][..., ::-1]
         return views
 
     def augment_large(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A random view of one image, for sizes above `SMALL_SIDE`: (image_size, image_size, 3)."""
-        box = crop_box(image.height, image.width, rng)
+        return self._view(image, *self._draw(image.height, image.width, rng))
+
+    def _draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[_Box, bool]:
+        """A part of a large image, and whether it is mirrored."""
+        return crop_box(height, width, rng), self.flip and bool(rng.random() < 0.5)
+
+    def _view(self, image: Image.Image, box: _Box, mirrored: bool) -> NDArray[np.uint8]:
         view = v2.functional.resized_crop(image, *box, [self.image_size] * 2)
-        if self.flip and rng.random() < 0.5:
-            view = v2.functional.horizontal_flip(view)
-        return np.asarray(view)
+        return np.asarray(v2.functional.horizontal_flip(view) if mirrored else view)
 
 
-def _shifted(pixels: NDArray[np.uint8], shift: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _shifted(pixels: NDArray[np.uint8], moves: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Each image moved by its own whole number of pixels; what is uncovered is black."""
     side = pixels.shape[-1]
     views = np.zeros_like(pixels)
-    moves = rng.integers(-shift, shift + 1, (len(pixels), 2)).tolist()
-    for view, image, (down, right) in zip(views, pixels, moves, strict=True):
+    for view, image, (down, right) in zip(views, pixels, moves.tolist(), strict=True):
         rows, columns = _overlap(down, side), _overlap(right, side)
         view[:, rows[0], columns[0]] = image[:, rows[1], columns[1]]
     return views
@@ -96,7 +113,7 @@ def _overlap(move: int, side: int) -> tuple[slice, slice]:
     return slice(max(0, move), side + min(0, move)), slice(max(0, -move), side - max(0, move))
 
 
-def crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+def crop_box(height: int, width: int, rng: np.random.Generator) -> _Box:
     """Top, left, height and width of a random part, of random area and aspect ratio.
 
     When ten draws do not fit into the image, it is the largest central part of allowed aspect ratio.

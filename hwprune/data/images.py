@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
 
 _AHEAD = 2  # batches that are being decoded while one is used
 _Pixels = tuple[float, float, float]
+
+
+class _Batch(NamedTuple):
+    """Some images of a batch."""
+
+    rows: Tensor  # their positions
+    part: slice  # where they stand in the batch
+    size: int  # images of the whole batch
+
+    @classmethod
+    def of(cls, rows: Tensor, number: int, parts: int) -> _Batch:
+        """Part `number` of a batch of which all `rows` are given."""
+        part = slice(len(rows) * number // parts, len(rows) * (number + 1) // parts)
+        return cls(rows[part], part, len(rows))
 
 
 class Images(ABC):
@@ -55,8 +69,17 @@ class Images(ABC):
         """The images at `indices`, in that order; nothing is decoded or copied for it."""
 
     @abstractmethod
-    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
-        """For each batch of positions uint8 pixels (B, 3, H, W), augmented when there is a seed."""
+    def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
+        """For each batch uint8 pixels (B, 3, H, W), augmented when there is a seed."""
+
+    def _seen(
+        self, pixels: NDArray[np.uint8], batch: _Batch, number: int, augment_seed: int | None
+    ) -> NDArray[np.uint8]:
+        """Stored images as a network sees them; `number` is the batch's."""
+        if augment_seed is None:
+            return self._augmentation.evaluate(pixels)
+        rng = np.random.default_rng((augment_seed, number))
+        return self._augmentation.augment(pixels, rng, batch.part, batch.size)
 
     def batches(
         self,
@@ -65,6 +88,7 @@ class Images(ABC):
         augment: bool = False,
         shuffle_seed: int | None = None,
         drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Go through all images once.
 
@@ -74,6 +98,8 @@ class Images(ABC):
             shuffle_seed: Decides the order and the random views; give another one in each epoch. None keeps
                 the order, and draws the views from seed 0.
             drop_last: Leave out the last batch when it is not full.
+            part: (k, n) gives the k-th of n parts of each batch, the same images and views as in the whole;
+                the other parts are not decoded.
 
         Returns:
             Images float32 (B, 3, H, W), normalised and contiguous, and labels int64 (B,).
@@ -89,18 +115,20 @@ class Images(ABC):
         order = torch.arange(len(self))
         if shuffle_seed is not None:
             order = torch.from_numpy(np.random.default_rng(shuffle_seed).permutation(len(self)))
-        positions = [
-            rows for rows in torch.split(order, batch_size) if len(rows) == batch_size or not drop_last
+        batches = [
+            _Batch.of(rows, *part)
+            for rows in torch.split(order, batch_size)
+            if len(rows) == batch_size or not drop_last
         ]
-        return self._batches(positions, (shuffle_seed or 0) if augment else None)
+        return self._batches(batches, (shuffle_seed or 0) if augment else None)
 
     def _batches(
-        self, positions: Sequence[Tensor], augment_seed: int | None
+        self, batches: Sequence[_Batch], augment_seed: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         if len(self) == 0:
             return
-        for rows, pixels in zip(positions, self._load(positions, augment_seed), strict=True):
-            yield self._normalised(pixels), self.labels[rows]
+        for batch, pixels in zip(batches, self._load(batches, augment_seed), strict=True):
+            yield self._normalised(pixels), self.labels[batch.rows]
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
         images = pixels.astype(np.float32, order="C")
@@ -154,13 +182,10 @@ class MemoryImages(Images):
             self._pixels, self.labels[rows], self._augmentation, self._mean, self._std, self._rows[rows]
         )
 
-    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
-        for number, rows in enumerate(batches):
-            pixels = self._pixels[self._rows[rows].numpy()]
-            if augment_seed is None:
-                yield self._augmentation.evaluate(pixels)
-            else:
-                yield self._augmentation.augment(pixels, np.random.default_rng((augment_seed, number)))
+    def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
+        for number, batch in enumerate(batches):
+            pixels = self._pixels[self._rows[batch.rows].numpy()]
+            yield self._seen(pixels, batch, number, augment_seed)
 
 
 class LazyImages(Images):
@@ -182,19 +207,20 @@ class LazyImages(Images):
         rows = torch.as_tensor(indices, dtype=torch.int64).tolist()
         return LazyImages(self._source.take(rows), self._augmentation, self._mean, self._std)
 
-    def _load(self, batches: Sequence[Tensor], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
+    def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         pool = ThreadPoolExecutor(WORKERS)
         waiting: deque[list[Future[NDArray[np.uint8]]]] = deque()
         try:
             for number in range(len(batches) + _AHEAD):
                 if number < len(batches):
-                    waiting.append(
-                        [pool.submit(self._view, row, augment_seed) for row in batches[number].tolist()]
-                    )
+                    rows = batches[number].rows.tolist()
+                    waiting.append([pool.submit(self._view, row, augment_seed) for row in rows])
                 if number >= _AHEAD:
                     decoded = np.stack([future.result() for future in waiting.popleft()])
                     pixels = decoded.transpose(0, 3, 1, 2)  # (B, 3, S, S)
-                    yield self._finished(pixels, number - _AHEAD, augment_seed)
+                    done = number - _AHEAD
+                    augmented = augment_seed is not None and not self._augmentation.small
+                    yield pixels if augmented else self._seen(pixels, batches[done], done, augment_seed)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -204,12 +230,3 @@ class LazyImages(Images):
         if augment_seed is None or self._augmentation.small:
             return square(image, self._augmentation.stored_side)
         return self._augmentation.augment_large(image, np.random.default_rng((augment_seed, row)))
-
-    def _finished(
-        self, pixels: NDArray[np.uint8], number: int, augment_seed: int | None
-    ) -> NDArray[np.uint8]:
-        if augment_seed is None:
-            return self._augmentation.evaluate(pixels)
-        if self._augmentation.small:
-            return self._augmentation.augment(pixels, np.random.default_rng((augment_seed, number)))
-        return pixels

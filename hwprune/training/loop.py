@@ -1,4 +1,7 @@
-"""The training loop, and `train` for ordinary networks. PruningNet's `fit` runs the same loop."""
+"""The training loop, and `train` for ordinary networks. PruningNet's `fit` runs the same loop.
+
+Of several workers (`training.workers`) each runs its part of every batch; all take the same steps.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from hwprune.errors import DataError, ModelError
+from hwprune.errors import DataError, MismatchError, ModelError, UsageError
 from hwprune.progress import silent
+from hwprune.training import workers
 from hwprune.training.checkpoint import load_checkpoint, save_checkpoint
-from hwprune.training.distill import Objective, cross_entropy, distillation, logits_of
+from hwprune.training.distill import Objective, cross_entropy, distillation
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.memory import keep_freed_memory
 from hwprune.training.optimiser import Optimiser
+from hwprune.training.parallel import average_statistics, data_parallel
 from hwprune.training.precision import Execution, choose_execution, device_of
 from hwprune.training.schedule import learning_rate
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
     from hwprune.training.settings import Recipe, TrainSettings
 
+_LEAST_PART = 2  # images of a batch on one worker: batch normalisation needs them
 _CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
 
@@ -45,8 +51,9 @@ class TrainImages(Protocol):
         augment: bool = False,
         shuffle_seed: int | None = None,
         drop_last: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (B, 3, H, W) and labels (B,)."""
+        """Normalised images (B, 3, H, W) and labels (B,); `part` (k, n) is the k-th of n of each batch."""
 
 
 class BeforeStep(Protocol):
@@ -68,6 +75,9 @@ def train(
 ) -> History:
     """Train `model` in place; it ends in eval mode.
 
+    Several workers must all call this with the same arguments. Each keeps the batch statistics of its own
+    images; the running ones are averaged after each epoch, and worker 0 writes the checkpoint.
+
     Args:
         model: An ordinary classifier; (N, 3, H, W) -> (N, classes).
         train_images: The images to learn from. No other images are read.
@@ -85,6 +95,7 @@ def train(
         DataError: There are no images.
         ModelError: The loss is no longer finite, or the model does not return class scores.
         MismatchError: The checkpoint is of another run.
+        UsageError: There are too many workers for the batch.
     """
     objective = cross_entropy(settings)
     if teacher is not None and settings.distill_weight > 0:
@@ -113,15 +124,31 @@ def run_epochs(
     with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
         if checkpoint is not None and checkpoint.is_file():
             history = load_checkpoint(checkpoint, module, optimiser, identity)
+        _check_same_start(checkpoint, history)
         epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
         for epoch in range(len(history.epochs), recipe.epochs):
             history = History((*history.epochs, epochs.run(epoch)))
-            if checkpoint is not None:
-                save_checkpoint(checkpoint, module, optimiser, history, identity)
-            last = history.epochs[-1]
-            progress(epoch + 1, recipe.epochs, loss=last.loss, top1=last.top1, lr=last.lr)
+            if workers.is_main():
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, module, optimiser, history, identity)
+                last = history.epochs[-1]
+                progress(epoch + 1, recipe.epochs, loss=last.loss, top1=last.top1, lr=last.lr)
+            workers.barrier()
     module.eval()
     return history
+
+
+def _check_same_start(checkpoint: Path | None, history: History) -> None:
+    """Refuse a checkpoint that not all workers see: they would wait for each other for ever."""
+    first = workers.share(len(history.epochs))
+    if first != len(history.epochs):
+        raise MismatchError(
+            "The workers do not see the same checkpoint.",
+            where=checkpoint,
+            got=f"{len(history.epochs)} epochs finished on worker {workers.rank()}",
+            allowed=f"{first}, as on worker 0",
+            do="keep the project in a folder that all machines share",
+        )
 
 
 class _Epochs:
@@ -141,8 +168,18 @@ class _Epochs:
         self.optimiser, self.seed, self.before_step = optimiser, seed, before_step
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps = len(images) // self.batch_size
+        if self.batch_size < _LEAST_PART * workers.world():
+            raise UsageError(
+                "There are too few images in a batch for so many workers.",
+                got=f"{self.batch_size} images for {workers.world()} workers",
+                allowed=f"{_LEAST_PART} or more for each",
+                do="start fewer workers, or raise `batch_size`",
+            )
         example, _ = next(images.batches(min(2, len(images))))
         self.execution: Execution = choose_execution(module, example, recipe.precision, recipe.channels_last)
+        self.scores = data_parallel(module, in_backward=optimiser.in_backward)
+        # DDP takes the mean over the workers, steps inside the backward pass the sum.
+        self.loss_scale = 1 if optimiser.in_backward else workers.world()
 
     def run(self, epoch: int) -> EpochFigures:
         """One epoch, numbered from 0."""
@@ -154,21 +191,25 @@ class _Epochs:
         self.module.train()
         # Dropout and augmentation draw from torch's own generator; the caller's state of it is put back.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**62)))
+            torch.manual_seed(int(rng.integers(2**62)) + workers.rank())
             batches = self.images.batches(
-                self.batch_size, augment=True, shuffle_seed=int(rng.integers(2**31)), drop_last=True
+                self.batch_size,
+                augment=True,
+                shuffle_seed=int(rng.integers(2**31)),
+                drop_last=True,
+                part=(workers.rank(), workers.world()),
             )
             for index, (images, labels) in enumerate(batches):
                 loss, hits = self._step(images, labels, rng, self._lr(epoch, index))
                 loss_sum += loss
                 right += hits
                 if index % _CHECK_EVERY == 0:
-                    self._check_finite(loss_sum, epoch, index)
-        self._check_finite(loss_sum, epoch, self.steps - 1)
+                    self._finite(loss_sum, epoch, index)
+        average_statistics(self.module)
         return EpochFigures(
             epoch=epoch + 1,
-            loss=loss_sum.item() / self.steps,
-            top1=right.item() / (self.steps * self.batch_size),
+            loss=self._finite(loss_sum, epoch, self.steps - 1) / self.steps,
+            top1=workers.summed(right).item() / (self.steps * self.batch_size),
             lr=self._lr(epoch, self.steps - 1),
             seconds=time.perf_counter() - started,
         )
@@ -179,21 +220,25 @@ class _Epochs:
     def _step(
         self, images: Tensor, labels: Tensor, rng: np.random.Generator, lr: float
     ) -> tuple[Tensor, Tensor]:
-        """One step of SGD; returns the loss and the number of images classified rightly."""
+        """One step of SGD; returns this worker's part of the loss, and of the images classified rightly."""
         if self.before_step is not None:
             self.before_step(rng)
         images, labels = self.execution.place(images), labels.to(self.execution.device)
+        part = len(labels) / self.batch_size
         with self.execution.autocast():
-            outputs = logits_of(self.module(images))
-            loss = self.objective(images, outputs, labels)
-        self.optimiser.step(loss, lr)
+            outputs = self.scores(images)
+            loss = part * self.objective(images, outputs, labels)
+        self.optimiser.step(self.loss_scale * loss, lr)
         return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
 
-    def _check_finite(self, loss: Tensor, epoch: int, index: int) -> None:
-        if not math.isfinite(loss.item()):
+    def _finite(self, loss: Tensor, epoch: int, index: int) -> float:
+        """The loss of all workers, which must be a finite number."""
+        total = float(workers.summed(loss))
+        if not math.isfinite(total):
             raise ModelError(
                 "The training diverged: its loss is no longer a finite number.",
                 where=f"epoch {epoch + 1} of {self.recipe.epochs}, by step {index + 1} of {self.steps}",
                 got=f"lr={self.recipe.lr:g}",
                 do=f"run again with a lower learning rate, for instance {self.recipe.lr / 3:.2g}",
             )
+        return total

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from torch.optim import SGD
 
+from hwprune.training import workers
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from hwprune.training.settings import Recipe
@@ -20,7 +25,8 @@ class Optimiser:
     The gradients of a large network (the paper's PruningNet of ResNet-50 has 3.1 GB of them) are never held
     together: each parameter takes its step inside the backward pass, as soon as its gradient is there, and
     the gradient is freed. The steps are the same; smaller networks take them all at once, which costs less
-    time.
+    time. Of several workers, each then hands in the gradient of its part of the loss, and all take the step
+    of the sum; in smaller networks `training.parallel` sees to that.
 
     Args:
         module: The network.
@@ -41,6 +47,9 @@ class Optimiser:
             for group in part.param_groups
             for parameter in group["params"]
         }
+        # Sums over the workers under way: one, so that it travels while the next gradient is computed.
+        self._sums: deque[tuple[Tensor, Callable[[], object]]] = deque()
+        self._most_sums = 1 if workers.world() > 1 else 0
         hooked = trainable if self.in_backward else []
         self._hooks = [p.register_post_accumulate_grad_hook(self._step_one) for p in hooked]  # type: ignore[no-untyped-call]
 
@@ -60,9 +69,17 @@ class Optimiser:
         )
 
     def _step_one(self, parameter: Tensor) -> None:
-        part = self._part_of[parameter]
-        part.step()
-        part.zero_grad()
+        assert parameter.grad is not None
+        self._sums.append((parameter, workers.begin_sum(parameter.grad)))
+        self._finish_sums(self._most_sums)
+
+    def _finish_sums(self, left: int) -> None:
+        while len(self._sums) > left:
+            parameter, wait = self._sums.popleft()
+            wait()
+            part = self._part_of[parameter]
+            part.step()
+            part.zero_grad()
 
     def step(self, loss: Tensor, lr: float) -> None:
         """Take one step down the gradient of `loss` at the learning rate `lr`."""
@@ -70,6 +87,7 @@ class Optimiser:
             for group in part.param_groups:
                 group["lr"] = lr
         loss.backward()  # type: ignore[no-untyped-call]
+        self._finish_sums(0)
         if not self.in_backward:
             for part in self._parts:
                 part.step()

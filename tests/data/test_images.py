@@ -72,6 +72,18 @@ def test_normalisation_is_the_plain_formula() -> None:
 
 @each_kind
 @pytest.mark.parametrize("augment", [False, True])
+def test_parts_of_batches_make_the_whole_ones(make: Callable[[], Images], augment: bool) -> None:
+    images = make()
+    whole = list(images.batches(8, augment=augment, shuffle_seed=3))
+    parts = [list(images.batches(8, augment=augment, shuffle_seed=3, part=(k, 3))) for k in range(3)]
+    assert [len(labels) for _, labels in (part[0] for part in parts)] == [2, 3, 3]
+    for batch, shares in zip(whole, zip(*parts, strict=True), strict=True):
+        for one, pieces in zip(batch, zip(*shares, strict=True), strict=True):
+            assert torch.equal(one, torch.cat(pieces))
+
+
+@each_kind
+@pytest.mark.parametrize("augment", [False, True])
 def test_same_seed_same_batches_other_seed_other_batches(make: Callable[[], Images], augment: bool) -> None:
     images = make()
     first, again, other = (list(images.batches(8, augment=augment, shuffle_seed=s)) for s in (3, 3, 4))
