@@ -37,6 +37,7 @@ from comparison_setup import (
 )
 
 from hwprune.api.device import Device
+from hwprune.api.judge import starts
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
@@ -45,6 +46,8 @@ from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.net import PruningNet
+from hwprune.pruningnet.outcomes import Outcomes
+from hwprune.pruningnet.race import Racer
 from hwprune.runtimes.profiles import load_profile
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
@@ -68,7 +71,7 @@ class Comparison:
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self.setup, self.seed, self.runs = setup, seed, Runs(setup, seed)
-        self._judges: dict[str, Evaluator] = {}
+        self._judges: dict[str, Racer] = {}
         self._base: nn.Module | None = None
 
     def base(self) -> nn.Module:
@@ -82,20 +85,23 @@ class Comparison:
             self._base = model.eval()
         return self._base
 
-    def judge(self, generator: GeneratorName) -> Evaluator:
+    def judge(self, generator: GeneratorName) -> Racer:
         """A trained PruningNet that scores candidates."""
         if generator not in self._judges:
             setup, settings = self.setup, replace(JUDGE, lr=RATES[generator])
             net = self._pruningnet(generator)
             path = self.runs.work / f"judge-{generator}.safetensors"
             history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed)
-            judge = Evaluator(net, setup.train, setup.val, settings, seed=self.seed)
-            self._judges[generator] = judge
-            space = setup.space
+            evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed)
+            known = Outcomes(evaluator.stops, self.runs.work / f"evaluations-{generator}.safetensors")
+            judge = self._judges[generator] = Racer(evaluator, known)
+            space, shares = setup.space, (1.0, 0.5, 0.25)
             self.runs.once(
                 f"judge/{generator}",
                 lambda: {
-                    "val_top1": {f"{ratio:.2f}": judge(space.uniform(ratio)) for ratio in (1.0, 0.5, 0.25)},
+                    "held_out_top1": {
+                        f"{ratio:.2f}": judge(space.uniform(ratio)) for ratio in (1.0, 0.5, 0.25)
+                    },
                     "train_top1": history.epochs[-1].top1,
                     "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
                     "parameters": sum(p.numel() for p in net.parameters()),
@@ -124,13 +130,15 @@ class Comparison:
 
     def _search(self, generator: GeneratorName, constraint: Constraint) -> dict[str, Any]:
         problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=self.judge(generator))
-        starts = [self.setup.space.uniform(float(ratio)) for ratio in np.linspace(0.3, 1.0, 8)]
-        outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts)
+        judge, before = self.judge(generator), self.judge(generator).images
+        outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
+        judge.outcomes.save()
         return {
             "widths": list(outcome.best.widths),
             "score": outcome.best.score,
             "predicted_share": self.setup.share(outcome.best.widths),
             "evaluated": len(outcome.candidates),
+            "images": judge.images - before,
         }
 
     def _search_by_macs(self, budget: str) -> dict[str, Any]:
@@ -164,7 +172,7 @@ class Comparison:
 
     def from_judge(self, name: str, generator: GeneratorName, widths: Widths) -> None:
         """Train a structure from the weights that a PruningNet generates for it."""
-        self.runs.trained(name, widths, lambda: self.judge(generator).network(widths), FINE_TUNING)
+        self.runs.trained(name, widths, lambda: self.judge(generator).judge.network(widths), FINE_TUNING)
 
     def fine_tuned(self, name: str, kind: str, budget: str, recipe: TrainSettings = FINE_TUNING) -> None:
         """Prune the base network with Torch-Pruning and fine-tune it."""
@@ -220,13 +228,8 @@ class Comparison:
             self.from_scratch(f"alone/{number}", widths)
 
     def _scores(self, generator: GeneratorName, networks: list[Widths]) -> dict[str, Any]:
-        """Scores on 10,000 held-out images; on the 2,000 of the search they are off by a point."""
-        judge, setup = self.judge(generator), self.setup
-        exact = Evaluator(judge.net, setup.train, setup.held_out, judge.settings, seed=self.seed)
-        return {
-            "scores": [exact(widths) for widths in networks],
-            "scores_of_the_search": [judge(widths) for widths in networks],
-        }
+        """Scores on all held-out images."""
+        return {"scores": [self.judge(generator)(widths) for widths in networks]}
 
     def equal_latency(self) -> list[Widths]:
         """Different random networks that use the whole budget; the same for every seed."""

@@ -15,15 +15,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
-import onnxruntime
 from common import finish
+from plain_onnxruntime import latency_ratio, one_thread
 
 from hwprune.api.project import Project
 from hwprune.results import ExportResult, TrainResult
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 VERBS = ("profile", "search", "train", "export", "report")
 
@@ -104,12 +106,9 @@ def summary(results: dict[str, Any], seconds: dict[str, float]) -> dict[str, Any
 def check(folder: Path) -> dict[str, Any]:
     """Accuracy and latency of the exported file, with nothing but onnxruntime and the test images."""
     path = folder / "pruned.onnx"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    pruned = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (base_path,) = (folder / "hwprune-work" / "latency").glob("*/base.onnx")
-    base = onnxruntime.InferenceSession(str(base_path), options, providers=["CPUExecutionProvider"])
-    ratio = latency_ratio(pruned, base)
+    pruned = one_thread(str(path))
+    ratio = latency_ratio(pruned, one_thread(str(base_path)))
     top1, claimed, limit = accuracy(pruned, folder), *claims(folder)
     metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     return {
@@ -125,7 +124,7 @@ def claims(folder: Path) -> tuple[float, float]:
     """Accuracy that hwprune reported, and the budget as a share of the unpruned network's latency."""
     train = TrainResult.load(folder / "hwprune-work" / "train.json")
     export = ExportResult.load(folder / "hwprune-work" / "export.json")
-    return train.top1, export.limit_ms / export.base_ms
+    return train.top1, export.latency.limit / export.latency.base
 
 
 def accuracy(session: onnxruntime.InferenceSession, folder: Path) -> float:
@@ -135,21 +134,6 @@ def accuracy(session: onnxruntime.InferenceSession, folder: Path) -> float:
         (scores,) = session.run(None, {"input": images.numpy()})
         right, total = right + int(scores.argmax() == labels.item()), total + 1
     return right / total
-
-
-def latency_ratio(pruned: onnxruntime.InferenceSession, base: onnxruntime.InferenceSession) -> float:
-    """Median over 60 interleaved visits of the ratio of their 25th percentiles."""
-    image = np.random.default_rng(0).standard_normal(pruned.get_inputs()[0].shape).astype(np.float32)
-
-    def visit(session: onnxruntime.InferenceSession) -> float:
-        times = []
-        for _ in range(30):
-            started = time.perf_counter()
-            session.run(None, {"input": image})
-            times.append(time.perf_counter() - started)
-        return float(np.percentile(times[2:], 25))
-
-    return float(np.median([visit(pruned) / visit(base) for _ in range(60)]))
 
 
 if __name__ == "__main__":
