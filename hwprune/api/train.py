@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwprune.api import judge
 from hwprune.api.base import recipe, trained_base
+from hwprune.api.lock import locked
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hwprune.training.history import History
 
 
+@locked
 def train(
     *,
     project: Path = Path("."),
