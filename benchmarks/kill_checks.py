@@ -29,7 +29,6 @@ _RESULTS = {
     "export.json": ExportResult,
     "space.json": SearchSpace,
 }
-_PART = ".hwprune-part"
 _CLOCK = ("seconds", "date", "stolen")  # columns and keys that tell of the run, not of the result
 _TABLE = "hwprune-work/latency/fake"
 
@@ -49,9 +48,9 @@ class State(NamedTuple):
 def look(folder: Path) -> State:
     """Read every file of a project with its own reader."""
     corrupt = []
-    half_written = [str(path) for path in folder.rglob(f".*{_PART}")]
+    half_written = [str(path) for path in folder.rglob(f".*{artifacts.PART}")]
     for path in folder.rglob("*"):
-        if path.is_file() and not any(part.endswith(_PART) for part in path.parts):
+        if path.is_file() and not any(part.endswith(artifacts.PART) for part in path.parts):
             try:
                 _read(path)
             except (HwpruneError, ValueError, onnx.checker.ValidationError) as error:

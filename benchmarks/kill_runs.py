@@ -31,7 +31,8 @@ _LIBRARIES = (
     *("torch.onnx", "torch_pruning", "tyro", "hwprune.cli.console"),
     *(f"hwprune.api.{verb}" for verb in OPTIONS),
 )
-_UNIT = re.compile(r"^(.+): (\d+)/\d+ \w+, ")  # how the console tells that a unit of work is finished
+_BEGINS = re.compile(r"^(.+) \.\.\.$")  # how the console tells that a stage begins
+_UNIT = re.compile(r"^(.+): (\d+)/\d+ \w+, ")  # ... and that a unit of its work is finished
 _SOONER = 0.8  # an instant that comes after the end of a whole run is brought forward by this factor
 
 NET = """
@@ -56,7 +57,7 @@ def new_project(folder: Path) -> Path:
     """
     (folder.parent / "net.py").write_text(NET)
     profile = folder.parent / "fake.toml"
-    profile.write_text('runtime = "fake"\ndevice = "cpu"\n')
+    profile.write_text('runtime = "fake"\ndevice = "cpu"\n[options]\nstep = 8\n')
     config = Config()
     folder.mkdir()
     save_config(
@@ -68,7 +69,7 @@ def new_project(folder: Path) -> Path:
             profiling=replace(config.profiling, max_seconds=1e4, max_error=0.9),
             data=replace(config.data, sub_val_per_class=20, image_size=16),
             pruningnet=replace(config.pruningnet, epochs=6, recalibration_images=200),
-            search=replace(config.search, population=8, parents=4, mutants=4, crossovers=4, generations=4),
+            search=replace(config.search, population=16, parents=6, mutants=8, crossovers=8, generations=6),
             training=replace(config.training, epochs=4),
         ),
     )
@@ -172,6 +173,7 @@ class Findings:
 
     Attributes:
         kills: Verb -> how often it was killed.
+        during: Stage -> how often a verb was killed in it; the verb's name for what is in no stage.
         corrupt: Files that were damaged after a kill.
         half_written: Half-written files, out of the way, after a kill.
         leftovers: Of these, how many were still there when the verb had been brought to its end.
@@ -180,6 +182,7 @@ class Findings:
     """
 
     kills: Counter[str] = field(default_factory=Counter)
+    during: Counter[str] = field(default_factory=Counter)
     corrupt: list[str] = field(default_factory=list)
     half_written: int = 0
     leftovers: int = 0
@@ -200,20 +203,16 @@ class Killer:
         self.runner, self.rng, self.found = runner, np.random.default_rng(seed), Findings()
         self.whole, self.broken = new_project(folder / "whole"), new_project(folder / "broken")
         self.before = folder / "before"
-        self.seconds: dict[str, float] = {}
-
-    def unbroken(self) -> None:
-        """The run that all others are compared with."""
-        self.seconds = {verb: self.runner(self.whole, verb).seconds for verb in OPTIONS}
 
     def kill(self, verb: str, kills: int) -> None:
-        """Kill a verb as often as asked, start it again each time, and compare what it ends with.
+        """Run the next verb unbroken; then kill it again and again, and compare what it ends with.
 
-        The instants are spread over the time that the verb takes. A run that goes on needs less than a whole
-        one and may end before its instant; then the verb begins anew, on the project as it was before it.
+        The instants are spread over the time of the unbroken run. A run that goes on needs less than that and
+        may end before its instant; then the verb begins anew, on the project as it was before it.
         """
+        needed_s = self.runner(self.whole, verb).seconds
         spread = (self.rng.permutation(kills) + self.rng.random(kills)) / kills
-        instants = [float(instant) for instant in spread * self.seconds[verb]]
+        instants = [float(instant) for instant in spread * needed_s]
         _copy(self.broken, self.before)
         while instants:
             _copy(self.before, self.broken)
@@ -233,10 +232,22 @@ class Killer:
         if run.killed:
             instants.pop(0)
             self.found.kills[verb] += 1
+            self.found.during[_stage(run.text) or verb] += 1
             state = look(self.broken)
             self.found.corrupt += [f"{verb}: {text}" for text in state.corrupt]
             self.found.half_written += len(state.half_written)
         return run.killed
+
+
+def _stage(text: str) -> str:
+    """The stage that was under way at the end of what a run printed, if any."""
+    title = ""
+    for line in text.splitlines():
+        if begins := _BEGINS.match(line):
+            title = begins[1]
+        elif line.startswith(f"{title}: done in "):
+            title = ""
+    return title
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,9 +3,10 @@
     python benchmarks/kills.py --kills 100
 
 The last line, which `results/kills.json` holds too, is JSON: `kills`; `verbs`, how many of them each verb
-had; `corrupt`, files that were damaged after a kill; `lost_units`, units of work (epochs, networks) that had
-been finished and were done again, with `lost` by stage; `half_written`, temporaries found after kills, and
-`leftovers`, those that the next run did not remove; `different`, results that an unbroken run does not give.
+had, and `during`, in which of its stages; `corrupt`, files that were damaged after a kill; `lost_units`,
+units of work (epochs, networks) that had been finished and were done again, with `lost` by stage;
+`half_written`, temporaries found after kills, and `leftovers`, those that the next run did not remove;
+`different`, results that an unbroken run does not give.
 """
 
 from __future__ import annotations
@@ -37,8 +38,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         killer = Killer(Runner(folder), folder, options.seed)
-        killer.unbroken()
-        print({verb: round(seconds, 1) for verb, seconds in killer.seconds.items()}, file=sys.stderr)
         for verb, count in shares(options.kills).items():
             killer.kill(verb, count)
             print(f"{verb}: killed {killer.found.kills[verb]} times", file=sys.stderr)
@@ -48,6 +47,7 @@ def main() -> int:
     figures = {
         "kills": found.kills.total(),
         "verbs": dict(found.kills),
+        "during": {stage.replace(f"{name}/", ""): count for stage, count in found.during.items()},
         "corrupt": len(found.corrupt),
         "lost_units": found.units.lost.total(),
         "lost": {title: count for title, count in found.units.lost.items() if count},

@@ -63,7 +63,6 @@ def test_repeated_work_would_be_counted() -> None:
 
 @pytest.mark.slow
 def test_killed_verbs_go_on_and_end_as_unbroken_ones(killer: Any) -> None:
-    killer.unbroken()
     for verb, kills in KILLS.items():
         killer.kill(verb, kills)
     found = killer.found
