@@ -99,9 +99,7 @@ class Comparison:
             self.runs.once(
                 f"judge/{generator}",
                 lambda: {
-                    "held_out_top1": {
-                        f"{ratio:.2f}": judge(space.uniform(ratio)) for ratio in (1.0, 0.5, 0.25)
-                    },
+                    "held_out_top1": {f"{ratio:.2f}": judge(space.uniform(ratio)) for ratio in shares},
                     "train_top1": history.epochs[-1].top1,
                     "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
                     "parameters": sum(p.numel() for p in net.parameters()),

@@ -1,7 +1,7 @@
 """The only module that opens the project's data files: JSON, CSV, safetensors and plain zips of these.
 
-Every file is written to a temporary neighbour and renamed, so a reader sees the old file or the new one,
-never half of one. Every file names its `kind` and `schema_version` and carries a SHA-256 `checksum`.
+Every file is written in a temporary folder beside it and renamed, so a reader sees the old file or the new
+one, never half of one. Every file names its `kind` and `schema_version` and carries a SHA-256 `checksum`.
 Nothing read is ever executed: no pickle, no `torch.load` of untrusted objects.
 """
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 _HEADER = "header.json"
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+PART = ".hwprune-part"  # nobody else's: what a killed process left may be removed unasked
 _WRITING_SHARE = 0.02  # of the running time may go into writing a state file
 
 
@@ -68,8 +70,12 @@ def sha256(*blocks: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do."""
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do.
+
+    Raises:
+        StorageError: In place of any `OSError`.
+    """
     try:
         yield
     except OSError as error:
@@ -79,6 +85,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "choose a folder you may write to, or change its permissions",
             errno.EPERM: "choose a folder you may write to, or change its permissions",
             errno.EROFS: "choose a folder on a disk that is not read-only",
+            **dict.fromkeys(_NO_LOCKS, "choose a folder on a local disk: this file system has no locks"),
         }.get(error.errno or 0, "check that path")
         raise StorageError(
             "The file cannot be written or read.", where=path, got=error.strerror, do=do
@@ -101,20 +108,18 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 def _write_atomically(path: Path, write: Callable[[str], None]) -> None:
     """Let `write` fill a new file, which takes the place of `path` when it is whole and on the disk."""
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        try:
+        # A folder, for safetensors writes through a temporary file of its own beside the one it is given.
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", suffix=PART, dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
+            temporary = os.path.join(folder, path.name)
             write(temporary)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
 
 
 def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes:
@@ -130,7 +135,7 @@ def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes
         ArtifactError: It is larger than `limit`.
         StorageError: It may not be read.
     """
-    with _storage_errors(path):
+    with storage_errors(path):
         if not path.is_file():
             do = f"run `{made_by}` first" if made_by else None
             raise MissingArtifactError("A file that this step needs is not there.", where=path, do=do)

@@ -11,7 +11,8 @@
     └── ArtifactError         a file in the project folder
         ├── MissingArtifactError   a stage has not been run yet
         ├── MismatchError          made by another model, device, profile or library version
-        └── StorageError           full disk, no permission
+        ├── StorageError           full disk, no permission
+        └── BusyError              another process works in the project
 
 The command line prints the message of any of these and exits with 1 (2 for `UsageError`); any other
 exception is a bug in hwprune.
@@ -102,6 +103,10 @@ class MismatchError(ArtifactError):
 
 class StorageError(ArtifactError):
     """The disk is full or the folder may not be written."""
+
+
+class BusyError(ArtifactError):
+    """Another process works in the project."""
 
 
 class HwpruneWarning(UserWarning):

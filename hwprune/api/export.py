@@ -11,6 +11,7 @@ import numpy as np
 
 import hwprune
 from hwprune import artifacts
+from hwprune.api.lock import locked
 from hwprune.api.project import Project
 from hwprune.errors import MismatchError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
@@ -33,6 +34,7 @@ _CALIBRATION_IMAGES = 256  # training images that decide the scales of an intege
 _LOOKS = ((0.005, 10.0), (0.002, 30.0))
 
 
+@locked
 def export(
     *,
     project: Path = Path("."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hwprune.api.lock import locked
 from hwprune.api.project import Project
 from hwprune.config import FILE_NAME, Config, DataConfig, ModelConfig, TargetConfig, save_config
 from hwprune.errors import UsageError
@@ -33,6 +34,7 @@ class InitResult:
     train_images: int
 
 
+@locked
 def init(
     *,
     project: Path = Path("."),

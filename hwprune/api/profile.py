@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwprune import artifacts
+from hwprune.api.lock import locked
 from hwprune.api.project import Project
 from hwprune.errors import ArtifactError, ConfigError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
@@ -46,6 +47,7 @@ class PlanResult:
     bytes: int
 
 
+@locked
 def profile(
     *,
     project: Path = Path("."),

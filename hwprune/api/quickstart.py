@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hwprune.api.export import export
 from hwprune.api.init import init
+from hwprune.api.lock import locked
 from hwprune.api.profile import profile
 from hwprune.api.project import Project
 from hwprune.api.report import report
@@ -15,6 +16,7 @@ from hwprune.progress import QUIET, Reporter
 from hwprune.report.facts import Report
 
 
+@locked
 def quickstart(
     *,
     project: Path = Path("hwprune-quickstart"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hwprune.api.lock import locked
 from hwprune.api.project import Project
 from hwprune.progress import QUIET, Reporter
 from hwprune.report.facts import Report, collect
 from hwprune.report.files import write_report
 
 
+@locked
 def report(*, project: Path = Path("."), reporter: Reporter = QUIET) -> Report:
     """Print and write base versus pruned: report.html, report.md and report.json in the project folder.
 

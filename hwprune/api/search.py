@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hwprune.api.budgets import parse_budgets, resolve
 from hwprune.api.front import search_front, span_of
+from hwprune.api.lock import locked
 from hwprune.api.project import Project
 from hwprune.api.searcher import Searcher
 from hwprune.config import ScoreName
@@ -16,6 +17,7 @@ from hwprune.progress import QUIET, Reporter
 from hwprune.results import FrontResult, SearchResult
 
 
+@locked
 def search(
     *,
     latency: str | Sequence[str] = (),

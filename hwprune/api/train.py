@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hwprune.api import judge
 from hwprune.api.base import recipe, trained_base
 from hwprune.api.jobs import together
+from hwprune.api.lock import locked
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hwprune.training.history import History
 
 
+@locked
 def train(
     *,
     project: Path = Path("."),
