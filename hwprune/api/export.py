@@ -40,6 +40,7 @@ def export(
     project: Path = Path("."),
     onnx: bool = True,
     output: Path = Path("pruned.onnx"),
+    point: int = 0,
     reporter: Reporter = QUIET,
 ) -> ExportResult:
     """Write one ONNX file, weights inside; check it against torch and measure it on every device at hand.
@@ -48,6 +49,7 @@ def export(
         project: The project folder.
         onnx: Export to ONNX, the one format there is.
         output: The file to write, relative to the project folder.
+        point: Number of a network of the front that was searched for, from 1; 0 takes the last search's.
         reporter: Told about progress.
 
     Returns:
@@ -56,12 +58,12 @@ def export(
     Raises:
         ArtifactError: `hwprune search` (or, with images, `hwprune train`) has not been run here.
         ModelError: The file computes something else than torch.
-        UsageError: Another format was asked for.
+        UsageError: Another format was asked for, or a point that the front has not.
     """
     if not onnx:
         raise UsageError("There is no other format than ONNX.", got="--no-onnx", allowed="--onnx")
     opened = Project(project)
-    found = opened.searched()
+    found = opened.take_point(point) if point else opened.searched()
     target = TargetProfile.from_payload(found.target, where=found.profile)
     model, facts = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)

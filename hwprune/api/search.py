@@ -55,7 +55,8 @@ def search(
 
     Returns:
         The network with its predicted and measured figures, or a front of such networks; also written to the
-        work folder.
+        work folder. Of a front the most accurate is the chosen one until `--point` of train or export takes
+        another.
 
     Raises:
         UsageError: A budget cannot be understood.
@@ -69,9 +70,14 @@ def search(
     opened = _with_settings(Project(project), score, generations, population)
     budgets = resolve(opened, asked, device, profile)
     searcher = Searcher(opened, budgets, opened.config.seed if seed is None else seed, reporter)
-    result = searcher.run() if span is None else search_front(searcher, span)
-    result.save(opened.path("search.json" if span is None else "front.json"))
-    return result
+    if span is None:
+        found = searcher.run()
+        found.save(opened.path("search.json"))
+        return found
+    front = search_front(searcher, span)
+    front.save(opened.path("front.json"))
+    front.points[-1].save(opened.path("search.json"))  # the most accurate, until another one is taken
+    return front
 
 
 def _with_settings(opened: Project, score: ScoreName | None, generations: int, population: int) -> Project:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hwprune.report.facts import MISSING
-from hwprune.report.words import change
+from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
 from hwprune.units import format_count, format_ms, format_seconds
 
@@ -155,17 +155,14 @@ def _unmeasured(result: SearchResult | ExportResult) -> Iterable[Text]:
 
 def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
     first = result.points[0]
-    title = f"{first.model}: {len(result.points)} networks from {result.searched} budgets, {result.budget}"
-    judge = "top-1 of the judge" if first.score_kind == "pruningnet" else "share of MACs kept"
-    table = _table(title, "point", "budget", f"latency on {first.profile}", "MACs", judge)
-    for number, one in enumerate(result.points, start=1):
-        macs = one.figure("macs")
-        table.add_row(
-            str(number), one.latency.budget, _value(one.latency), macs.text(macs.value), f"{one.score:.1%}"
-        )
+    table = _table(f"{first.model} on {first.profile}", *FRONT_HEAD)
+    for row in front_rows(result):
+        table.add_row(*row)
+    yield Text(front_line(result))
     yield table
     yield from _unmeasured(first)
-    yield Next(f"train --point {len(result.points) // 2 + 1}" if first.images else "report")
+    verb = "train" if first.images else "export --onnx"
+    yield Next(f"{verb} --point {len(result.points) // 2 + 1}")
 
 
 def _train(result: TrainResult) -> Iterable[RenderableType | Next]:

@@ -11,7 +11,7 @@ from hwprune import artifacts
 from hwprune.latency.curves import Inversion, WidthCurves
 from hwprune.latency.staircase import Staircase
 from hwprune.latency.table import CURVES, STAIRCASE
-from hwprune.results import ExportResult, Figure, ProfileResult, SearchResult, TrainResult
+from hwprune.results import ExportResult, Figure, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Report:
         layers: Channels of every convolution and linear layer; empty when the search space is gone.
         staircase: Latency over the width of one layer, as the device was probed, if it is there.
         curves: Latency over width, predicted for every group and layer, if it is there.
+        front: The networks of a range of budgets, if one was searched.
     """
 
     profile: ProfileResult | None
@@ -75,6 +76,7 @@ class Report:
     layers: tuple[LayerRow, ...]
     staircase: Staircase | None
     curves: WidthCurves | None
+    front: FrontResult | None
 
     @property
     def inversions(self) -> tuple[Inversion, ...]:
@@ -110,11 +112,17 @@ def collect(work: Path, folder: Path) -> Report:
         layers=_layers(work / "search-space.json", search),
         staircase=_optional(Staircase, measured / STAIRCASE),
         curves=_optional(WidthCurves, measured / CURVES),
+        front=_front(work / "front.json", search),
     )
 
 
 def _optional(kind: type[_Kept], path: Path) -> _Kept | None:
     return kind.load(path) if path.exists() else None
+
+
+def _front(path: Path, search: SearchResult) -> FrontResult | None:
+    front = FrontResult.load(path) if path.exists() else None
+    return front if front and front.structure == search.structure else None
 
 
 def _layers(path: Path, search: SearchResult) -> tuple[LayerRow, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.report.page import page
-from hwprune.report.words import change, inversion_lines
+from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows, inversion_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,7 @@ def markdown(report: Report) -> str:
     lines = [f"# {search.model} under {search.budget}", "", f"**{report.verdict}**", ""]
     lines += ["| | unpruned | pruned | |", "|---|---|---|---|"]
     lines += [f"| {row.name} | {row.base} | {row.pruned} | {row.change} |" for row in report.rows]
+    lines += _front(report)
     lines += ["", "## Widths", "", "| channel group | unpruned | pruned | kept |", "|---|---|---|---|"]
     for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True):
         lines.append(f"| `{name}` | {full} | {width} | {width / full:.0%} |")
@@ -40,6 +41,15 @@ def markdown(report: Report) -> str:
     lines += ["", "## Latency over width", "", *(f"- {line}" for line in inversion_lines(report))]
     lines += _curve_table(report)
     return "\n".join([*lines, "", "## How it was found", "", *_how(report)]) + "\n"
+
+
+def _front(report: Report) -> list[str]:
+    """The networks of a range of budgets; report.html draws them."""
+    if report.front is None:
+        return []
+    head = [f"| {' | '.join(FRONT_HEAD)} |", "|---" * len(FRONT_HEAD) + "|"]
+    rows = [f"| {' | '.join(row)} |" for row in front_rows(report.front)]
+    return ["", "## Accuracy against latency", "", front_line(report.front), "", *head, *rows]
 
 
 def _curve_table(report: Report) -> list[str]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from hwprune.report.words import change, inversion_lines
+from hwprune.report.words import (
+    FRONT_HEAD,
+    change,
+    front_line,
+    front_rows,
+    inversion_lines,
+    score_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,6 +47,7 @@ def page(report: Report) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="verdict{mark}">{escape(report.verdict)}</p>',
         _table(("", "unpruned", "pruned", ""), ((r.name, r.base, r.pruned, r.change) for r in report.rows)),
+        *_front(report),
         *_staircase(report.staircase),
         *_curves(report),
         "<h2>Is narrower faster?</h2>",
@@ -52,7 +60,7 @@ def page(report: Report) -> str:
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     head += f"<title>{escape(title)}</title>"
-    script = _script() if report.staircase or report.curves else ""
+    script = _script() if report.staircase or report.curves or report.front else ""
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}<style>{_STYLE}</style>{script}</head>\n<body>\n'
         + "\n".join(parts)
@@ -74,9 +82,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f'<div class="wide"><table><tr>{cells}</tr>{body}</table></div>'
 
 
-def _plot(figure: Any, height: int) -> str:
+def _plot(figure: Any, height: int, *, from_zero: bool = True) -> str:
     """A figure that needs the page's script, in colours for light and dark pages."""
-    axis = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "rangemode": "tozero"}
+    mode = "tozero" if from_zero else "normal"
+    axis = {"gridcolor": "rgba(128,128,128,0.25)", "zeroline": False, "rangemode": mode}
     figure.update_layout(
         height=height,
         margin={"l": 50, "r": 10, "t": 36, "b": 40},
@@ -88,6 +97,36 @@ def _plot(figure: Any, height: int) -> str:
     figure.update_xaxes(**axis).update_yaxes(**axis)
     config = {"responsive": True, "displaylogo": False, "displayModeBar": False}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+
+
+def _front(report: Report) -> list[str]:
+    """Score against latency of the networks of a range of budgets."""
+    if report.front is None:
+        return []
+    import plotly.graph_objects as go
+
+    points = report.front.points
+    scatter = go.Scatter(
+        x=[one.latency.value for one in points],
+        y=[100 * one.score for one in points],
+        error_x={"array": [one.latency.error or 0.0 for one in points]},
+        text=[str(number) for number in range(1, len(points) + 1)],
+        mode="lines+markers+text",
+        textposition="top center",
+        line={"color": _COLOURS[0]},
+    )
+    figure = go.Figure(scatter)
+    figure.add_vline(x=report.search.latency.value, line={"color": _GREY, "dash": "dash"})
+    how = "measured" if points[0].latency.is_measured else "PREDICTED, NOT MEASURED"
+    score = score_words(points[0])
+    figure.update_xaxes(title=f"ms, {how}").update_yaxes(title=f"%, {score}")
+    plot = _plot(figure, 360, from_zero=False)
+    return [
+        "<h2>Accuracy against latency</h2>",
+        f"<p>{escape(front_line(report.front))} The dashed line is the chosen network.</p>",
+        plot,
+        _behind(_table(FRONT_HEAD, front_rows(report.front))),
+    ]
 
 
 def _staircase(found: Staircase | None) -> list[str]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hwprune.latency.curves import Inversion
     from hwprune.report.facts import Report
+    from hwprune.results import FrontResult, SearchResult
 
 
 _MOST_LINES = 20
+FRONT_HEAD = ("point", "budget", "latency", "MACs", "score")
 
 
 def change(channels: tuple[int, int]) -> str:
@@ -21,6 +23,30 @@ def change(channels: tuple[int, int]) -> str:
 def inversion_lines(report: Report) -> list[str]:
     """Where a narrower network is not the faster one, and which networks were looked at for that."""
     return [*_device_lines(report), *_network_lines(report)]
+
+
+def score_words(search: SearchResult) -> str:
+    """What a search's score is."""
+    return "top-1 of the judge" if search.score_kind == "pruningnet" else "MACs kept"
+
+
+def front_line(front: FrontResult) -> str:
+    """How the networks of a front were found."""
+    return (
+        f"{len(front.points)} networks that no other one beats in both, from {front.searched} budgets in "
+        f"{front.budget}, each searched with the same judge."
+    )
+
+
+def front_rows(front: FrontResult) -> list[tuple[str, ...]]:
+    """The networks of a front, in the columns of `FRONT_HEAD`."""
+    rows: list[tuple[str, ...]] = []
+    for number, one in enumerate(front.points, start=1):
+        latency, macs = one.latency, one.figure("macs")
+        value = latency.text(latency.value) + ("" if latency.is_measured else " (predicted)")
+        score = f"{one.score:.1%} {score_words(one)}"
+        rows.append((str(number), latency.budget, value, macs.text(macs.value), score))
+    return rows
 
 
 def _device_lines(report: Report) -> list[str]:

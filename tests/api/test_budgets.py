@@ -186,7 +186,14 @@ def test_a_front_has_no_dominated_points_and_one_can_be_chosen(project: Path) ->
     assert all(one.met and one.latency.is_measured for one in front.points)
     with pytest.raises(UsageError, match="no such point"):
         Project(project).take_point(9)
-    assert Project(project).take_point(1) == front.points[0] == Project(project).searched()
+    assert Project(project).searched() == front.points[-1], "the most accurate is the chosen one at first"
+    assert export(project=project, point=1).widths == front.points[0].widths
+    assert Project(project).searched() == front.points[0]
+    report(project=project)
+    for name in ("report.md", "report.html"):
+        text = (project / name).read_text()
+        assert "Accuracy against latency" in text
+        assert front.points[0].latency.text(front.points[0].latency.value) in text
 
 
 def test_a_point_needs_a_front(project: Path) -> None:
