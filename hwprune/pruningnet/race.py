@@ -38,6 +38,7 @@ class Racer:
     def __init__(self, judge: Evaluator, outcomes: Outcomes, *, early: bool = True) -> None:
         self.judge, self.outcomes, self.images = judge, outcomes, 0
         self._early = early
+        self._last: tuple[Widths, nn.Module] | None = None  # the network that was made last
 
     def __call__(self, widths: Widths, /) -> float:
         """Top-1 accuracy of one network on all of sub-val, 0 to 1."""
@@ -53,32 +54,24 @@ class Racer:
             yield self._score(widths, bar if self._early else None)
 
     def _score(self, widths: Widths, bar: Widths | None) -> float:
-        found, *stops, total = _Known(self, widths), *self.judge.stops
+        *stops, total = self.judge.stops
         if bar is not None:
-            against = _Known(self, bar).up_to(total)
+            against = self.right(bar, total)
             for stop in stops:
-                if behind(found.up_to(stop), against[:stop], total):
-                    gap = against[:stop].mean() - found.up_to(stop).mean()
-                    return float(against.mean() - gap)
-        return float(found.up_to(total).mean())
+                ours = self.right(widths, stop)
+                if behind(ours, against[:stop], total):
+                    return float(against.mean() - (against[:stop].mean() - ours.mean()))
+        return float(self.right(widths, total).mean())
 
-
-class _Known:
-    """What is known of one network; more is found out when it is asked for."""
-
-    def __init__(self, racer: Racer, widths: Widths) -> None:
-        self._racer, self._widths = racer, tuple(widths)
-        self._network: nn.Module | None = None
-
-    def up_to(self, stop: int) -> NDArray[np.bool_]:
-        """Which of the first `stop` images, the end of a part, are right."""
-        judge, outcomes = self._racer.judge, self._racer.outcomes
-        while (known := outcomes.of(self._widths)).size < stop:
-            self._network = self._network or judge.folded(self._widths)
-            part = judge.stops.index(known.size) + 1 if known.size else 0
-            fresh = judge.right(self._network, part)
-            self._racer.images += fresh.size
-            outcomes.add(self._widths, fresh)
+    def right(self, widths: Widths, stop: int) -> NDArray[np.bool_]:
+        """Which of the first `stop` images, the end of a part of sub-val, a network has right: (stop,)."""
+        while (known := self.outcomes.of(widths)).size < stop:
+            if self._last is None or self._last[0] != widths:
+                self._last = (widths, self.judge.folded(widths))
+            part = self.judge.stops.index(known.size) + 1 if known.size else 0
+            fresh = self.judge.right(self._last[1], part)
+            self.images += fresh.size
+            self.outcomes.add(widths, fresh)
         return known[:stop]
 
 

@@ -1,0 +1,117 @@
+"""Ways to search, on the same judge and with the same number of evaluations.
+
+    python benchmarks/search_alternatives.py --seed 0
+
+The judge is the `residual` PruningNet of `comparison.py --seed 0`, which must have been trained. Each way
+looks for the best network of 144 evaluations on 2,500 images, at 50 and at 30 % of the latency, with two seeds;
+what it found is then scored on all 10,000 held-out images. Also compared: racing against scoring everything in
+full. What one search has evaluated is not evaluated again for another, but counts for it. Prints one JSON line
+last.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import finish
+from comparison import Comparison
+from comparison_setup import BUDGETS, DATA, EVOLUTION, Setup
+
+from hwprune.api.judge import starts
+from hwprune.evolution.problem import Problem
+from hwprune.evolution.search import search
+from hwprune.pruningnet.evaluate import Evaluator
+from hwprune.pruningnet.outcomes import Outcomes
+from hwprune.pruningnet.race import Racer
+
+SEEDS, IMAGES = (1, 2), 2500
+PAPER = replace(EVOLUTION, fit_children=False)
+WAYS = {
+    "the paper's operators": (PAPER, {"uniform": False, "race": False}),
+    "and uniform starts, children moved to the edge of the budget": (
+        EVOLUTION,
+        {"uniform": True, "race": False},
+    ),
+    "and children pre-ranked": (replace(EVOLUTION, prerank=8), {"uniform": True, "race": False}),
+    "and racing": (replace(EVOLUTION, prerank=8), {"uniform": True, "race": True}),
+}
+
+
+def main() -> None:
+    """Search in every way, and say what each found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of the comparison whose judge is used")
+    parser.add_argument("--data", type=Path, default=DATA)
+    options = parser.parse_args()
+    comparison = Comparison(Setup(options.data), options.seed)
+    exact = comparison.judge("residual")
+    evaluator = Evaluator(
+        exact.judge.net,
+        comparison.setup.train,
+        comparison.setup.held_out.subset(np.random.default_rng(0).permutation(10_000)[:IMAGES]),
+        exact.judge.settings,
+    )
+    known = Outcomes(evaluator.stops, comparison.runs.work / "evaluations-alternatives.safetensors")
+    judge = Racer(evaluator, known)
+    found: dict[str, Any] = {}
+    for way, (settings, how) in WAYS.items():
+        found[way] = {}
+        for budget in BUDGETS:
+            runs = [one_search(comparison, judge, exact, settings, how, budget, seed) for seed in SEEDS]
+            found[way][budget] = {
+                "top1": [one["top1"] for one in runs],
+                "top1_of_the_search": [one["score"] for one in runs],
+                "mean_top1": round(float(np.mean([one["top1"] for one in runs])), 5),
+                "images_share": round(float(np.mean([one["images_share"] for one in runs])), 4),
+            }
+            print(way, budget, found[way][budget], flush=True)
+    finish(
+        "search_alternatives", {"evaluations": EVOLUTION.population * EVOLUTION.generations, "ways": found}
+    )
+
+
+def one_search(
+    comparison: Comparison,
+    judge: Racer,
+    exact: Racer,
+    settings: Any,
+    how: dict[str, bool],
+    budget: str,
+    seed: int,
+) -> dict[str, float]:
+    """The winner's accuracy on the search's images and on all, and the share of images that were needed."""
+    meter = Racer(Known(judge), Outcomes(judge.judge.stops), early=how["race"])
+    problem = Problem(
+        space=comparison.setup.space, constraints=(comparison.setup.latency(budget),), accuracy=meter
+    )
+    begin = starts(problem) if how["uniform"] else ()
+    outcome = search(problem, settings, seed=seed, starts=begin)
+    judge.outcomes.save()
+    total = judge.judge.stops[-1] * len(outcome.candidates)
+    exact_top1 = exact(outcome.best.widths)
+    exact.outcomes.save()
+    return {"top1": exact_top1, "score": outcome.best.score, "images_share": meter.images / total}
+
+
+class Known:
+    """Stands in for the evaluator of a racer: outcomes come from those known to all searches."""
+
+    def __init__(self, racer: Racer) -> None:
+        self.racer, self.stops = racer, racer.judge.stops
+
+    def folded(self, widths: Any) -> Any:
+        """Nothing is made before it is needed."""
+        return tuple(widths)
+
+    def right(self, widths: Any, part: int) -> Any:
+        """Outcomes of one part."""
+        before = self.stops[part - 1] if part else 0
+        return self.racer.right(widths, self.stops[part])[before:]
+
+
+if __name__ == "__main__":
+    main()
