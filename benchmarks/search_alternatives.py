@@ -3,10 +3,10 @@
     python benchmarks/search_alternatives.py --seed 0
 
 The judge is the `residual` PruningNet of `comparison.py --seed 0`, which must have been trained. Each way
-looks for the best network of 144 evaluations on 2,500 images, at 50 and at 30 % of the latency, with two seeds;
-what it found is then scored on all 10,000 held-out images. Also compared: racing against scoring everything in
-full. What one search has evaluated is not evaluated again for another, but counts for it. Prints one JSON line
-last.
+looks for the best network of 144 evaluations on 2,500 images, at 50 and at 30 % of the latency, with two
+seeds; what it found is then scored on all 10,000 held-out images. Also compared: racing against scoring
+everything in full. What one search has evaluated is not evaluated again for another, but counts for it.
+Prints one JSON line last.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ WAYS = {
         EVOLUTION,
         {"uniform": True, "race": False},
     ),
-    "and children pre-ranked": (replace(EVOLUTION, prerank=8), {"uniform": True, "race": False}),
+    "and children pre-ranked, 8 for each evaluated": (
+        replace(EVOLUTION, prerank=8),
+        {"uniform": True, "race": False},
+    ),
     "and racing": (replace(EVOLUTION, prerank=8), {"uniform": True, "race": True}),
 }
 
