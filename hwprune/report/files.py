@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.report.page import page
-from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows, inversion_lines
+from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows, front_title, inversion_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,7 @@ def _front(report: Report) -> list[str]:
         return []
     head = [f"| {' | '.join(FRONT_HEAD)} |", "|---" * len(FRONT_HEAD) + "|"]
     rows = [f"| {' | '.join(row)} |" for row in front_rows(report.front)]
-    return ["", "## Accuracy against latency", "", front_line(report.front), "", *head, *rows]
+    return ["", f"## {front_title(report.front)}", "", front_line(report.front), "", *head, *rows]
 
 
 def _curve_table(report: Report) -> list[str]:

@@ -10,6 +10,7 @@ from hwprune.report.words import (
     change,
     front_line,
     front_rows,
+    front_title,
     inversion_lines,
     score_words,
 )
@@ -112,17 +113,16 @@ def _front(report: Report) -> list[str]:
         error_x={"array": [one.latency.error or 0.0 for one in points]},
         text=[str(number) for number in range(1, len(points) + 1)],
         mode="lines+markers+text",
-        textposition="top center",
+        textposition="top left",
         line={"color": _COLOURS[0]},
     )
     figure = go.Figure(scatter)
     figure.add_vline(x=report.search.latency.value, line={"color": _GREY, "dash": "dash"})
     how = "measured" if points[0].latency.is_measured else "PREDICTED, NOT MEASURED"
-    score = score_words(points[0])
-    figure.update_xaxes(title=f"ms, {how}").update_yaxes(title=f"%, {score}")
+    figure.update_xaxes(title=f"ms, {how}").update_yaxes(title=f"{score_words(points[0])}, %")
     plot = _plot(figure, 360, from_zero=False)
     return [
-        "<h2>Accuracy against latency</h2>",
+        f"<h2>{front_title(report.front)}</h2>",
         f"<p>{escape(front_line(report.front))} The dashed line is the chosen network.</p>",
         plot,
         _behind(_table(FRONT_HEAD, front_rows(report.front))),

@@ -192,7 +192,7 @@ def test_a_front_has_no_dominated_points_and_one_can_be_chosen(project: Path) ->
     report(project=project)
     for name in ("report.md", "report.html"):
         text = (project / name).read_text()
-        assert "Accuracy against latency" in text
+        assert "MACs against latency" in text
         assert front.points[0].latency.text(front.points[0].latency.value) in text
 
 
