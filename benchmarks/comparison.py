@@ -128,15 +128,13 @@ class Comparison:
 
     def _search(self, generator: GeneratorName, constraint: Constraint) -> dict[str, Any]:
         problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=self.judge(generator))
-        judge, before = self.judge(generator), self.judge(generator).images
         outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
-        judge.outcomes.save()
+        self.judge(generator).outcomes.save()
         return {
             "widths": list(outcome.best.widths),
             "score": outcome.best.score,
             "predicted_share": self.setup.share(outcome.best.widths),
             "evaluated": len(outcome.candidates),
-            "images": judge.images - before,
         }
 
     def _search_by_macs(self, budget: str) -> dict[str, Any]:

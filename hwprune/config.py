@@ -137,6 +137,7 @@ class SearchConfig(SearchSettings):
     mutants: int = 10
     crossovers: int = 10
     generations: int = 6
+    fit_children: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

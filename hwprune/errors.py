@@ -6,7 +6,8 @@
     ├── ModelError            the model cannot be built, loaded, traced or exported
     ├── DataError             the images cannot be read or are too few
     ├── DeviceError           the device or its runtime is not there, or too noisy to trust
-    ├── BudgetError           no network of the space fits the budget
+    ├── BudgetError           no network was found that keeps the budget
+    │   └── ImpossibleBudgetError  no network of the space can
     ├── WorkerError           one of several workers is gone
     └── ArtifactError         a file in the project folder
         ├── MissingArtifactError   a stage has not been run yet
@@ -83,6 +84,10 @@ class DeviceError(HwpruneError):
 
 class BudgetError(HwpruneError):
     """No network of the space fits the budget."""
+
+
+class ImpossibleBudgetError(BudgetError):
+    """No network of the space can keep the budgets, whatever is measured."""
 
 
 class WorkerError(HwpruneError):

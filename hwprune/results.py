@@ -120,12 +120,17 @@ class Figure:
 
     @property
     def use(self) -> float:
-        """The part of the budget that is used, error included; 0 without a budget."""
+        """The part of the budget that is used; 0 without a budget."""
+        return 0.0 if self.limit is None else self.value / self.limit
+
+    @property
+    def high_use(self) -> float:
+        """The same with the error on top: what a search keeps below 1."""
         return 0.0 if self.limit is None else (self.value + (self.error or 0.0)) / self.limit
 
     @property
     def met(self) -> bool:
-        """Whether the figure, with its error, keeps the budget."""
+        """Whether the figure keeps the budget."""
         return self.use <= 1.0
 
     @property
@@ -211,7 +216,8 @@ class SearchResult(_WithFigures, _Stored):
         pruningnet_history: Figures of each epoch of the judge.
         history: Figures of each generation.
         candidates: [score, predicted latency on the first device in ms] of every network evaluated.
-        corrections: After each generation, what the predictions of each budget were multiplied with.
+        corrections: What measuring the leaders of each generation taught: `factors` that the predictions of
+            each budget were multiplied with from then on, and `measured`, [widths, figures] of each leader.
         inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
     """
 
@@ -237,7 +243,7 @@ class SearchResult(_WithFigures, _Stored):
     pruningnet_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     candidates: tuple[tuple[float, float], ...] = field(default=(), repr=False)
-    corrections: tuple[dict[str, float], ...] = field(default=(), repr=False)
+    corrections: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
 

@@ -14,6 +14,7 @@ from hwprune.api.targets import Target, folder_target, project_target
 from hwprune.errors import MismatchError, UsageError
 from hwprune.evolution.problem import Constraint
 from hwprune.latency.fingerprint import space_fingerprint
+from hwprune.results import Figure
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.units import Quantity, parse_bytes, parse_count, parse_latency
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hwprune.api.device import Device
     from hwprune.api.project import Project
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -66,6 +68,36 @@ class Budget:
     quantity: Quantity | None = None
     target: Target | None = None
     exact: Callable[[Widths], float] | None = None
+
+    @property
+    def device(self) -> Device | None:
+        """What measures it; None for counts, and for a device that is not at hand."""
+        return self.target.device if self.target else None
+
+    @property
+    def base_error(self) -> float:
+        """One standard error of the unpruned network's figure."""
+        return self.target.base_error_ms if self.target else 0.0
+
+    @property
+    def met_by_base(self) -> bool:
+        """Whether the unpruned network keeps the budget; milliseconds with its error and the margin."""
+        if self.limit is None or self.quantity is None or self.quantity.relative:
+            return self.limit is None or self.base <= self.limit
+        return self.base + self.base_error <= self.limit * (1 - self.margin)
+
+    def figure(self, predicted: float, measured: float | None = None, error: float | None = None) -> Figure:
+        """What a network needs of this, beside the unpruned one and the budget."""
+        return Figure(
+            name=self.name,
+            unit=self.unit,
+            base=self.base,
+            predicted=predicted,
+            measured=measured,
+            error=error,
+            budget=self.quantity.text if self.quantity else "",
+            limit=self.limit,
+        )
 
     @property
     def limit(self) -> float | None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from hwprune.errors import BudgetError
 from hwprune.evolution.problem import Correction
-from hwprune.results import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from hwprune.evolution.problem import Candidate
     from hwprune.evolution.search import SearchOutcome
     from hwprune.progress import Reporter
+    from hwprune.results import Figure
     from hwprune.structure.space import Widths
 
 _QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
@@ -29,7 +29,7 @@ class Loop:
     """Measures the leaders of a generation and corrects the predictions by them: a `GenerationHook`."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
-        self._budgets = [one for one in budgets if one.quantity is not None and _can_measure(one)]
+        self._budgets = [one for one in budgets if one.quantity is not None and (one.device or one.exact)]
 
     def __call__(self, leaders: Sequence[Candidate], earlier: Sequence[Correction], /) -> Correction | None:
         """Measure the leaders that were not measured before; None when that taught nothing."""
@@ -59,20 +59,15 @@ class Loop:
         return factors
 
 
-def _can_measure(budget: Budget) -> bool:
-    at_hand = budget.target is not None and budget.target.device is not None
-    return at_hand or budget.exact is not None
-
-
 def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, float]:
     """Figures of networks as they can be had in a few seconds; those that are too noisy are left out."""
     if not networks:
         return {}
     if budget.exact is not None:
         return {net: budget.exact(net) for net in networks}
-    if budget.target is None or budget.target.device is None:
+    if budget.device is None:
         return {}
-    results = budget.target.device.networks(networks, **_QUICK)
+    results = budget.device.networks(networks, **_QUICK)
     # a burst of another program must not steer the search
     return {net: result.ms for net, result in zip(networks, results, strict=True) if not result.too_noisy}
 
@@ -102,16 +97,16 @@ def first_within(outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Re
     with reporter.stage("Measuring the answer", "networks") as progress:
         for count, candidate in enumerate(ranked, start=1):
             found = figures(candidate.widths, budgets, measure=True)
-            progress(count, len(ranked), use=max(one.use for one in found))
-            if all(one.met for one in found):
+            progress(count, len(ranked), use=max(one.high_use for one in found))
+            if all(one.high_use <= 1.0 for one in found):
                 if _with_margin(found, budgets):
                     return Answer(candidate, found)
                 second = second or Answer(candidate, found)
             missed.append(found)
     if second is not None:
         return second
-    nearest = min(missed, key=lambda found: max(one.use for one in found))
-    worst = max(nearest, key=lambda one: one.use)
+    nearest = min(missed, key=lambda found: max(one.high_use for one in found))
+    worst = max(nearest, key=lambda one: one.high_use)
     raise BudgetError(
         "None of the best networks that were found was measured within the budget.",
         where=worst.title,
@@ -122,7 +117,7 @@ def first_within(outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Re
 
 
 def _with_margin(found: Sequence[Figure], budgets: Sequence[Budget]) -> bool:
-    return all(one.use <= 1 - budget.margin for one, budget in zip(found, budgets, strict=True))
+    return all(one.high_use <= 1 - budget.margin for one, budget in zip(found, budgets, strict=True))
 
 
 def figures(widths: Widths, budgets: Sequence[Budget], *, measure: bool) -> tuple[Figure, ...]:
@@ -138,39 +133,20 @@ def figures(widths: Widths, budgets: Sequence[Budget], *, measure: bool) -> tupl
 
 def _figure(widths: Widths, budget: Budget, measure: bool) -> Figure:
     predicted = float(budget.predict(np.array([widths], dtype=np.int64))[0])
-    measured: float | None = predicted
-    error = 0.0
     if budget.exact is not None:
-        measured = budget.exact(widths)
-    elif budget.target is not None:
-        measured = None
-        if measure and budget.target.device is not None:
-            result = budget.target.device.networks([widths], **_TIGHT)[0].trusted()
-            measured, error = result.ms, result.error_ms
-    return Figure(
-        name=budget.name,
-        unit=budget.unit,
-        base=budget.base,
-        predicted=predicted,
-        measured=measured,
-        error=None if measured is None else error,
-        budget=budget.quantity.text if budget.quantity else "",
-        limit=budget.limit,
-    )
+        return budget.figure(predicted, budget.exact(widths), 0.0)
+    if budget.unit != "ms":
+        return budget.figure(predicted, predicted, 0.0)
+    if budget.device is None or not measure:
+        return budget.figure(predicted)
+    result = budget.device.networks([widths], **_TIGHT)[0].trusted()
+    return budget.figure(predicted, result.ms, result.error_ms)
 
 
 def unpruned(budgets: Sequence[Budget]) -> tuple[Figure, ...]:
-    """The figures of the unpruned network, as an answer."""
+    """The figures of the unpruned network, as it was profiled."""
     return tuple(
-        Figure(
-            name=one.name,
-            unit=one.unit,
-            base=one.base,
-            predicted=one.base,
-            measured=None if one.target is not None and one.target.device is None else one.base,
-            error=None if one.target is not None and one.target.device is None else 0.0,
-            budget=one.quantity.text if one.quantity else "",
-            limit=one.limit,
-        )
+        one.figure(one.base) if one.unit == "ms" and one.device is None
+        else one.figure(one.base, one.base, one.base_error)
         for one in budgets
-    )
+    )  # fmt: skip

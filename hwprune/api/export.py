@@ -49,7 +49,7 @@ def export(
         project: The project folder.
         onnx: Export to ONNX, the one format there is.
         output: The file to write, relative to the project folder.
-        point: Number of a network of the front that was searched for, from 1; 0 takes the last search's.
+        point: Number of a network of the front that was searched for, from 1; 0 keeps the chosen one.
         reporter: Told about progress.
 
     Returns:
@@ -63,7 +63,7 @@ def export(
     if not onnx:
         raise UsageError("There is no other format than ONNX.", got="--no-onnx", allowed="--onnx")
     opened = Project(project)
-    found = opened.take_point(point) if point else opened.searched()
+    found = opened.point(point) if point else opened.searched()
     target = TargetProfile.from_payload(found.target, where=found.profile)
     model, facts = _network(opened, found)
     content, difference = _checked_onnx(opened, model, target)
@@ -71,6 +71,7 @@ def export(
     if target.precision != "fp32":
         content = _lowered(opened, target, content, reporter)
         facts["top1"] = _scored(opened, target, content) if facts["top1"] is not None else None
+    opened.choose(found)
     figures = [_measured(opened, found, one, content, reporter) for one in found.figures]
     content = _with_metadata(opened, content, found, figures, facts["top1"])
     figures = [_sized(one, len(content)) for one in figures]
@@ -104,7 +105,7 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
         raise MismatchError(
             "The trained network is that of an earlier search.",
             where=opened.path("pruned.safetensors"),
-            do="run `hwprune train` for the network that the last search chose",
+            do="run `hwprune train` for the chosen network, with --point N for one of a front",
         )
     model.load_state_dict(tensors)
     top1 = float(info["top1"])
@@ -178,7 +179,7 @@ def _kept(found: SearchResult, figure: Figure) -> bool:
     # the unpruned network against a budget of 100 % of itself: equal, but for the error of both
     relative = figure.budget.endswith("%")
     slack = 3 * (figure.error or 0.0) if found.base_meets_budget and relative else 0.0
-    return figure.value <= figure.limit + slack
+    return figure.met or figure.value <= figure.limit + slack
 
 
 def _latency_facts(latency: Figure) -> dict[str, str]:
@@ -209,7 +210,8 @@ def _with_metadata(
         "hwprune.model": found.model,
         "hwprune.widths": json.dumps(found.widths),
         "hwprune.budget": found.budget,
-        "hwprune.figures": json.dumps([asdict(one) for one in figures]),
+        # its own size cannot stand in a file
+        "hwprune.figures": json.dumps([asdict(one) for one in figures if one.name != "size"]),
         **_latency_facts(next(one for one in figures if one.unit == "ms")),
         "hwprune.profile": found.profile,
         "hwprune.device": json.dumps(device_fingerprint()),

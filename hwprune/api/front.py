@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune.errors import BudgetError, UsageError
+from hwprune.errors import BudgetError, ImpossibleBudgetError, UsageError
 from hwprune.evolution.pareto import pareto_front
 from hwprune.results import FrontResult, SearchResult
-from hwprune.units import Quantity, format_ms, parse_latency
+from hwprune.units import Quantity, parse_latency
 
 if TYPE_CHECKING:
     from hwprune.api.searcher import Searcher
@@ -62,8 +62,9 @@ def span_of(latency: str | Sequence[str], points: int) -> tuple[Span | None, tup
 
 def _between(low: Quantity, high: Quantity, count: int) -> tuple[Quantity, ...]:
     inner = np.geomspace(high.value, low.value, count)[1:-1].tolist()
-    between = [Quantity(v, low.relative, f"{v:.1%}" if low.relative else format_ms(v)) for v in inner]
-    return (high, *between, low)
+    # The text is what later verbs read, so the budget is what the text says.
+    texts = (f"{100 * value:.4g}%" if low.relative else f"{value:.5g}ms" for value in inner)
+    return (high, *map(parse_latency, texts), low)
 
 
 def search_front(searcher: Searcher, span: Span) -> FrontResult:
@@ -80,12 +81,12 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
     for quantity in span.budgets:
         budgets = (replace(searcher.budgets[0], quantity=quantity), *searcher.budgets[1:])
         try:
-            point = searcher.run(budgets, starts=[one.widths for one in reversed(found)][:3])
-            found.append(replace(point, score=searcher.score(point.widths)))
+            found.append(searcher.judged(searcher.run(budgets, [one.widths for one in found[:-4:-1]])))
         except BudgetError as error:
             searcher.reporter.note(f"{quantity.text}: {error.what}")
             refused = error
-            break  # the tighter ones are impossible too
+            if isinstance(error, ImpossibleBudgetError):
+                break  # the tighter ones are impossible too
     if not found:
         raise refused or BudgetError("No budget of the range can be met.", got=span.text)
     points = _undominated(found)

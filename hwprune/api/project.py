@@ -176,8 +176,8 @@ class Project:
 
         return SearchSpace.load(self.path("search-space.json"))
 
-    def take_point(self, number: int) -> SearchResult:
-        """Make a network of the front that `hwprune search` found the chosen one.
+    def point(self, number: int) -> SearchResult:
+        """A network of the front that `hwprune search` found.
 
         Args:
             number: Its number, from 1, the fastest.
@@ -197,9 +197,11 @@ class Project:
             )
         if not 1 <= number <= len(front.points):
             raise UsageError("The front has no such point.", got=number, allowed=f"1 to {len(front.points)}")
-        chosen = front.points[number - 1]
-        chosen.save(self.path("search.json"))
-        return chosen
+        return front.points[number - 1]
+
+    def choose(self, result: SearchResult) -> None:
+        """Make a network the one that later verbs are about."""
+        result.save(self.path("search.json"))
 
     def profiled(self, profile: str) -> ProfileResult:
         """What `hwprune profile` found for a target profile.

@@ -72,11 +72,11 @@ def search(
     searcher = Searcher(opened, budgets, opened.config.seed if seed is None else seed, reporter)
     if span is None:
         found = searcher.run()
-        found.save(opened.path("search.json"))
+        opened.choose(found)
         return found
     front = search_front(searcher, span)
     front.save(opened.path("front.json"))
-    front.points[-1].save(opened.path("search.json"))  # the most accurate, until another one is taken
+    opened.choose(front.points[-1])  # the most accurate, until another one is taken
     return front
 
 

@@ -25,7 +25,7 @@ from hwprune.results import SearchResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hwprune.evolution.problem import AccuracyScore
+    from hwprune.evolution.problem import AccuracyScore, Correction
     from hwprune.evolution.search import SearchOutcome
     from hwprune.progress import Reporter
     from hwprune.structure.space import Widths
@@ -66,7 +66,7 @@ class Searcher:
         """
         budgets = tuple(budgets) or self.budgets
         self.space.save(self.project.path("search-space.json"))
-        if all(one.limit is None or one.base <= one.limit for one in budgets):
+        if all(one.met_by_base for one in budgets):
             self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
             return self._result(
                 self.space.full(), figures=unpruned(budgets), base_meets_budget=True, score=1.0,
@@ -75,9 +75,10 @@ class Searcher:
         self._tell(budgets)
         return self._evolve(budgets, starts)
 
-    def score(self, widths: Widths) -> float:
-        """What the judge says of any network."""
-        return self._judge[0](widths)
+    def judged(self, result: SearchResult) -> SearchResult:
+        """The result with the judge's score, also where the unpruned network was the answer without any."""
+        score, made = self._judge
+        return replace(result, score=score(result.widths), **made)
 
     def _tell(self, budgets: Sequence[Budget]) -> None:
         for one in budgets:
@@ -93,24 +94,28 @@ class Searcher:
                 )
 
     def _evolve(self, budgets: Sequence[Budget], starts: Sequence[Widths]) -> SearchResult:
-        """Evolve, and measure the answer."""
+        """Evolve, and measure the answer; an answer that was found before is not measured again."""
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
+        kept = self.project.path(f"answer-{self._key(problem, starts)}.json")
+        if kept.exists():
+            self.reporter.note(f"This search was done before; delete {kept} to do it again.")
+            return SearchResult.load(kept)
         score, made = self._judge
-        problem = replace(problem, accuracy=score)
-        outcome = self._outcome(budgets, problem, starts)
+        outcome = self._outcome(budgets, replace(problem, accuracy=score), starts)
         answer = first_within(outcome, budgets, self.reporter)
         widths = answer.candidate.widths
-        limited = [one for one in answer.figures if one.budget]
-        return self._result(
+        result = self._result(
             widths,
             figures=answer.figures,
-            binding=max(limited, key=lambda one: one.use).name,
-            score=answer.candidate.score,
+            binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
+            score=score(widths),  # in full, should the race have stopped early
             inversions=self._inversions(widths),
             **made,
             **self._trail(outcome),
         )
+        result.save(kept)
+        return result
 
     def _problem(self, budgets: Sequence[Budget], accuracy: AccuracyScore, *, margin: bool) -> Problem:
         constraints = tuple(one.constraint(margin=margin) for one in budgets if one.quantity is not None)
@@ -138,26 +143,36 @@ class Searcher:
         made = {"pruningnet": name, "pruningnet_history": tuple(history.to_payload()), "score_kind": kind}
         return score, made
 
+    @functools.cached_property
+    def _identity(self) -> str:
+        """Stands for everything that scores and predictions depend on."""
+        kind = judge.score_kind(self.project)
+        name = judge.checkpoint_path(self.project, self.space).name if kind == "pruningnet" else ""
+        tables = [one.table for one in self.targets]
+        groups = [group.choices for group in self.space.groups]
+        return digest(kind, name, self.project.structure(), tables, groups)
+
+    def _key(self, problem: Problem, starts: Sequence[Widths]) -> str:
+        """Stands for one search."""
+        limits = [(one.name, one.limit) for one in problem.constraints]
+        return digest(self._identity, self.project.config.search, limits, self.seed, starts)
+
     def _run_evolution(
         self, problem: Problem, budgets: Sequence[Budget], starts: Sequence[Widths]
     ) -> SearchOutcome:
-        config, made = self.project.config, self._judge[1]
+        config = self.project.config.search
         own = {item.name for item in fields(SearchSettings)}
-        settings = SearchSettings(**{k: v for k, v in asdict(config.search).items() if k in own})
-        identity = digest(made["score_kind"], made.get("pruningnet"), *(one.table for one in self.targets))
-        starts = (*starts, *judge.starts(problem))
-        limits = [(one.name, one.limit) for one in problem.constraints]
-        key = digest(identity, settings, config.search.race, limits, self.seed, starts)
+        settings = SearchSettings(**{k: v for k, v in asdict(config).items() if k in own})
         with self.reporter.stage("Search", "networks") as progress, _kept(problem.accuracy):
             return evolve(
                 problem,
                 settings,
                 seed=self.seed,
-                state=self.project.path(f"search-{key}.json"),
+                state=self.project.path(f"search-{self._key(problem, starts)}.json"),
                 progress=progress,
                 on_generation=Loop(budgets),
-                starts=starts,
-                identity=identity,
+                starts=(*starts, *judge.starts(problem)),
+                identity=self._identity,
             )
 
     def _inversions(self, widths: Widths) -> tuple[dict[str, Any], ...]:
@@ -181,7 +196,7 @@ class Searcher:
             "candidates": tuple(
                 (c.score, ms) for c, ms in zip(outcome.candidates, latencies_ms, strict=True)
             ),
-            "corrections": tuple(dict(one.factors) if one else {} for one in outcome.corrections),
+            "corrections": tuple(_lesson(one) for one in outcome.corrections),
         }
 
     def _result(self, widths: Widths, **found: Any) -> SearchResult:
@@ -208,6 +223,14 @@ def _kept(score: AccuracyScore) -> Iterator[None]:
     finally:
         if outcomes := getattr(score, "outcomes", None):
             outcomes.save()
+
+
+def _lesson(correction: Correction | None) -> dict[str, Any]:
+    """What a generation's measurements taught, as plain data."""
+    if correction is None:
+        return {"factors": {}, "measured": ()}
+    measured = tuple((net, dict(figures)) for net, figures in correction.measured.items())
+    return {"factors": dict(correction.factors), "measured": measured}
 
 
 def _texts(budgets: Sequence[Budget]) -> str:

@@ -32,6 +32,7 @@ class Target:
         space: The search space, with choices that suit the device.
         model: Its latency model.
         base_ms: Measured latency of the unpruned network.
+        base_error_ms: One standard error of it.
         drift: How far the machine's own speed wandered while the table was measured: a relative spread.
         table: Stands for the latency table.
         device: Measures networks; None when only the table is at hand.
@@ -42,6 +43,7 @@ class Target:
     space: SearchSpace
     model: LatencyModel
     base_ms: float
+    base_error_ms: float
     drift: float
     table: str
     device: Device | None
@@ -60,7 +62,8 @@ def project_target(project: Project, device: str = "", profile: str = "") -> Tar
     """
     target = project.target(device, profile)
     space = project.space(target.name)
-    base_ms = project.profiled(target.name).base_ms
+    profiled = project.profiled(target.name)
+    base_ms, error_ms = profiled.base_ms, profiled.base_error_ms
     table = LatencyTable.load(project.table_folder(target.name))
     base_onnx = project.base_onnx(target.name)
     at_hand = Device(base_onnx, space, target, base_ms)
@@ -71,7 +74,7 @@ def project_target(project: Project, device: str = "", profile: str = "") -> Tar
         do = f"{error.do}, or search on the table alone, without measuring: --latency {folder}=VALUE"
         raise MismatchError(error.what, where=error.where, got=error.got, do=do) from error
     model = LatencyModel.fit(table, space, base_onnx)
-    return Target(target.name, target, space, model, base_ms, table.drift, _name_of(table), at_hand)
+    return Target(target.name, target, space, model, base_ms, error_ms, table.drift, _name_of(table), at_hand)
 
 
 def folder_target(folder: Path) -> Target:
@@ -85,7 +88,9 @@ def folder_target(folder: Path) -> Target:
     profile = TargetProfile.from_payload(where["profile"], where=str(folder))
     name = f"{profile.name} ({where['device'].get('model', 'another machine')})"
     base_ms = _base_ms(found.table, model)
-    return Target(name, profile, found.space, model, base_ms, found.table.drift, _name_of(found.table), None)
+    return Target(
+        name, profile, found.space, model, base_ms, 0.0, found.table.drift, _name_of(found.table), None
+    )
 
 
 def _base_ms(table: LatencyTable, model: LatencyModel) -> float:

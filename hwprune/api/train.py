@@ -39,7 +39,7 @@ def train(
         project: The project folder.
         start: scratch (the paper's protocol) or generated (PruningNet's weights); by default the project's.
         epochs: Epochs of both networks; 0 takes the project's.
-        point: Number of a network of the front that was searched for, from 1; 0 takes the last search's.
+        point: Number of a network of the front that was searched for, from 1; 0 keeps the chosen one.
         reporter: Told about progress.
 
     Returns:
@@ -51,7 +51,9 @@ def train(
         DataError: The project has no images.
     """
     if point:
-        Project(project).take_point(point)
+        opened = Project(project)
+        opened.require_data()
+        opened.choose(opened.point(point))
     return Trainer.of(project, start, epochs, reporter).run()
 
 

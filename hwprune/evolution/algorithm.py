@@ -48,8 +48,8 @@ class SearchSettings:
         mutation_probability: Chance of each gene of a mutant to change.
         leaders: The best networks that are handed to `on_generation` for measuring.
         fit_children: Move children along a random path to the edge of the budget, in place of the paper's
-            rejection of those outside it. Not in the paper; better for equal numbers of evaluations on the
-            made-up problems of the tests.
+            rejection of those outside it. Not in the paper; it finds more with as many evaluations
+            (docs/search.md).
         prerank: Children made for each one that is evaluated; those that an additive model of the known
             scores guesses to be best are taken. 1, the paper's, takes them as they come.
 

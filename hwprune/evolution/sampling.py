@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune.errors import BudgetError
+from hwprune.errors import ImpossibleBudgetError
 from hwprune.evolution.operators import Genome
 from hwprune.evolution.problem import within
 
@@ -38,7 +38,7 @@ class Sampler:
         fastest: A network that keeps every limit, as choice indices (groups,).
 
     Raises:
-        BudgetError: Even the fastest network exceeds a limit; tells its figure.
+        ImpossibleBudgetError: Even the fastest network exceeds a limit; tells its figure.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -179,7 +179,7 @@ def _descend(genome: Genome, load: Callable[[NDArray[np.int64]], NDArray[np.floa
     return best
 
 
-def _impossible(problem: Problem, genome: Genome, fastest: NDArray[np.int64]) -> BudgetError:
+def _impossible(problem: Problem, genome: Genome, fastest: NDArray[np.int64]) -> ImpossibleBudgetError:
     """Say which limit no network keeps, and what the fastest network needs."""
     for constraint in problem.constraints:
         alone = _descend(genome, constraint.values)
@@ -188,7 +188,7 @@ def _impossible(problem: Problem, genome: Genome, fastest: NDArray[np.int64]) ->
             return _too_tight(constraint, needed)
     values = problem.values(genome.widths(fastest[None]))[0]
     pairs = list(zip(problem.constraints, values.tolist(), strict=True))
-    return BudgetError(
+    return ImpossibleBudgetError(
         "Each budget can be met alone, but no network was found that meets all of them.",
         where=", ".join(c.name for c in problem.constraints),
         got="; ".join(f"{c.name} {c.text(value)} with a limit of {c.text(c.limit)}" for c, value in pairs),
@@ -196,11 +196,11 @@ def _impossible(problem: Problem, genome: Genome, fastest: NDArray[np.int64]) ->
     )
 
 
-def _too_tight(constraint: Constraint, needed: float) -> BudgetError:
-    return BudgetError(
-        "The budget is below the fastest network of this space.",
+def _too_tight(constraint: Constraint, needed: float) -> ImpossibleBudgetError:
+    return ImpossibleBudgetError(
+        "No network of this space keeps the budget.",
         where=constraint.name,
         got=constraint.text(constraint.limit),
-        allowed=f"at least {constraint.text(needed)}, the figure of the fastest network",
+        allowed=f"at least {constraint.text(needed)}, the figure of the network that needs least",
         do="raise the budget, or allow narrower widths",
     )

@@ -122,7 +122,7 @@ def _optional(kind: type[_Kept], path: Path) -> _Kept | None:
 
 def _front(path: Path, search: SearchResult) -> FrontResult | None:
     front = FrontResult.load(path) if path.exists() else None
-    return front if front and front.structure == search.structure else None
+    return front if front and search in front.points else None
 
 
 def _layers(path: Path, search: SearchResult) -> tuple[LayerRow, ...]:
@@ -159,7 +159,7 @@ def _met(search: SearchResult, export: ExportResult | None) -> bool:
 def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
     known, met = export or search, _met(search, export)
     if search.base_meets_budget and met:
-        text = f"The unpruned network meets the budget already: {known.budget}"
+        text = f"{_verdict_words(known, met)} by the unpruned network already: {known.budget}"
     else:
         text = f"{_verdict_words(known, met)}: {'the exported file' if export else 'the network'} "
         text += " and ".join(_against(one) for one in known.budgets)
@@ -198,7 +198,11 @@ def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult 
         ),
         *_integer_rows(export),
         *(row for one in known.figures for row in _figure_rows(one)),
-        Row(name="speed-up", base="1.00x", pruned=f"{known.latency.base / known.latency.value:.2f}x"),
+        Row(
+            name="speed-up" if known.latency.is_measured else "speed-up, predicted",
+            base="1.00x",
+            pruned=f"{known.latency.base / known.latency.value:.2f}x",
+        ),
     ]
     if export:
         rows.append(

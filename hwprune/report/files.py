@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hwprune.report.facts import Report
 
-KIND, SCHEMA_VERSION = "report", 2
+KIND, SCHEMA_VERSION = "report", 3
 
 
 def write_report(report: Report, folder: Path) -> None:

@@ -41,7 +41,7 @@ def front_line(front: FrontResult) -> str:
     """How the networks of a front were found."""
     return (
         f"{len(front.points)} networks that no other one beats in both, from {front.searched} budgets in "
-        f"{front.budget}, each searched with the same judge."
+        f"{front.budget} on {front.points[0].profile}, each searched with the same judge."
     )
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from projects import new_project
 
-from hwprune.api.budgets import common_space
+from hwprune.api.budgets import Budget, common_space
+from hwprune.api.device import Device
 from hwprune.api.export import export
+from hwprune.api.front import span_of
 from hwprune.api.profile import profile
 from hwprune.api.project import Project
 from hwprune.api.report import report
@@ -19,6 +23,7 @@ from hwprune.cli.main import main
 from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
 from hwprune.results import FrontResult, SearchResult
 from hwprune.structure.space import ChannelGroup, SearchSpace
+from hwprune.units import parse_latency
 
 SLOW = 'runtime = "fake"\ndevice = "cpu"\noptions = { macs_per_us = 4000.0, step = 8 }\n'
 INT8 = 'runtime = "fake"\ndevice = "cpu"\nprecision = "int8"\n'
@@ -61,7 +66,9 @@ def test_two_devices_are_both_measured_within_their_budgets(project: Path) -> No
     assert result.binding in ("fake", "slow")
     assert max(one.use for one in latencies) > 0.9, "the binding budget is used"
     assert result.budget == "60% on fake, 50% on slow"
-    assert set(result.corrections[0]) == {"fake", "slow"}, "each device corrects its own predictions"
+    lesson = result.corrections[0]
+    assert set(lesson["factors"]) == {"fake", "slow"}, "each device corrects its own predictions"
+    assert all(set(figures) == {"fake", "slow"} for _, figures in lesson["measured"])
     exported = export(project=project)
     assert [one.name for one in exported.budgets] == ["fake", "slow"]
     assert exported.within_budget
@@ -185,7 +192,7 @@ def test_a_front_has_no_dominated_points_and_one_can_be_chosen(project: Path) ->
     assert len(set(scores)) == len(scores)
     assert all(one.met and one.latency.is_measured for one in front.points)
     with pytest.raises(UsageError, match="no such point"):
-        Project(project).take_point(9)
+        Project(project).point(9)
     assert Project(project).searched() == front.points[-1], "the most accurate is the chosen one at first"
     assert export(project=project, point=1).widths == front.points[0].widths
     assert Project(project).searched() == front.points[0]
@@ -196,9 +203,64 @@ def test_a_front_has_no_dominated_points_and_one_can_be_chosen(project: Path) ->
         assert front.points[0].latency.text(front.points[0].latency.value) in text
 
 
+@pytest.mark.parametrize("text", ["5ms:20ms", "30%:80%", "cpu=0.9ms:1.1212ms", "cpu/x=33.3%:77.7%"])
+def test_the_budgets_of_a_range_are_what_their_texts_say(text: str) -> None:
+    span, latency = span_of(text, 7)
+    assert span is not None
+    assert len(span.budgets) == 7
+    for quantity in span.budgets:
+        assert parse_latency(quantity.text).value == quantity.value
+    values = [quantity.value for quantity in span.budgets]
+    assert values == sorted(values, reverse=True)
+    assert latency[0].endswith(span.budgets[0].text), "the loosest stands for the range"
+
+
+def test_a_front_with_the_unpruned_network_has_one_kind_of_score(profiled: Path, tmp_path: Path) -> None:
+    shutil.copytree(profiled, tmp_path / "copy")
+    front = search(project=tmp_path / "copy", latency="60%:110%", points=2, generations=1)
+    assert isinstance(front, FrontResult)
+    assert {one.score_kind for one in front.points} == {"pruningnet"}
+    assert all(one.pruningnet for one in front.points)
+
+
+def test_a_front_that_is_searched_again_measures_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = search(project=project, latency="50%:90%", points=3)
+    monkeypatch.setattr(Device, "networks", None)
+    assert search(project=project, latency="50%:90%", points=3) == first
+
+
+def test_a_point_that_cannot_be_exported_leaves_the_chosen_network(profiled: Path, tmp_path: Path) -> None:
+    shutil.copytree(profiled, tmp_path / "copy")
+    front = search(project=tmp_path / "copy", latency="50%:80%", points=2, score="macs", generations=1)
+    assert isinstance(front, FrontResult)
+    with pytest.raises(MissingArtifactError, match="not there"):
+        export(project=tmp_path / "copy", point=1)
+    assert Project(tmp_path / "copy").searched() == front.points[-1]
+
+
+def test_a_report_shows_a_front_only_with_one_of_its_networks(project: Path) -> None:
+    search(project=project, latency="50%:90%", points=2)
+    assert report(project=project).front is not None
+    found(project, latency="70%")
+    assert report(project=project).front is None
+
+
+def test_a_budget_just_above_the_unpruned_network_is_not_met_by_luck() -> None:
+    target = SimpleNamespace(base_error_ms=0.01, drift=0.0, device=None)
+
+    def budget(text: str) -> Budget:
+        return Budget("x", "ms", 1.0, np.ones_like, parse_latency(text), target)  # type: ignore[arg-type]
+
+    assert budget("1.02ms").met_by_base
+    assert not budget("1.005ms").met_by_base, "within one standard error"
+    assert budget("100%").met_by_base
+
+
 def test_a_point_needs_a_front(project: Path) -> None:
     with pytest.raises(MissingArtifactError):
-        Project(project).take_point(1)
+        Project(project).point(1)
 
 
 def test_a_point_of_a_front_from_one_pruningnet_can_be_trained(profiled: Path, tmp_path: Path) -> None:
