@@ -40,7 +40,7 @@ WAYS = {
         replace(EVOLUTION, prerank=8),
         {"uniform": True, "race": False},
     ),
-    "and racing": (replace(EVOLUTION, prerank=8), {"uniform": True, "race": True}),
+    "racing, not pre-ranked": (EVOLUTION, {"uniform": True, "race": True}),
 }
 
 

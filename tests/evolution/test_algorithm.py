@@ -183,7 +183,7 @@ def test_a_measured_figure_stands_in_place_of_the_prediction(toy):
 def test_a_correction_that_leaves_no_network_says_so(toy):
     evolution = Evolution(toy.problem, SMALL, seed=0)
     run(evolution, toy.accuracy, generations=1)
-    with pytest.raises(BudgetError, match="below the fastest"):
+    with pytest.raises(BudgetError, match="No network of this space"):
         evolution.correct(Correction(factors={"latency": 1000.0}))
 
 
