@@ -64,7 +64,9 @@ def _parse(
         value = number / 100 if relative else number * scales[match["unit"]]
         if 0.0 < value < math.inf:
             return Quantity(value, relative, text.strip())
-    raise UsageError(f"{option} is not a quantity above zero.", got=repr(text), allowed=allowed)
+    bare = re.fullmatch(_NUMBER, text.strip()) is not None and match is None
+    what = f"{option} has no unit." if bare else f"{option} is not a quantity above zero with a known unit."
+    raise UsageError(what, got=repr(text), allowed=allowed)
 
 
 def parse_latency(text: str, option: str = "--latency") -> Quantity:

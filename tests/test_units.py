@@ -64,7 +64,7 @@ BAD = [
 
 @pytest.mark.parametrize("text", [*BAD, "9" * 400 + "ms", "9" * 308 + "s", "0." + "0" * 330 + "1us"])
 def test_a_malformed_latency_is_refused_with_examples(text):
-    with pytest.raises(UsageError, match="quantity above zero") as caught:
+    with pytest.raises(UsageError, match=r"quantity above zero|no unit") as caught:
         parse_latency(text, "--latency")
     assert caught.value.got == repr(text)
     assert "15ms" in str(caught.value.allowed)

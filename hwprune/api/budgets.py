@@ -201,7 +201,11 @@ def _check_together(targets: Sequence[Target]) -> None:
     """One network, and one file, must serve all devices."""
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
-        raise UsageError("A budget is given twice.", got=", ".join(names), do="name each device once")
+        raise UsageError(
+            "Two latency budgets are about the same device.",
+            got=f"target profiles {', '.join(names)}",
+            do="name the profile, such as cpu/cpu=8ms beside cpu/cpu-1t=60%, or give one of them only",
+        )
     formats = {(target.profile.precision, target.profile.batch) for target in targets}
     if len(formats) > 1:
         raise UsageError(

@@ -78,7 +78,8 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
     """
     found: list[SearchResult] = []
     refused: BudgetError | None = None
-    for quantity in span.budgets:
+    for number, quantity in enumerate(span.budgets, start=1):
+        searcher.reporter.note(f"Budget {number} of {len(span.budgets)}: {quantity.text}.")
         budgets = (replace(searcher.budgets[0], quantity=quantity), *searcher.budgets[1:])
         try:
             found.append(searcher.judged(searcher.run(budgets, [one.widths for one in found[:-4:-1]])))

@@ -38,8 +38,9 @@ def search(
 
     Args:
         latency: A budget: 15ms, 800us, 0.015s, or 60% of the unpruned network. For several devices give it
-            several times: cpu/cpu-1t=60%, cpu=8ms, or a latency table's FOLDER=20ms, which is predicted only.
-            A range such as 5ms:20ms asks for a front of networks, see --points.
+            several times: cpu/cpu-1t=60%, cpu/cpu=8ms (DEVICE/PROFILE; DEVICE alone is its default profile),
+            or a latency table's FOLDER=20ms, which is predicted only. A range such as 5ms:20ms asks for a
+            front of networks, see --points.
         macs: A budget of multiply-accumulates, such as 300M or 60%.
         params: A budget of parameters, such as 2M or 60%.
         size: A budget of bytes for the ONNX file, such as 4MB or 60%.

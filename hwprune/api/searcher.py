@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from hwprune.evolution.problem import AccuracyScore, Correction
     from hwprune.evolution.search import SearchOutcome
     from hwprune.progress import Reporter
+    from hwprune.results import Figure
     from hwprune.structure.space import Widths
 
 _WORTH_TELLING = 0.001
+_FAR_OFF = 0.2  # from the prediction
 
 
 class Searcher:
@@ -105,6 +107,7 @@ class Searcher:
         outcome = self._outcome(budgets, replace(problem, accuracy=score), starts)
         answer = first_within(outcome, budgets, self.reporter)
         widths = answer.candidate.widths
+        self._warn(answer.figures)
         result = self._result(
             widths,
             figures=answer.figures,
@@ -116,6 +119,15 @@ class Searcher:
         )
         result.save(kept)
         return result
+
+    def _warn(self, figures: Sequence[Figure]) -> None:
+        """Say where a table does not describe its device any more; the answer is measured all the same."""
+        for one in figures:
+            if one.unit == "ms" and one.is_measured and abs(one.value / one.predicted - 1) > _FAR_OFF:
+                self.reporter.note(
+                    f"{one.name}: measured {one.text(one.value)}, predicted {one.text(one.predicted)}. The "
+                    "latency table does not describe the device as it is now; profile again when it is quiet."
+                )
 
     def _problem(self, budgets: Sequence[Budget], accuracy: AccuracyScore, *, margin: bool) -> Problem:
         constraints = tuple(one.constraint(margin=margin) for one in budgets if one.quantity is not None)

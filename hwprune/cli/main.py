@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -30,6 +31,7 @@ VERBS = {
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }
 _REPEATED = ("latency",)  # options that are given once for each value
+_NO_READER = 141  # what shells use for a program whose pipe was closed
 _INTERRUPTED = 130  # what shells use for a program stopped by Ctrl-C
 
 
@@ -54,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HwpruneError as error:
         _tell(error)
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output has enough, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - kept to the end: nothing more can be printed
+        return _NO_READER
     except OSError as error:
         _tell(f"The operating system refused.\n  got:     {error}")
         return 1

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
 
 
+_ROUGH_PERCENT = 10.0  # error of a table from which on a user should know
+
+
 class Next(str):
     """The verb and options that usually follow; the console completes them to a command."""
 
@@ -81,7 +84,15 @@ def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
         ("channel multiple", str(result.channel_multiple)),
         ("device time", format_seconds(result.seconds)),
     )
-    yield Next("search --latency 60%")
+    error = result.error_percent
+    if error is not None and error > _ROUGH_PERCENT:
+        yield Text(
+            f"The table is {error:.0f} % off on networks it has not seen. A search measures its answer all "
+            "the same; to have better predictions, measure longer: --max-time 5m.",
+            style="bold",
+        )
+    default = "" if result.profile in ("cpu-1t", "fake") else f"--profile {result.profile} "
+    yield Next(f"search {default}--latency 60%")
 
 
 def _percent(value: float | None) -> str:
@@ -181,7 +192,7 @@ def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
         *(fact for one in result.figures for fact in _export_facts(one)),
         ("all budgets", _kept(result)),
         ("difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"),
-        ("weights", result.weights),
+        ("weights", f"{result.weights}{': for timing only' if result.weights == 'random' else ''}"),
         *_accuracy(result),
     )
     yield from _unmeasured(result)

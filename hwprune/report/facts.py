@@ -167,13 +167,15 @@ def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResu
         top1 = export.top1 if export and export.top1 is not None else train.top1
         points = 100 * (top1 - train.base_top1)
         text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
+    if export and export.weights == "random":
+        text += "; its weights are random, it serves for timing only"
     return text + "."
 
 
 def _verdict_words(known: SearchResult | ExportResult, met: bool) -> str:
     if not met:
         return "BUDGET MISSED"
-    return "Budget met, but PREDICTED, NOT MEASURED" if known.unmeasured else "Budget met"
+    return "PREDICTED, NOT MEASURED, to keep the budget" if known.unmeasured else "Budget met"
 
 
 def _against(figure: Figure) -> str:
@@ -190,12 +192,7 @@ def _against(figure: Figure) -> str:
 def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> tuple[Row, ...]:
     known = export or search
     rows = [
-        Row(
-            name="test top-1",
-            base=f"{train.base_top1:.2%}" if train else MISSING,
-            pruned=f"{train.top1:.2%}" if train else MISSING,
-            change=f"{100 * (train.top1 - train.base_top1):+.2f} points" if train else "run `hwprune train`",
-        ),
+        _top1_row(search, train),
         *_integer_rows(export),
         *(row for one in known.figures for row in _figure_rows(one)),
         Row(
@@ -209,6 +206,14 @@ def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult 
             Row(name="ONNX file", base="", pruned=f"{export.bytes / 2**20:.2f} MiB", change=export.file)
         )
     return tuple(rows)
+
+
+def _top1_row(search: SearchResult, train: TrainResult | None) -> Row:
+    if train is None:
+        todo = "run `hwprune train`" if search.images else "no images"
+        return Row(name="test top-1", base=MISSING, pruned=MISSING, change=todo)
+    change = f"{100 * (train.top1 - train.base_top1):+.2f} points"
+    return Row(name="test top-1", base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
 
 
 def _figure_rows(figure: Figure) -> list[Row]:

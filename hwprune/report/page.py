@@ -148,7 +148,8 @@ def _staircase(found: Staircase | None) -> list[str]:
     figure.update_xaxes(title="channels of the probed layer").update_yaxes(title="µs")
     text = (
         "A 3x3 convolution from 64 channels to each width and back to 64, measured. The latency has steps "
-        f"of {found.multiple} channels; the search keeps to their multiples."
+        f"of {found.multiple} channels; the search keeps to their multiples, and to parts of them in narrow "
+        "groups."
         if found.multiple > 1
         else "A 3x3 convolution from 64 channels to each width and back, measured. No steps were found."
     )

@@ -40,8 +40,8 @@ def front_title(front: FrontResult) -> str:
 def front_line(front: FrontResult) -> str:
     """How the networks of a front were found."""
     return (
-        f"{len(front.points)} networks that no other one beats in both, from {front.searched} budgets in "
-        f"{front.budget} on {front.points[0].profile}, each searched with the same judge."
+        f"{len(front.points)} networks that no other one beats in both latency and score, from "
+        f"{front.searched} budgets in {front.budget} on {front.points[0].profile}, each searched with one judge."
     )
 
 

@@ -161,9 +161,9 @@ def test_devices_that_need_different_files_are_refused(project: Path) -> None:
     ("budgets", "words"),
     [
         ({}, "needs a budget"),
-        ({"latency": ("60%", "50%")}, "given twice"),
+        ({"latency": ("60%", "50%")}, "the same device"),
         ({"latency": "tpu=60%"}, "not known"),
-        ({"latency": "60"}, "not a quantity"),
+        ({"latency": "60"}, "no unit"),
         ({"macs": "many"}, "not a quantity"),
         ({"size": "4 parrots"}, "not a quantity"),
         ({"latency": "60%", "points": 3}, "one range"),
