@@ -39,9 +39,10 @@ def front_title(front: FrontResult) -> str:
 
 def front_line(front: FrontResult) -> str:
     """How the networks of a front were found."""
+    first = front.points[0]
     return (
         f"{len(front.points)} networks that no other one beats in both latency and score, from "
-        f"{front.searched} budgets in {front.budget} on {front.points[0].profile}, each searched with one judge."
+        f"{front.searched} budgets in {front.budget} on {first.profile}, each searched with one judge."
     )
 
 
