@@ -32,9 +32,9 @@ LIKE_FOR_LIKE = (  # rival -> what it is, the run of hwprune that starts alike, 
     ("tuned/uniform", "uniform widths, from hwprune's PruningNet", "tuned/hwprune", {}),
 )
 SEARCHED = ("scratch/hwprune", "tuned/hwprune", "scratch/macs", "scratch/shared")
-FIRST = """The searches behind hwprune's networks, `fc` and `shared` were made before candidates raced: each was
-scored in full on 2,000 held-out images, where chance is as large as the differences. They are to be made again
-on 10,000.
+FIRST = """The searches behind hwprune's networks, `fc` and `shared` were made before candidates raced: each
+was scored in full on 2,000 held-out images, where chance is as large as the differences. They are to be
+made again on 10,000.
 """
 SEEDS = 3  # fewer give no verdict
 HEAD = """# hwprune against its rivals on CIFAR-10
