@@ -30,17 +30,14 @@ from hwprune.pruningnet.race import Racer
 
 SEEDS, IMAGES = (1, 2), 2500
 PAPER = replace(EVOLUTION, fit_children=False)
-WAYS = {
-    "the paper's operators": (PAPER, {"uniform": False, "race": False}),
-    "and uniform starts, children moved to the edge of the budget": (
-        EVOLUTION,
-        {"uniform": True, "race": False},
-    ),
-    "and children pre-ranked, 8 for each evaluated": (
-        replace(EVOLUTION, prerank=8),
-        {"uniform": True, "race": False},
-    ),
-    "racing, not pre-ranked": (EVOLUTION, {"uniform": True, "race": True}),
+FULL = 0.0  # chance of catching up below which a race drops a candidate: none, all are scored in full
+WAYS = {  # settings, whether uniform networks are among the first, chance
+    "the paper's operators": (PAPER, False, FULL),
+    "uniform starts, children at the edge of the budget": (EVOLUTION, True, FULL),
+    "the same, children pre-ranked, 8 for each evaluated": (replace(EVOLUTION, prerank=8), True, FULL),
+    "edge of the budget, racing at 5 %": (EVOLUTION, True, 0.05),
+    "edge of the budget, racing at 25 %": (EVOLUTION, True, 0.25),
+    "edge of the budget, racing at 40 %": (EVOLUTION, True, 0.40),
 }
 
 
@@ -61,10 +58,13 @@ def main() -> None:
     known = Outcomes(evaluator.stops, comparison.runs.work / "evaluations-alternatives.safetensors")
     judge = Racer(evaluator, known)
     found: dict[str, Any] = {}
-    for way, (settings, how) in WAYS.items():
+    for way, (settings, uniform, chance) in WAYS.items():
         found[way] = {}
         for budget in BUDGETS:
-            runs = [one_search(comparison, judge, exact, settings, how, budget, seed) for seed in SEEDS]
+            runs = [
+                one_search(comparison, judge, exact, settings, uniform, chance, budget, seed)
+                for seed in SEEDS
+            ]
             found[way][budget] = {
                 "top1": [one["top1"] for one in runs],
                 "top1_of_the_search": [one["score"] for one in runs],
@@ -82,16 +82,17 @@ def one_search(
     judge: Racer,
     exact: Racer,
     settings: Any,
-    how: dict[str, bool],
+    uniform: bool,
+    chance: float,
     budget: str,
     seed: int,
 ) -> dict[str, float]:
     """The winner's accuracy on the search's images and on all, and the share of images that were needed."""
-    meter = Racer(Known(judge), Outcomes(judge.judge.stops), early=how["race"])
+    meter = Racer(Known(judge), Outcomes(judge.judge.stops), chance=chance)
     problem = Problem(
         space=comparison.setup.space, constraints=(comparison.setup.latency(budget),), accuracy=meter
     )
-    begin = starts(problem) if how["uniform"] else ()
+    begin = starts(problem) if uniform else ()
     outcome = search(problem, settings, seed=seed, starts=begin)
     judge.outcomes.save()
     total = judge.judge.stops[-1] * len(outcome.candidates)

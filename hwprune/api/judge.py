@@ -135,13 +135,14 @@ def accuracy_score(project: Project, net: PruningNet) -> SharedScore:
     """Scores by a trained PruningNet; what was evaluated for an earlier search is not evaluated again."""
     from hwprune.pruningnet.evaluate import Evaluator
     from hwprune.pruningnet.outcomes import Outcomes
-    from hwprune.pruningnet.race import Racer
+    from hwprune.pruningnet.race import CHANCE, Racer
 
     config, splits = project.config, project.splits
     evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
     name = checkpoint_path(project, net.space).name.replace("pruningnet", "evaluations")
     path = project.path(name) if workers.is_main() else None
-    return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path), early=config.search.race))
+    chance = CHANCE if config.search.race else 0.0
+    return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path), chance=chance))
 
 
 class SharedScore:

@@ -6,6 +6,7 @@ Two networks are compared on the same images: most images, being right or wrong 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from hwprune.structure.space import Widths
 
 CHANCE = 0.05  # of passing the bar on all images, below which a candidate is dropped
-_BEHIND = 1.6449  # standard deviations of the normal distribution that leave CHANCE above them
 
 
 class Racer:
@@ -29,15 +29,15 @@ class Racer:
     Args:
         judge: What gives the outcomes on each part of sub-val.
         outcomes: What is known already, perhaps from an earlier search; filled on the way.
-        early: Whether to stop early at all.
+        chance: Of passing the bar on all images, below which a candidate is dropped; 0 scores all in full.
 
     Attributes:
         images: Images that candidates were evaluated on by this object, known ones not counted.
     """
 
-    def __init__(self, judge: Evaluator, outcomes: Outcomes, *, early: bool = True) -> None:
+    def __init__(self, judge: Evaluator, outcomes: Outcomes, *, chance: float = CHANCE) -> None:
         self.judge, self.outcomes, self.images = judge, outcomes, 0
-        self._early = early
+        self._chance = chance
         self._last: tuple[Widths, nn.Module] | None = None  # the network that was made last
 
     def __call__(self, widths: Widths, /) -> float:
@@ -51,7 +51,7 @@ class Racer:
         two on the images seen. The answer depends on the arguments alone, never on what is known already.
         """
         for widths in networks:
-            yield self._score(widths, bar if self._early else None)
+            yield self._score(widths, bar if self._chance else None)
 
     def _score(self, widths: Widths, bar: Widths | None) -> float:
         *stops, total = self.judge.stops
@@ -59,7 +59,7 @@ class Racer:
             against = self.right(bar, total)
             for stop in stops:
                 ours = self.right(widths, stop)
-                if behind(ours, against[:stop], total):
+                if behind(ours, against[:stop], total, self._chance):
                     return float(against.mean() - (against[:stop].mean() - ours.mean()))
         return float(self.right(widths, total).mean())
 
@@ -75,7 +75,7 @@ class Racer:
         return known[:stop]
 
 
-def behind(ours: NDArray[np.bool_], bar: NDArray[np.bool_], total: int) -> bool:
+def behind(ours: NDArray[np.bool_], bar: NDArray[np.bool_], total: int, chance: float = CHANCE) -> bool:
     """Whether a network will hardly pass the bar on `total` images, by both outcomes (n,) on n of them.
 
     Of the images that only one of the two has right, `lost` are the bar's and `won` are ours. Each image adds
@@ -87,4 +87,5 @@ def behind(ours: NDArray[np.bool_], bar: NDArray[np.bool_], total: int) -> bool:
     lost, won = int((bar & ~ours).sum()), int((ours & ~bar).sum())
     if lost <= won or seen >= total:
         return False
-    return (lost - won) / math.sqrt(lost + won) * math.sqrt(total / (total - seen)) > _BEHIND
+    deviations = (lost - won) / math.sqrt(lost + won) * math.sqrt(total / (total - seen))
+    return deviations > NormalDist().inv_cdf(1 - chance)
