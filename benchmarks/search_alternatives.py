@@ -34,7 +34,6 @@ FULL = 0.0  # chance of catching up below which a race drops a candidate: none, 
 WAYS = {  # settings, whether uniform networks are among the first, chance
     "the paper's operators": (PAPER, False, FULL),
     "uniform starts, children at the edge of the budget": (EVOLUTION, True, FULL),
-    "the same, children pre-ranked, 8 for each evaluated": (replace(EVOLUTION, prerank=8), True, FULL),
     "edge of the budget, racing at 5 %": (EVOLUTION, True, 0.05),
     "edge of the budget, racing at 25 %": (EVOLUTION, True, 0.25),
     "edge of the budget, racing at 40 %": (EVOLUTION, True, 0.40),

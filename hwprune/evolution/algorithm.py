@@ -20,7 +20,6 @@ import numpy as np
 
 from hwprune.errors import ConfigError
 from hwprune.evolution.operators import crossover, mutate
-from hwprune.evolution.prerank import AdditiveGuess
 from hwprune.evolution.problem import Candidate, Correction, Problem, within
 from hwprune.evolution.sampling import Sampler
 
@@ -50,8 +49,6 @@ class SearchSettings:
         fit_children: Move children along a random path to the edge of the budget, in place of the paper's
             rejection of those outside it. Not in the paper; it finds more with as many evaluations
             (docs/search.md).
-        prerank: Children made for each one that is evaluated; those that an additive model of the known
-            scores guesses to be best are taken. 1, the paper's, takes them as they come.
 
     Raises:
         ConfigError: Values that make no search; names all of them.
@@ -65,11 +62,9 @@ class SearchSettings:
     mutation_probability: float = 0.1
     leaders: int = 5
     fit_children: bool = False
-    prerank: int = 1
 
     def __post_init__(self) -> None:
         least = {"population": 1, "parents": 1, "mutants": 0, "crossovers": 0, "generations": 1, "leaders": 1}
-        least["prerank"] = 1
         problems = [
             f"{name} is {getattr(self, name)!r}, allowed is a whole number from {low}"
             for name, low in least.items()
@@ -241,28 +236,18 @@ class Evolution:
         self, fresh: _Fresh, count: int, make: Callable[[int], NDArray[np.int64]], rng: np.random.Generator
     ) -> None:
         """Add up to `count` new children inside the budget."""
-        sampler, more = self._sampler, self.settings.prerank
+        sampler = self._sampler
         goal = min(len(fresh.networks) + count, self.settings.population)
         for _ in range(_ROUNDS):
             missing = goal - len(fresh.networks)
             if missing <= 0:
                 return
             if self.settings.fit_children:
-                inside = sampler.genome.widths(sampler.fit(make(more * (missing + 2)), rng))
+                inside = sampler.genome.widths(sampler.fit(make(missing + 2), rng))
             else:
-                children = sampler.genome.widths(make(4 * more * missing))
+                children = sampler.genome.widths(make(4 * missing))
                 inside = children[self.problem.feasible(children)]
-            fresh.add(map(tuple, self._likeliest_first(inside).tolist()), up_to=missing)
-
-    def _likeliest_first(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Children in the order of their guessed scores; as they come without `prerank`."""
-        if self.settings.prerank == 1 or not len(widths):
-            return widths
-        known = self.candidates
-        guess = AdditiveGuess(
-            self.problem.space.full(), [one.widths for one in known], [one.score for one in known]
-        )
-        return widths[np.argsort(-guess(widths), kind="stable")]
+            fresh.add(map(tuple, inside.tolist()), up_to=missing)
 
 
 class _Fresh:
