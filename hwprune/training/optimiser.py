@@ -69,9 +69,9 @@ class Optimiser:
         )
 
     def _step_one(self, parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        self._sums.append((parameter, workers.begin_sum(parameter.grad)))
-        self._finish_sums(self._most_sums)
+        if parameter.grad is not None:  # it is there, for this is called when it is complete
+            self._sums.append((parameter, workers.begin_sum(parameter.grad)))
+            self._finish_sums(self._most_sums)
 
     def _finish_sums(self, left: int) -> None:
         while len(self._sums) > left:
