@@ -169,11 +169,6 @@ class _WithFigures:
         return ", ".join(_budget_text(one) for one in self.budgets)
 
     @property
-    def met(self) -> bool:
-        """Whether every budget is kept."""
-        return all(one.met for one in self.budgets)
-
-    @property
     def unmeasured(self) -> tuple[str, ...]:
         """Devices that were not at hand: their latencies are predicted, not measured."""
         return tuple(one.name for one in self.figures if not one.is_measured)
@@ -246,6 +241,11 @@ class SearchResult(_WithFigures, _Stored):
     corrections: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
+    @property
+    def met(self) -> bool:
+        """Whether every budget is kept."""
+        return all(one.met for one in self.budgets)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrontResult(_Stored):
@@ -259,7 +259,7 @@ class FrontResult(_Stored):
     """
 
     kind: ClassVar[str] = "search-front"
-    made_by: ClassVar[str] = "hwprune search"
+    made_by: ClassVar[str] = "hwprune search --latency LOW:HIGH"
 
     budget: str
     points: tuple[SearchResult, ...]

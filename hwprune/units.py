@@ -17,13 +17,11 @@ _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*"
 _LATENCY = re.compile(_NUMBER + r"(?P<unit>us|\u00b5s|\u03bcs|ms|s|%)")
 _DURATION = re.compile(_NUMBER + r"(?P<unit>s|m|min|h)?")
 _COUNT = re.compile(_NUMBER + r"(?P<unit>k|M|G|%)?(?:MACs|params)?")
-
-_BYTES = re.compile(_NUMBER + r"(?P<unit>kB|MB|GB|KiB|MiB|GiB|B|%)?")
+_BYTES = re.compile(_NUMBER + r"(?P<unit>kB|MB|GB|KiB|MiB|GiB|B|%)")
 
 _MS: dict[str | None, float] = {"us": 1e-3, "\u00b5s": 1e-3, "\u03bcs": 1e-3, "ms": 1.0, "s": 1e3}
 _SECONDS: dict[str | None, float] = {None: 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTE_SCALE: dict[str | None, float] = {
-    None: 1.0,
     "B": 1.0,
     "kB": 1e3,
     "MB": 1e6,

@@ -39,12 +39,14 @@ class Asked:
     """One budget as it was written.
 
     Attributes:
-        place: The device of a latency budget as the user wrote it, "" for the project's; else `macs` ...
+        name: `latency`, `macs`, `params` or `size`.
         quantity: The limit.
+        place: The device of a latency budget as the user wrote it; "" for the project's.
     """
 
-    place: str
+    name: str
     quantity: Quantity
+    place: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +77,26 @@ class Budget:
         return self.target.device if self.target else None
 
     @property
-    def base_error(self) -> float:
-        """One standard error of the unpruned network's figure."""
-        return self.target.base_error_ms if self.target else 0.0
+    def only_predicted(self) -> bool:
+        """Whether the figure can be predicted, but not known: a latency on a device that is not at hand."""
+        return self.unit == "ms" and self.device is None
 
     @property
     def met_by_base(self) -> bool:
         """Whether the unpruned network keeps the budget; milliseconds with its error and the margin."""
         if self.limit is None or self.quantity is None or self.quantity.relative:
             return self.limit is None or self.base <= self.limit
-        return self.base + self.base_error <= self.limit * (1 - self.margin)
+        return self.base + self._base_error <= self.limit * (1 - self.margin)
+
+    @property
+    def _base_error(self) -> float:
+        return self.target.base_error_ms if self.target else 0.0
+
+    def base_figure(self) -> Figure:
+        """What the unpruned network needs of this, as it was profiled."""
+        if self.only_predicted:
+            return self.figure(self.base)
+        return self.figure(self.base, self.base, self._base_error)
 
     def figure(self, predicted: float, measured: float | None = None, error: float | None = None) -> Figure:
         """What a network needs of this, beside the unpruned one and the budget."""
@@ -138,9 +150,9 @@ def parse_budgets(latency: str | Sequence[str], macs: str, params: str, size: st
     for text in (latency,) if isinstance(latency, str) else latency:
         place, _, value = text.rpartition("=")
         if text:
-            asked.append(Asked(place.strip(), parse_latency(value)))
+            asked.append(Asked("latency", parse_latency(value), place.strip()))
     counts = (("macs", macs, parse_count), ("params", params, parse_count), ("size", size, parse_bytes))
-    asked += [Asked(f"--{name}", parse(text, f"--{name}")) for name, text, parse in counts if text]
+    asked += [Asked(name, parse(text, f"--{name}")) for name, text, parse in counts if text]
     if not asked:
         raise UsageError(
             "A search needs a budget.",
@@ -158,24 +170,24 @@ def resolve(project: Project, asked: Sequence[Asked], device: str, profile: str)
             cannot serve.
         ArtifactError: `hwprune profile` has not been run for a device.
     """
-    latencies: list[Asked | None] = [one for one in asked if not one.place.startswith("--")] or [None]
+    latencies: list[Asked | None] = [one for one in asked if one.name == "latency"] or [None]
     targets = [_target(project, one.place if one else "", device, profile) for one in latencies]
     _check_together(targets)
     if all(target.device is None for target in targets):
         _check_model(project, targets[0])
-    space = common_space([target.space for target in targets])
+    space = targets[0].space
     budgets = [
         Budget(target.name, "ms", target.base_ms, target.predict, one.quantity if one else None, target)
         for one, target in zip(latencies, targets, strict=True)
     ]
-    given = {one.place: one.quantity for one in asked}
+    given = {one.name: one.quantity for one in asked}
     full = np.array(space.full())
     budgets += [
-        Budget("macs", "MACs", float(space.macs(full)), space.macs, given.get("--macs")),
-        Budget("params", "params", float(space.params(full)), space.params, given.get("--params")),
+        Budget("macs", "MACs", float(space.macs(full)), space.macs, given.get("macs")),
+        Budget("params", "params", float(space.params(full)), space.params, given.get("params")),
     ]
-    if "--size" in given:
-        budgets.append(_size(project, space, targets[0], given["--size"]))
+    if "size" in given:
+        budgets.append(_size(project, targets[0], given["size"]))
     return tuple(budgets)
 
 
@@ -248,8 +260,9 @@ def common_space(spaces: Sequence[SearchSpace]) -> SearchSpace:
     return replace(spaces[0], groups=groups)
 
 
-def _size(project: Project, space: SearchSpace, target: Target, quantity: Quantity) -> Budget:
+def _size(project: Project, target: Target, quantity: Quantity) -> Budget:
     """Bytes of the exported file: a straight line over the parameters, and exactly by slicing."""
+    space = target.space
     if target.device is not None:
         base_onnx = project.base_onnx(target.profile.name)
     elif target.profile.precision == "fp32":

@@ -45,7 +45,7 @@ class Loop:
         if not fresh:
             return None
         for net, figures in fresh.items():
-            known[net] = {**known.get(net, {}), **figures}
+            known.setdefault(net, {}).update(figures)
         return Correction(factors=self._factors(known), measured=fresh)
 
     def _factors(self, known: dict[Widths, dict[str, float]]) -> dict[str, float]:
@@ -94,9 +94,10 @@ def first_within(outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Re
         BudgetError: None of the best networks does.
     """
     ranked, second, missed = outcome.ranked()[:_ATTEMPTS], None, []
-    with reporter.stage("Measuring the answer", "networks") as progress:
+    verb = "Measuring" if any(budget.device for budget in budgets) else "Checking"
+    with reporter.stage(f"{verb} the answer", "networks") as progress:
         for count, candidate in enumerate(ranked, start=1):
-            found = figures(candidate.widths, budgets, measure=True)
+            found = tuple(_figure(candidate.widths, budget) for budget in budgets)
             progress(count, len(ranked), use=max(one.high_use for one in found))
             if all(one.high_use <= 1.0 for one in found):
                 if _with_margin(found, budgets):
@@ -120,33 +121,12 @@ def _with_margin(found: Sequence[Figure], budgets: Sequence[Budget]) -> bool:
     return all(one.high_use <= 1 - budget.margin for one, budget in zip(found, budgets, strict=True))
 
 
-def figures(widths: Widths, budgets: Sequence[Budget], *, measure: bool) -> tuple[Figure, ...]:
-    """What a network needs of everything the search keeps an eye on.
-
-    Args:
-        widths: The network.
-        budgets: The things.
-        measure: Whether to measure what can be measured.
-    """
-    return tuple(_figure(widths, budget, measure) for budget in budgets)
-
-
-def _figure(widths: Widths, budget: Budget, measure: bool) -> Figure:
+def _figure(widths: Widths, budget: Budget) -> Figure:
+    """What a network needs of one thing: closely measured, or counted, where that is possible."""
     predicted = float(budget.predict(np.array([widths], dtype=np.int64))[0])
-    if budget.exact is not None:
-        return budget.figure(predicted, budget.exact(widths), 0.0)
-    if budget.unit != "ms":
-        return budget.figure(predicted, predicted, 0.0)
-    if budget.device is None or not measure:
+    if budget.only_predicted:
         return budget.figure(predicted)
-    result = budget.device.networks([widths], **_TIGHT)[0].trusted()
-    return budget.figure(predicted, result.ms, result.error_ms)
-
-
-def unpruned(budgets: Sequence[Budget]) -> tuple[Figure, ...]:
-    """The figures of the unpruned network, as it was profiled."""
-    return tuple(
-        one.figure(one.base) if one.unit == "ms" and one.device is None
-        else one.figure(one.base, one.base, one.base_error)
-        for one in budgets
-    )  # fmt: skip
+    if budget.device is not None:
+        result = budget.device.networks([widths], **_TIGHT)[0].trusted()
+        return budget.figure(predicted, result.ms, result.error_ms)
+    return budget.figure(predicted, budget.exact(widths) if budget.exact else predicted, 0.0)

@@ -77,7 +77,7 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
         BudgetError: No budget of the range can be met.
     """
     found: list[SearchResult] = []
-    refused: BudgetError | None = None
+    refusals: list[BudgetError] = []
     for number, quantity in enumerate(span.budgets, start=1):
         searcher.reporter.note(f"Budget {number} of {len(span.budgets)}: {quantity.text}.")
         budgets = (replace(searcher.budgets[0], quantity=quantity), *searcher.budgets[1:])
@@ -85,11 +85,11 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
             found.append(searcher.judged(searcher.run(budgets, [one.widths for one in found[:-4:-1]])))
         except BudgetError as error:
             searcher.reporter.note(f"{quantity.text}: {error.what}")
-            refused = error
+            refusals.append(error)
             if isinstance(error, ImpossibleBudgetError):
                 break  # the tighter ones are impossible too
     if not found:
-        raise refused or BudgetError("No budget of the range can be met.", got=span.text)
+        raise refusals[-1]
     points = _undominated(found)
     return FrontResult(
         budget=span.text,

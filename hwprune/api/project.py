@@ -160,15 +160,18 @@ class Project:
         """
         path = self.path("search.json")
         result = SearchResult.load(path)
-        if result.structure != self.structure():
-            raise MismatchError(
-                "The search result is of another model, or of other images, than the project's.",
-                where=path,
-                got=result.model,
-                allowed=f"{self.config.model.name} as {self.config_path} describes it",
-                do="run `hwprune search` again, or put the settings back",
-            )
+        self._check_own(result.structure, path, "The search result is", "`hwprune search` again")
         return result
+
+    def _check_own(self, structure: str, path: Path, what: str, again: str) -> None:
+        """Refuse what was made for another model, or for other images, than the project's now."""
+        if structure != self.structure():
+            raise MismatchError(
+                f"{what} of another model, or of other images, than the project's.",
+                where=path,
+                allowed=f"{self.config.model.name} as {self.config_path} describes it",
+                do=f"run {again}, or put the settings back",
+            )
 
     def searched_space(self) -> SearchSpace:
         """The search space of what `searched` gives."""
@@ -189,18 +192,15 @@ class Project:
         """
         path = self.path("front.json")
         front = FrontResult.load(path)
-        if front.structure != self.structure():
-            raise MismatchError(
-                "The front is of another model, or of other images, than the project's.",
-                where=path,
-                do="run `hwprune search --latency LOW:HIGH` again, or put the settings back",
-            )
+        self._check_own(front.structure, path, "The front is", f"`{front.made_by}` again")
         if not 1 <= number <= len(front.points):
             raise UsageError("The front has no such point.", got=number, allowed=f"1 to {len(front.points)}")
         return front.points[number - 1]
 
-    def choose(self, result: SearchResult) -> None:
-        """Make a network the one that later verbs are about."""
+    def choose(self, result: SearchResult, space: SearchSpace | None = None) -> None:
+        """Make a network the one that later verbs are about; `space` is its space, where that may be new."""
+        if space is not None:
+            space.save(self.path("search-space.json"))
         result.save(self.path("search.json"))
 
     def profiled(self, profile: str) -> ProfileResult:
@@ -212,14 +212,7 @@ class Project:
         """
         path = self.table_folder(profile) / "profile.json"
         result = ProfileResult.load(path)
-        if result.structure != self.structure():
-            raise MismatchError(
-                "The latency table is of another model, or of other images, than the project's.",
-                where=path,
-                got=result.model,
-                allowed=f"{self.config.model.name} as {self.config_path} describes it",
-                do="run `hwprune profile` again in another folder, or put the settings back",
-            )
+        self._check_own(result.structure, path, "The latency table is", "`hwprune profile` in another folder")
         return result
 
     def space(self, profile: str) -> SearchSpace:
@@ -254,12 +247,7 @@ class Project:
         """
         path = self.path(f"{name}.safetensors")
         tensors, info = artifacts.read_tensors(path, BASE_KIND, NETWORK_SCHEMA, made_by)
-        if info.get("structure") != self.structure():
-            raise MismatchError(
-                "The trained network is of another model, or of other images, than the project's.",
-                where=path,
-                do=f"run `{made_by}` again",
-            )
+        self._check_own(info.get("structure", ""), path, "The trained network is", f"`{made_by}` again")
         return tensors, info
 
 

@@ -66,19 +66,23 @@ def search(
     """
     span, latency = span_of(latency, points)
     asked = parse_budgets(latency, macs, params, size)
-    if seed is not None and not 0 <= seed < 2**31:
-        raise UsageError("--seed is not a seed.", got=seed, allowed="0 to 2147483647")
     opened = _with_settings(Project(project), score, generations, population)
-    budgets = resolve(opened, asked, device, profile)
-    searcher = Searcher(opened, budgets, opened.config.seed if seed is None else seed, reporter)
+    own_seed = opened.config.seed if seed is None else _checked(seed)
+    searcher = Searcher(opened, resolve(opened, asked, device, profile), own_seed, reporter)
     if span is None:
         found = searcher.run()
-        opened.choose(found)
+        opened.choose(found, searcher.space)
         return found
     front = search_front(searcher, span)
     front.save(opened.path("front.json"))
-    opened.choose(front.points[-1])  # the most accurate, until another one is taken
+    opened.choose(front.points[-1], searcher.space)  # the most accurate, until another one is taken
     return front
+
+
+def _checked(seed: int) -> int:
+    if not 0 <= seed < 2**31:
+        raise UsageError("--seed is not a seed.", got=seed, allowed="0 to 2147483647")
+    return seed
 
 
 def _with_settings(opened: Project, score: ScoreName | None, generations: int, population: int) -> Project:

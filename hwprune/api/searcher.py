@@ -12,18 +12,20 @@ import numpy as np
 
 from hwprune.api import judge
 from hwprune.api.budgets import Budget, common_space
-from hwprune.api.closed_loop import Loop, first_within, unpruned
+from hwprune.api.closed_loop import Loop, first_within
 from hwprune.api.project import Project, digest
-from hwprune.errors import BudgetError
+from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
 from hwprune.latency.curves import MOST_MEASURED, inversions
 from hwprune.results import SearchResult
+from hwprune.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from hwprune.evolution.problem import AccuracyScore, Correction
     from hwprune.evolution.search import SearchOutcome
@@ -67,13 +69,15 @@ class Searcher:
             BudgetError: No network keeps them.
         """
         budgets = tuple(budgets) or self.budgets
-        self.space.save(self.project.path("search-space.json"))
         if all(one.met_by_base for one in budgets):
             self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
             return self._result(
-                self.space.full(), figures=unpruned(budgets), base_meets_budget=True, score=1.0,
+                self.space.full(),
+                figures=tuple(one.base_figure() for one in budgets),
+                base_meets_budget=True,
+                score=1.0,
                 score_kind="macs",
-            )  # fmt: skip
+            )
         self._tell(budgets)
         return self._evolve(budgets, starts)
 
@@ -85,10 +89,9 @@ class Searcher:
     def _tell(self, budgets: Sequence[Budget]) -> None:
         for one in budgets:
             if one.quantity is not None and one.limit is not None:
-                constraint = one.constraint(margin=False)
+                limit, base = (format_value(value, one.unit) for value in (one.limit, one.base))
                 self.reporter.note(
-                    f"Budget {one.quantity.text} ({one.name}): {constraint.text(one.limit)}; the unpruned "
-                    f"network takes {constraint.text(one.base)}."
+                    f"Budget {one.quantity.text} ({one.name}): {limit}; the unpruned network takes {base}."
                 )
             if one.margin > _WORTH_TELLING:
                 self.reporter.note(
@@ -99,10 +102,10 @@ class Searcher:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
-        kept = self.project.path(f"answer-{self._key(problem, starts)}.json")
-        if kept.exists():
-            self.reporter.note(f"This search was done before; delete {kept} to do it again.")
-            return SearchResult.load(kept)
+        # The texts of the budgets are part of an answer, and decide the margins.
+        kept = self.project.path(f"answer-{digest(self._key(problem, starts), _texts(budgets))}.json")
+        if (known := self._known(kept)) is not None:
+            return known
         score, made = self._judge
         outcome = self._outcome(budgets, replace(problem, accuracy=score), starts)
         answer = first_within(outcome, budgets, self.reporter)
@@ -119,6 +122,18 @@ class Searcher:
         )
         result.save(kept)
         return result
+
+    def _known(self, kept: Path) -> SearchResult | None:
+        """The answer of an earlier run; one that cannot be read is only a lost saving."""
+        if not kept.exists():
+            return None
+        try:
+            found = SearchResult.load(kept)
+        except ArtifactError as error:
+            self.reporter.note(f"The search is done again, for its answer cannot be read: {error.what}")
+            return None
+        self.reporter.note(f"This search was done before; delete {kept} to do it again.")
+        return found
 
     def _warn(self, figures: Sequence[Figure]) -> None:
         """Say where a table does not describe its device any more; the answer is measured all the same."""

@@ -11,6 +11,7 @@ from rich.text import Text
 from hwprune.report.facts import MISSING
 from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
+from hwprune.runtimes.profiles import default_profile, profile_names
 from hwprune.units import format_count, format_ms, format_seconds
 
 if TYPE_CHECKING:
@@ -91,8 +92,10 @@ def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
             "the same; to have better predictions, measure longer: --max-time 5m.",
             style="bold",
         )
-    default = "" if result.profile in ("cpu-1t", "fake") else f"--profile {result.profile} "
-    yield Next(f"search {default}--latency 60%")
+    named = (
+        result.profile in profile_names() and result.profile != default_profile(result.target["device"]).name
+    )
+    yield Next(f"search {f'--profile {result.profile} ' if named else ''}--latency 60%")
 
 
 def _percent(value: float | None) -> str:

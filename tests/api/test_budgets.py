@@ -166,6 +166,7 @@ def test_devices_that_need_different_files_are_refused(project: Path) -> None:
         ({"latency": "60"}, "no unit"),
         ({"macs": "many"}, "not a quantity"),
         ({"size": "4 parrots"}, "not a quantity"),
+        ({"size": "20"}, "no unit"),
         ({"latency": "60%", "points": 3}, "one range"),
         ({"latency": ("60%", "30%:50%")}, "one range"),
         ({"latency": "50%:30%"}, "not a range"),
@@ -229,6 +230,30 @@ def test_a_front_that_is_searched_again_measures_nothing(
     first = search(project=project, latency="50%:90%", points=3)
     monkeypatch.setattr(Device, "networks", None)
     assert search(project=project, latency="50%:90%", points=3) == first
+
+
+def test_an_answer_that_cannot_be_read_is_searched_for_again(project: Path) -> None:
+    first = found(project, latency="70%")
+    (kept,) = (project / "hwprune-work").glob("answer-*.json")
+    kept.write_text("{")
+    assert found(project, latency="70%").widths == first.widths
+    assert SearchResult.load(kept).widths == first.widths
+
+
+def test_the_same_limit_in_other_words_is_another_search(project: Path) -> None:
+    relative = found(project, latency="70%")
+    limit_ms = relative.latency.limit
+    assert found(project, latency=f"{limit_ms!r}ms").latency.budget == f"{limit_ms!r}ms"
+
+
+def test_a_search_that_fails_leaves_the_chosen_network_and_its_space(project: Path) -> None:
+    found(project, latency=on(project, "fake", "60%"))
+    before = {
+        name: (project / "hwprune-work" / name).read_bytes() for name in ("search.json", "search-space.json")
+    }
+    with pytest.raises(BudgetError):
+        found(project, latency=on(project, "slow", "1%"))
+    assert before == {name: (project / "hwprune-work" / name).read_bytes() for name in before}
 
 
 def test_a_point_that_cannot_be_exported_leaves_the_chosen_network(profiled: Path, tmp_path: Path) -> None:
