@@ -204,8 +204,8 @@ def _target(project: Project, place: str, device: str, profile: str) -> Target:
         "A latency budget names a device that is not known.",
         where="--latency",
         got=place,
-        allowed="cpu, cuda:0, cpu/PROFILE, or a folder with a latency table",
-        do="see `hwprune doctor` for the devices of this machine",
+        allowed="cpu, cpu/PROFILE, or a folder with a latency table (table.json)",
+        do="see `hwprune doctor` for the devices of this machine, or check the path of the folder",
     )
 
 

@@ -251,8 +251,16 @@ def _report(result: Report) -> Iterable[RenderableType | Next]:
     yield Text(result.verdict, style="bold")
 
 
+def _quickstart(result: Report) -> Iterable[RenderableType | Next]:
+    yield from _report(result)
+    yield Text(
+        "In the project folder, hwprune-quickstart unless you named another: pruned.onnx, and report.html to "
+        "open in a browser. For your own model and images see docs/own-model.md."
+    )
+
+
 _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
-    "quickstart": _report,
+    "quickstart": _quickstart,
     "init": _init,
     "profile": _profile,
     "predict": _predict,

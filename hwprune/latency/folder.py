@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from hwprune import artifacts
-from hwprune.errors import MismatchError
+from hwprune.errors import MismatchError, MissingArtifactError
 from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import GRAPH, SPACE, LatencyTable
@@ -65,6 +65,12 @@ class TableFolder:
             ArtifactError: Damaged.
             ModelError: The graph is not an ONNX model.
         """
+        if not (folder / "table.json").is_file():
+            raise MissingArtifactError(
+                "There is no latency table in this folder.",
+                where=folder,
+                do="name a folder that holds a table.json, such as hwprune-work/latency/cpu-1t",
+            )
         table = LatencyTable.load(folder, _MADE_BY)
         space = SearchSpace.load(folder / SPACE)
         loaded = cls(table, space, artifacts.read_bytes(folder / GRAPH, _MADE_BY))

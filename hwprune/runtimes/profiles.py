@@ -67,13 +67,13 @@ def default_profile(device: str) -> TargetProfile:
     """The profile that `--device` alone means.
 
     Raises:
-        DeviceError: An unknown device, or one whose runtime is not part of this installation.
+        DeviceError: An unknown device, or a GPU.
     """
     if device in _DEFAULTS:
         return load_profile(_DEFAULTS[device])
     if device == "cuda" or device.startswith("cuda:"):
         raise DeviceError(
-            "The runtimes for GPUs are not installed.",
+            "hwprune cannot measure GPUs yet.",
             where="--device",
             got=device,
             allowed=", ".join(sorted(_DEFAULTS)),

@@ -42,7 +42,7 @@ def get_runtime(profile: TargetProfile) -> Runtime:
     devices = _DEVICES[profile.runtime]
     if profile.device not in devices:
         raise DeviceError(
-            "The runtimes for GPUs are not installed."
+            "hwprune cannot measure GPUs yet."
             if profile.device.startswith("cuda")
             else "The runtime does not serve that device.",
             where=f"profile {profile.name}, runtime {profile.runtime}",
