@@ -24,7 +24,7 @@ from hwprune.results import SearchResult
 from hwprune.units import format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hwprune.evolution.problem import AccuracyScore, Correction
@@ -190,12 +190,12 @@ class Searcher:
         config = self.project.config.search
         own = {item.name for item in fields(SearchSettings)}
         settings = SearchSettings(**{k: v for k, v in asdict(config).items() if k in own})
-        with self.reporter.stage("Search", "networks") as progress, _kept(problem.accuracy):
+        with self.reporter.stage("Search", "networks") as progress:
             return evolve(
                 problem,
                 settings,
                 seed=self.seed,
-                state=self.project.path(f"search-{self._key(problem, starts)}.json"),
+                state=self.project.path(f"search-{self._key(problem, starts)}.jsonl"),
                 progress=progress,
                 on_generation=Loop(budgets),
                 starts=(*starts, *judge.starts(problem)),
@@ -240,16 +240,6 @@ class Searcher:
             structure=self.project.structure(),
             **{"binding": "", "base_meets_budget": False, **found},
         )
-
-
-@contextlib.contextmanager
-def _kept(score: AccuracyScore) -> Iterator[None]:
-    """Write what a PruningNet's score has evaluated, however the search ends."""
-    try:
-        yield
-    finally:
-        if outcomes := getattr(score, "outcomes", None):
-            outcomes.save()
 
 
 def _lesson(correction: Correction | None) -> dict[str, Any]:
