@@ -210,9 +210,11 @@ class SearchResult(_WithFigures, _Stored):
         pruningnet: File name of the judge in the work folder, or "".
         pruningnet_history: Figures of each epoch of the judge.
         history: Figures of each generation.
-        candidates: [score, predicted latency on the first device in ms] of every network evaluated.
+        candidates: [score, latency on the first device in ms, predicted or measured] of every network
+            evaluated.
         corrections: What measuring the leaders of each generation taught: `factors` that the predictions of
-            each budget were multiplied with from then on, and `measured`, [widths, figures] of each leader.
+            each budget were multiplied with from then on, `measured`, [widths, figures] of each leader, and
+            `refitted`, the budgets whose latency model was refitted to all of these.
         inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
     """
 

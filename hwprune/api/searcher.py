@@ -216,8 +216,11 @@ class Searcher:
         """How the search went, for reports."""
         networks = np.array([one.widths for one in outcome.candidates], dtype=np.int64)
         first = self.budgets[0]
-        factor = next((one.factor for one in outcome.limits if one.name == first.name), 1.0)
-        latencies_ms = (first.predict(networks) * factor).tolist()
+        names = [one.name for one in outcome.limits]
+        if first.name in names:  # as corrected in the end, or measured
+            latencies_ms = [one.values[names.index(first.name)] for one in outcome.candidates]
+        else:
+            latencies_ms = first.predict(networks).tolist()
         return {
             "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
             "candidates": tuple(
@@ -245,9 +248,9 @@ class Searcher:
 def _lesson(correction: Correction | None) -> dict[str, Any]:
     """What a generation's measurements taught, as plain data."""
     if correction is None:
-        return {"factors": {}, "measured": ()}
+        return {"factors": {}, "measured": (), "refitted": ()}
     measured = tuple((net, dict(figures)) for net, figures in correction.measured.items())
-    return {"factors": dict(correction.factors), "measured": measured}
+    return {"factors": dict(correction.factors), "measured": measured, "refitted": correction.refitted}
 
 
 def _texts(budgets: Sequence[Budget]) -> str:

@@ -130,13 +130,18 @@ def _widths(text: str, choices: Sequence[set[int]]) -> Widths:
 
 def _lesson(correction: Correction) -> dict[str, Any]:
     measured = {_text(net): dict(figures) for net, figures in correction.measured.items()}
-    return {"factors": dict(correction.factors), "measured": measured}
+    return {
+        "factors": dict(correction.factors),
+        "measured": measured,
+        "refitted": list(correction.refitted),
+    }
 
 
 def _correction(found: dict[str, Any], choices: Sequence[set[int]]) -> Correction:
     return Correction(
         factors=_figures(found["factors"]),
         measured={_widths(text, choices): _figures(row) for text, row in found["measured"].items()},
+        refitted=tuple(map(str, found["refitted"])),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hwprune import logbook
-from hwprune.errors import ArtifactError, BudgetError, MismatchError
+from hwprune.errors import ArtifactError, BudgetError, MismatchError, UsageError
 from hwprune.evolution import Constraint, Correction, SearchSettings, search
 from hwprune.logbook import Logbook
 
@@ -343,3 +343,54 @@ def test_a_race_that_was_killed_goes_on_as_if_it_had_not_been(toy, tmp_path):
         search(dataclasses.replace(toy.problem, accuracy=Killed(toy)), settings, seed=1, state=state)
     resumed = search(dataclasses.replace(toy.problem, accuracy=Racing(toy)), settings, seed=1, state=state)
     assert resumed.candidates == unbroken.candidates
+
+
+class Drifting(Device):
+    """A device on which every second layer takes longer than predicted: no factor puts that right."""
+
+    def true(self, widths):
+        widths = np.array(widths)
+        return float(self.toy.latency(widths[None])[0] + 20 * widths[::2].sum())
+
+    def measure(self, leaders, earlier):
+        figures = {leader.widths: {"latency": self.true(leader.widths)} for leader in leaders}
+        return Correction(measured=figures, refitted=("latency",))
+
+    def refit(self, networks, measured):
+        """Fits what the true latency is made of, by least squares."""
+
+        def parts(widths):
+            widths = np.asarray(widths, dtype=float)
+            return np.stack([self.toy.latency(widths), widths[:, ::2].sum(axis=1)], axis=1)
+
+        terms = np.linalg.lstsq(parts(networks), measured, rcond=None)[0]
+        return lambda widths: parts(widths) @ terms
+
+    def problem(self):
+        constraint = dataclasses.replace(self.toy.constraint, refit=self.refit)
+        return dataclasses.replace(self.toy.problem, constraints=(constraint,))
+
+
+def test_a_refitted_predictor_stands_in_for_the_factor(toy):
+    device = Drifting(toy)
+    outcome = search(device.problem(), SETTINGS, seed=0, on_generation=device.measure)
+    assert 0.95 * toy.limit < device.true(outcome.best.widths) <= toy.limit * (1 + 1e-9)
+    assert outcome.limits[0].factor == 1.0
+    for candidate in outcome.candidates:
+        assert candidate.values[0] == pytest.approx(device.true(candidate.widths), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [14, 30])
+def test_a_killed_search_refits_as_the_unbroken_one_did(tmp_path, toy, count):
+    device = Drifting(toy)
+    expected = search(device.problem(), SETTINGS, seed=0, on_generation=device.measure)
+    doomed = dataclasses.replace(device.problem(), accuracy=killed_after(count, toy.accuracy))
+    state = tmp_path / "search.jsonl"
+    with pytest.raises(Killed):
+        search(doomed, SETTINGS, seed=0, state=state, on_generation=device.measure)
+    assert search(device.problem(), SETTINGS, seed=0, state=state, on_generation=device.measure) == expected
+
+
+def test_only_a_predictor_that_can_be_refitted_is(toy):
+    with pytest.raises(UsageError, match="names no constraint"):
+        toy.problem.corrected(Correction(refitted=("latency",)))
