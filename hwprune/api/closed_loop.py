@@ -151,3 +151,20 @@ def _figure(widths: Widths, budget: Budget) -> Figure:
         result = budget.device.networks([widths], **_TIGHT)[0].trusted()
         return budget.figure(predicted, result.ms, result.error_ms)
     return budget.figure(predicted, budget.exact(widths) if budget.exact else predicted, 0.0)
+
+
+def base_figures(budgets: Sequence[Budget]) -> tuple[Figure, ...] | None:
+    """What the unpruned network needs of each thing, measured again; None when that exceeds a budget.
+
+    A share of its own latency needs no measurement.
+    """
+    figures = []
+    for one in budgets:
+        if one.device is None or one.quantity is None or one.quantity.relative:
+            figures.append(one.base_figure())
+            continue
+        result = one.device.base()
+        figures.append(one.figure(one.base, result.ms, result.error_ms))
+        if figures[-1].high_use > 1.0:
+            return None
+    return tuple(figures)

@@ -12,7 +12,7 @@ import numpy as np
 
 from hwprune.api import judge
 from hwprune.api.budgets import Budget, common_space
-from hwprune.api.closed_loop import Loop, first_within
+from hwprune.api.closed_loop import Loop, base_figures, first_within
 from hwprune.api.project import Project, digest
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
@@ -70,16 +70,17 @@ class Searcher:
         """
         budgets = tuple(budgets) or self.budgets
         if all(one.met_by_base for one in budgets):
-            self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
-            return self._result(
-                self.space.full(),
-                figures=tuple(one.base_figure() for one in budgets),
-                base_meets_budget=True,
-                score=1.0,
-                score_kind="macs",
-            )
+            if (figures := base_figures(budgets)) is not None:
+                return self._unpruned(budgets, figures)
+            self.reporter.note("The unpruned network takes longer now than when it was profiled.")
         self._tell(budgets)
         return self._evolve(budgets, starts)
+
+    def _unpruned(self, budgets: Sequence[Budget], figures: tuple[Figure, ...]) -> SearchResult:
+        self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
+        return self._result(
+            self.space.full(), figures=figures, base_meets_budget=True, score=1.0, score_kind="macs"
+        )
 
     def judged(self, result: SearchResult) -> SearchResult:
         """The result with the judge's score, also where the unpruned network was the answer without any."""
