@@ -190,6 +190,8 @@ class OrtSession(Session):
             for index in range(1, count + 1):
                 run(binding)
                 stamps[index] = wall(), core()
+        except Exception as error:  # as in `_open`
+            raise DeviceError("The network failed while it ran.", got=str(error)[:300]) from error
         finally:
             if collecting:
                 gc.enable()
