@@ -127,10 +127,11 @@ def _exported(folder: Path) -> ModelFile:
 
 
 def _read(path: Path) -> bytes:
-    if not path.exists():
+    if not path.is_file():
         raise MissingArtifactError(
             "There is no such file or folder.",
             where=path,
+            got="something that is not a file" if path.exists() else None,
             allowed="an ONNX file, a project folder, or what an earlier `hwprune bench --output FILE` wrote",
         )
     return artifacts.read_bytes(path, limit=_MOST_BYTES)
@@ -210,18 +211,23 @@ def parse_limits(max_regression: str, budget: str, baseline: bool) -> tuple[Limi
     return tuple(limits)
 
 
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
-    """Refuse, before any work, to write where it would do harm.
+def checked_outputs(
+    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]
+) -> tuple[Path | None, ...]:
+    """The files to write, links followed; refused before any work where writing would do harm.
 
     Raises:
         UsageError: Not a place for a file, or a file that is read or written already.
     """
     taken = {path.resolve(): name for name, path in inputs.items() if path is not None}
+    checked: list[Path | None] = []
     for option, path in outputs.items():
-        if path is None:
-            continue
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{option} is not a file.", got=path, do="name a file that may be written")
-        if other := taken.get(path.resolve()):
-            raise UsageError(f"{option} would overwrite {other}.", got=path, do="name another file")
-        taken[path.resolve()] = f"what {option} writes"
+        place = None if path is None else path.resolve()
+        if place is not None:
+            if place.exists() and not place.is_file():
+                raise UsageError(f"{option} is not a file.", got=path, do="name a file that may be written")
+            if other := taken.get(place):
+                raise UsageError(f"{option} would overwrite {other}.", got=path, do="name another file")
+            taken[place] = f"what {option} writes"
+        checked.append(place)
+    return tuple(checked)

@@ -10,11 +10,10 @@ from rich.text import Text
 
 from hwprune.gate.words import (
     CHECKS_HEAD,
-    NETWORKS_HEAD,
     check_rows,
     footnote,
     headline,
-    network_rows,
+    networks,
     title,
 )
 from hwprune.report.facts import MISSING
@@ -240,10 +239,11 @@ def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
 
 
 def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:
-    networks = _table(title(result), *NETWORKS_HEAD)
-    for row in network_rows(result):
-        networks.add_row(*map(Text, row))
-    yield networks
+    head, rows = networks(result)
+    measured = _table(title(result), *head)
+    for row in rows:
+        measured.add_row(*map(Text, row))
+    yield measured
     if result.checks:
         checks = _table("", *CHECKS_HEAD)
         for row in check_rows(result):

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 from hwprune.gate.verdict import Verdict
 from hwprune.gate.words import (
     CHECKS_HEAD,
-    NETWORKS_HEAD,
+    check_row,
     check_rows,
     footnote,
     headline,
     name,
-    network_rows,
+    networks,
     title,
 )
 
@@ -34,7 +34,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def markdown(result: BenchResult) -> str:
     """One section of Markdown; several of them make one summary."""
     lines = [f"## {_MARKS.get(result.verdict, '❌')} hwprune bench: {_plain(title(result))}", ""]
-    lines += [f"**{_plain(headline(result))}**", "", *_table(NETWORKS_HEAD, network_rows(result))]
+    lines += [f"**{_plain(headline(result))}**", "", *_table(*networks(result))]
     if result.checks:
         lines += ["", *_table(CHECKS_HEAD, check_rows(result))]
     return "\n".join([*lines, "", _plain(footnote(result)), ""]) + "\n"
@@ -48,28 +48,29 @@ def junit(result: BenchResult) -> str:
     attributes = {"name": f"hwprune bench: {title(result)}", **counts, "timestamp": result.date}
     suite = ElementTree.Element("testsuite", _texts(attributes))
     for check in result.checks:
-        _case(suite, result, check)
+        _case(suite, check, result.model.ms)
     if not result.checks:
-        _case(suite, result, None)
-    notes = [*(": ".join(filter(None, row)) for row in network_rows(result)), footnote(result)]
+        _case(suite, None, result.model.ms)
+    notes = [*(": ".join(row) for row in networks(result)[1]), footnote(result)]
     ElementTree.SubElement(suite, "system-out").text = _xml("\n".join(notes))
     suites = ElementTree.Element("testsuites", _texts(counts))
     suites.append(suite)
     ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True).decode() + "\n"
+    text: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return text.decode() + "\n"
 
 
-def _case(suite: ElementTree.Element, result: BenchResult, check: Check | None) -> None:
+def _case(suite: ElementTree.Element, check: Check | None, ms: float) -> None:
     """A test case; its time is that of one run of the network."""
     case_name = f"{name(check)}, at most {check.limit.text}" if check else "latency"
-    attributes = {"classname": "hwprune.bench", "name": case_name, "time": f"{result.model.ms / 1e3:.9f}"}
+    attributes = {"classname": "hwprune.bench", "name": case_name, "time": f"{ms / 1e3:.9f}"}
     case = ElementTree.SubElement(suite, "testcase", _texts(attributes))
     if check is None or check.verdict == Verdict.PASS:
         return
     kind = "error" if check.verdict == Verdict.TOO_NOISY else "failure"
-    row = dict(zip(CHECKS_HEAD, check_rows(result)[result.checks.index(check)], strict=True))
-    message = f"{check.verdict.value}: {row['measured']} ({row['interval']}), allowed {row['allowed']}"
-    ElementTree.SubElement(case, kind, _texts({"type": check.verdict.value, "message": message}))
+    _, value, interval, allowed, verdict = check_row(check)
+    message = f"{verdict}: {value} ({interval}), allowed {allowed}"
+    ElementTree.SubElement(case, kind, _texts({"type": verdict, "message": message}))
 
 
 def _texts(attributes: Mapping[str, object]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -27,8 +28,7 @@ class Timed:
         sha256: Digest of that file.
         inputs: What it reads, such as `float32[1, 3, 224, 224]`.
         ms: Latency of one run of a whole batch, milliseconds.
-        error: Relative standard error of `ms` for whoever compares it with another hour: the spread of the
-            machine's own speed is in it.
+        error: Relative standard error of `ms`; the spread of the machine's own speed is in it.
     """
 
     file: str
@@ -36,6 +36,23 @@ class Timed:
     inputs: tuple[str, ...]
     ms: float
     error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A latency relative to another one.
+
+    Attributes:
+        value: The ratio.
+        error: Relative standard error of it.
+    """
+
+    value: float
+    error: float
+
+    def over(self, other: Ratio) -> Ratio:
+        """How two latencies stand to each other that are known relative to the same third one."""
+        return Ratio(value=self.value / other.value, error=math.hypot(self.error, other.error))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +66,8 @@ class BenchResult(Stored):
         compared_with: `model` for a baseline measured in the same run, `figures` for one that is known by its
             stored figures, "" without a baseline.
         ratio: Latency relative to the baseline's; None without one.
-        ratio_error: Relative standard error of `ratio`.
+        yardstick: Latency relative to that of `latency.noise.yardstick`: how figures of different hours are
+            compared, for their machine is not equally fast in both. None where it was not asked for.
         checks: The limits and what was found.
         noise: Relative spread of the reference network over the session.
         stolen: Share of the session's time in which other programs had the core.
@@ -68,8 +86,8 @@ class BenchResult(Stored):
     model: Timed
     baseline: Timed | None
     compared_with: str
-    ratio: float | None
-    ratio_error: float | None
+    ratio: Ratio | None
+    yardstick: Ratio | None
     checks: tuple[Check, ...]
     noise: float
     stolen: float
@@ -103,7 +121,7 @@ class BenchResult(Stored):
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise artifacts.broken(path, error, cls.made_by) from error
 
-    def check_conditions(self, now: dict[str, Any], where: Path) -> None:
+    def check_comparable(self, now: dict[str, Any], where: Path) -> None:
         """Refuse to compare these figures with those of another machine or other settings.
 
         Args:
@@ -112,16 +130,25 @@ class BenchResult(Stored):
 
         Raises:
             MismatchError: Names what differs.
+            ArtifactError: They are not related to the yardstick.
         """
-        if different := condition_differences(now, self.conditions):
+        if self.yardstick is None:
+            raise artifacts.broken(where, "no yardstick", self.made_by)
+        if different := condition_differences(_plain(now), _plain(self.conditions)):
             raise MismatchError(
                 "The baseline's figures were measured under other conditions.",
                 where=where,
-                got="; ".join(different),
+                got=f"here {'; '.join(different)}",
                 allowed="the same device, runtime and target profile",
                 do=f"keep the baseline's model ({self.model.file}) beside its figures, and both are measured "
                 "here, interleaved; or measure it on this machine: hwprune bench BASELINE.onnx --output FILE",
             )
+
+
+def _plain(conditions: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it: a list and a tuple are the same."""
+    plain: dict[str, Any] = json.loads(json.dumps(conditions))
+    return plain
 
 
 def _classes(fields: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +156,8 @@ def _classes(fields: dict[str, Any]) -> dict[str, Any]:
     made = dict(fields)
     made["model"] = _timed(made["model"])
     made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
+    for name in ("ratio", "yardstick"):
+        made[name] = None if made[name] is None else _ratio(made[name])
     made["checks"] = tuple(_check(one) for one in made["checks"])
     made["verdict"] = Verdict(made["verdict"])
     if made["verdict"] != overall(made["checks"]):
@@ -151,6 +180,13 @@ def _timed(fields: dict[str, Any]) -> Timed:
     if not (0 < timed.ms < math.inf and 0 <= timed.error < math.inf):
         raise ValueError("a latency is not above zero")
     return timed
+
+
+def _ratio(fields: dict[str, Any]) -> Ratio:
+    ratio = Ratio(**fields)
+    if not (0 < ratio.value < math.inf and 0 <= ratio.error < math.inf):
+        raise ValueError("a ratio is not above zero")
+    return ratio
 
 
 def _check(fields: dict[str, Any]) -> Check:

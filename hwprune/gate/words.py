@@ -10,7 +10,6 @@ from hwprune.units import format_ms
 if TYPE_CHECKING:
     from hwprune.gate.result import BenchResult, Timed
 
-NETWORKS_HEAD = ("network", "latency", "of the baseline")
 CHECKS_HEAD = ("limit", "measured", "interval", "allowed", "verdict")
 NOTHING_LIMITED = "Measured. Nothing was limited: --baseline FILE or --budget 15ms gives a verdict."
 
@@ -20,35 +19,36 @@ def title(result: BenchResult) -> str:
     return f"{result.model.file} on {result.conditions['profile'].get('name', '?')}"
 
 
-def network_rows(result: BenchResult) -> list[tuple[str, ...]]:
-    """The networks, in the columns of `NETWORKS_HEAD`."""
-    ratio = "" if result.ratio is None else f"{100 * result.ratio:.1f} %"
-    rows: list[tuple[str, ...]] = [(result.model.file, _latency(result.model), ratio)]
-    if result.baseline is not None:
-        stored = " (stored figures)" if result.compared_with == "figures" else ""
-        rows.append((f"{result.baseline.file}, the baseline{stored}", _latency(result.baseline), "100 %"))
-    return rows
+def networks(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The networks as a table: its head and its rows."""
+    own, other = result.model, result.baseline
+    if other is None or result.ratio is None:
+        return ("network", "latency"), [(own.file, _latency(own))]
+    stored = " (stored figures)" if result.compared_with == "figures" else ""
+    return ("network", "latency", "of the baseline"), [
+        (own.file, _latency(own), f"{100 * result.ratio.value:.1f} %"),
+        (f"{other.file}, the baseline{stored}", _latency(other), "100 %"),
+    ]
 
 
 def check_rows(result: BenchResult) -> list[tuple[str, ...]]:
     """The limits, in the columns of `CHECKS_HEAD`."""
-    return [
-        (
-            name(check),
-            _figure(check, check.found.value),
-            f"{_figure(check, check.found.low)} to {_figure(check, check.found.high)}",
-            _figure(check, check.limit.most),
-            check.verdict.value,
-        )
-        for check in result.checks
-    ]
+    return [check_row(check) for check in result.checks]
+
+
+def check_row(check: Check) -> tuple[str, ...]:
+    """One limit: what it is about, the figure, its interval, what is allowed, the verdict."""
+    found, most = check.found, check.limit.most
+    value, low, high, allowed = (_figure(check, one) for one in (found.value, found.low, found.high, most))
+    return name(check), value, f"{low} to {high}", allowed, check.verdict.value
 
 
 def name(check: Check) -> str:
     """What a limit is about."""
-    if check.limit.breach == Verdict.REGRESSION:
-        return "against the baseline"
-    return "share of the baseline" if check.limit.unit == "ratio" else "latency"
+    if check.limit.unit == "ms":
+        return "latency"
+    regression = check.limit.breach == Verdict.REGRESSION
+    return "latency against the baseline" if regression else "share of the baseline's latency"
 
 
 def headline(result: BenchResult) -> str:
@@ -56,25 +56,21 @@ def headline(result: BenchResult) -> str:
     check = result.deciding
     if check is None:
         return NOTHING_LIMITED
-    low, high = _figure(check, check.found.low), _figure(check, check.found.high)
-    found = f"{_figure(check, check.found.value)} ({low} to {high})"
-    what = name(check) if check.limit.unit == "ms" else f"latency, {name(check)},"
-    text = f"{result.verdict.value.capitalize()}: {what} {found}, allowed {_figure(check, check.limit.most)}."
+    what, value, interval, allowed, verdict = check_row(check)
+    text = f"{verdict.capitalize()}: {what} {value} ({interval}), allowed {allowed}."
     if result.verdict != Verdict.TOO_NOISY:
         return text
     if not result.trusted:
-        return f"{text} The machine is too noisy: the reference alone spread by {result.noise:.0%}."
-    return (
-        f"{text} The limit lies inside the interval: measure longer (--max-time 2m), or on a quieter machine."
-    )
+        return f"{text} The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
+    return f"{text} The limit is inside the interval: measure longer (--max-time 2m) or on a quieter machine."
 
 
 def footnote(result: BenchResult) -> str:
     """How it was measured."""
     how = {
         "model": "interleaved with the baseline in one run",
-        "figures": "compared with figures stored by an earlier run on this kind of machine",
-        "": "interleaved with a twin of itself",
+        "figures": "compared with stored figures of this kind of machine, both by way of a yardstick network",
+        "": "interleaved with a yardstick network",
     }[result.compared_with]
     device, runtime = result.conditions["device"], result.conditions["runtime"]
     stolen = f", {result.stolen:.0%} of the time taken by other programs" if result.stolen >= 0.01 else ""
