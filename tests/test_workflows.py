@@ -167,6 +167,9 @@ def test_the_documented_workflow_judges_a_change(
     tmp_path: Path, runner: dict[str, str], channels: list[int], code: int
 ) -> None:
     checkout = clone(tmp_path)
+    profiles = checkout / "profiles"  # the default profile, on a device of known latencies
+    profiles.mkdir()
+    (profiles / "cpu-1t.toml").write_text('device = "cpu"\nruntime = "fake"\n')
     (checkout / "model.onnx").write_bytes(conv_chain(channels, size=28))
     small = {"BRANCH": "main", "MAX_TIME": "4s"}
     done = run_job("docs/ci.md", "latency", checkout, runner, small, timeout_s=120)

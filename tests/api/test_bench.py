@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -35,6 +36,20 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "fake.toml").write_text(FAKE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_the_python_example_of_the_page_runs(work: Path, repository: Path) -> None:
+    (work / "profiles").mkdir()
+    shutil.copy("fake.toml", work / "profiles" / "cpu-1t.toml")  # the default profile
+    shutil.copy("slim.onnx", "model.onnx")
+    shutil.copy("base.onnx", "old.onnx")
+    page = (repository / "docs" / "ci.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/ci.md", "exec"), names)
+    found = names["found"]
+    assert isinstance(found, BenchResult)
+    assert found.verdict == Verdict.PASS
 
 
 @pytest.fixture
