@@ -187,7 +187,8 @@ def _static_input(entry: Any) -> str:
             got=sizes,
             allowed=f"{_MOST_ELEMENTS} numbers",
         )
-    return f"{onnx.TensorProto.DataType.Name(kind.elem_type).lower()}{sizes}"
+    types = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    return f"{types.get(kind.elem_type, f'type {kind.elem_type}')}{sizes}"  # whoever runs it knows its types
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

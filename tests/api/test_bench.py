@@ -297,6 +297,9 @@ def spoilt(work: Path) -> Path:
     ranks.graph.input[0].type.tensor_type.ClearField("shape")
     onnx.save(ranks, "ranks.onnx")
     weights = onnx.load_model_from_string(conv_chain([16, 16]))
+    strange = onnx.load_model_from_string(conv_chain([16, 16]))
+    strange.graph.input[0].type.tensor_type.elem_type = 4711
+    onnx.save(strange, "strange.onnx")
     onnx.save(weights, "outside.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     return work
 
@@ -315,6 +318,7 @@ def spoilt(work: Path) -> Path:
         (("huge.onnx",), 1, ("more than can be timed", "huge.onnx")),
         (("outside.onnx",), 1, ("another file", "outside.onnx")),
         (("base.onnx", "--baseline", "small.onnx"), 1, ("different inputs", "[1, 16, 7, 7]")),
+        (("base.onnx", "--baseline", "strange.onnx"), 1, ("different inputs", "type 4711")),
         (("base.onnx", "--baseline", "nowhere.json"), 1, ("no such file",)),
         (("base.onnx", "--baseline", "text.onnx"), 1, ("not an ONNX model", "text.onnx")),
         (("base.onnx", "--max-regression", "5%"), 2, ("--baseline",)),
