@@ -69,7 +69,7 @@ def bench(
         budget: Latency allowed, such as 15ms, or 60% of the baseline's.
         device: cpu or cuda:0; "" takes the project's, or cpu.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
-        max_time: Device time to spend at most; less where the verdict is clear earlier.
+        max_time: Device time for the verdict at most; less where it is clear earlier.
         output: Write the figures into this JSON file, a baseline for later runs.
         markdown: Append the result to this file, such as "$GITHUB_STEP_SUMMARY".
         junit: Write the result as JUnit XML.
@@ -150,8 +150,7 @@ class _Gate:
 
     def _measure(self, other: ModelFile | None, relative_error: float, seconds: float) -> Measurement:
         """Time the network interleaved with another one, by default the yardstick."""
-        content = yardstick(self.runtime, self.target)
-        reference = other or ModelFile(Path("yardstick"), content, ())
+        reference = other or ModelFile(Path("yardstick"), yardstick(self.runtime, self.target), ())
         with self._session(self.model) as session, self._session(reference) as standard:
             return measure(session, standard, relative_error=relative_error, max_seconds=seconds)
 

@@ -104,9 +104,10 @@ def find_baseline(path: Path) -> Baseline:
 def _model_of(figures: BenchResult, where: Path) -> ModelFile | None:
     """The model that figures are of, unchanged: under the name it had, or beside the figures."""
     named = Path(figures.model.file)
+    target = TargetProfile.from_payload(figures.conditions["profile"], where)
     for path in (named, where.parent / named.name):
-        if path.is_file() and artifacts.sha256(content := _read(path)) == figures.model.sha256:
-            return _opened(path, content, TargetProfile.from_payload(figures.conditions["profile"], where))
+        if _is_file(path) and artifacts.sha256(content := _read(path)) == figures.model.sha256:
+            return _opened(path, content, target)
     return None
 
 
@@ -126,8 +127,14 @@ def _exported(folder: Path) -> ModelFile:
     return _opened(path, content, TargetProfile.from_payload(profiled.target, where=result.profile))
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; the system refuses some names, such as very long ones."""
+    with artifacts.storage_errors(path):
+        return path.is_file()
+
+
 def _read(path: Path) -> bytes:
-    if not path.is_file():
+    if not _is_file(path):
         raise MissingArtifactError(
             "There is no such file or folder.",
             where=path,

@@ -17,7 +17,7 @@ from hwprune import artifacts
 from hwprune.api import bench as module
 from hwprune.api.project import WORK
 from hwprune.cli.main import main
-from hwprune.errors import UsageError
+from hwprune.errors import HwpruneError, UsageError
 from hwprune.gate.result import BenchResult
 from hwprune.gate.verdict import Verdict
 from hwprune.results import ExportResult, ProfileResult
@@ -352,3 +352,17 @@ def test_wrong_inputs_are_told_before_anything_is_measured(
 def test_a_wrong_percentage_is_a_usage_error(work: Path, percent: str) -> None:
     with pytest.raises(UsageError, match="--max-regression"):
         hwprune.bench(Path("base.onnx"), baseline=Path("base.onnx"), max_regression=percent)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/proc/self/mem", "\0", "..", ""])
+def test_figures_that_name_an_impossible_model_do_no_harm(work: Path, name: str) -> None:
+    """It is compared by its figures, or refused with an error of the house."""
+    assert command("base.onnx", "--output", "b.json") == 0
+    payload = artifacts.read_json(work / "b.json", BenchResult.kind, 1)
+    payload["model"]["file"] = name
+    artifacts.write_json(work / "b.json", BenchResult.kind, 1, payload)
+    try:
+        found = hwprune.bench(Path("slow.onnx"), baseline=Path("b.json"), profile="fake.toml")
+    except HwpruneError:
+        return
+    assert found.compared_with == "figures"
