@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class _Stored:
-    """Saving and loading for the frozen dataclasses below."""
+class Stored:
+    """Saving and loading for frozen dataclasses of plain data."""
 
     kind: ClassVar[str]
     made_by: ClassVar[str]
@@ -45,7 +45,7 @@ def _tuples(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileResult(_Stored):
+class ProfileResult(Stored):
     """What `profile` measured.
 
     Attributes:
@@ -189,7 +189,7 @@ def _budget_text(figure: Figure) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchResult(_WithFigures, _Stored):
+class SearchResult(_WithFigures, Stored):
     """The network that `search` chose, and how it was found.
 
     Attributes:
@@ -250,7 +250,7 @@ class SearchResult(_WithFigures, _Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontResult(_Stored):
+class FrontResult(Stored):
     """Networks of which none is both slower and less accurate than another, from one PruningNet.
 
     Attributes:
@@ -274,7 +274,7 @@ class FrontResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult(_Stored):
+class TrainResult(Stored):
     """What `train` reached; the test images are read here and nowhere before.
 
     Attributes:
@@ -310,7 +310,7 @@ class TrainResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult(_WithFigures, _Stored):
+class ExportResult(_WithFigures, Stored):
     """The exported file, as it was found on the device.
 
     Attributes:
