@@ -38,15 +38,17 @@ class Loop:
             for net, figures in one.measured.items():
                 known.setdefault(net, {}).update(figures)
         fresh: dict[Widths, dict[str, float]] = {}
+        errors: dict[Widths, dict[str, float]] = {}
         for budget in self._budgets:
             new = [leader.widths for leader in leaders if budget.name not in known.get(leader.widths, {})]
-            for net, value in _quickly(budget, new).items():
+            for net, (value, error) in _quickly(budget, new).items():
                 fresh.setdefault(net, {})[budget.name] = value
+                errors.setdefault(net, {})[budget.name] = error
         if not fresh:
             return None
         for net, figures in fresh.items():
             known.setdefault(net, {}).update(figures)
-        return Correction(factors=self._factors(known), measured=fresh)
+        return Correction(factors=self._factors(known), measured=fresh, errors=errors)
 
     def _factors(self, known: dict[Widths, dict[str, float]]) -> dict[str, float]:
         """What each budget's predictions are to be multiplied with, by all that was measured."""
@@ -59,17 +61,21 @@ class Loop:
         return factors
 
 
-def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, float]:
-    """Figures of networks as they can be had in a few seconds; those that are too noisy are left out."""
+def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, tuple[float, float]]:
+    """Figures of networks, and their errors, as a few seconds give them; too noisy ones are left out."""
     if not networks:
         return {}
     if budget.exact is not None:
-        return {net: budget.exact(net) for net in networks}
+        return {net: (budget.exact(net), 0.0) for net in networks}
     if budget.device is None:
         return {}
     results = budget.device.networks(networks, **_QUICK)
     # a burst of another program must not steer the search
-    return {net: result.ms for net, result in zip(networks, results, strict=True) if not result.too_noisy}
+    return {
+        net: (result.ms, result.error_ms)
+        for net, result in zip(networks, results, strict=True)
+        if not result.too_noisy
+    }
 
 
 @dataclass(frozen=True)

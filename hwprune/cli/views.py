@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from hwprune.report.facts import MISSING
+from hwprune.report.verdict import MISSING
 from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
 from hwprune.runtimes.profiles import default_profile, profile_names

@@ -135,8 +135,12 @@ def _record_payload(record: Record) -> dict[str, Any]:
         "closed": record.closed,
     }
     if record.correction is not None:
-        measured = {_text(net): dict(figures) for net, figures in record.correction.measured.items()}
-        payload["correction"] = {"factors": dict(record.correction.factors), "measured": measured}
+        measured, errors = (
+            {_text(net): dict(figures) for net, figures in found.items()}
+            for found in (record.correction.measured, record.correction.errors)
+        )
+        factors = dict(record.correction.factors)
+        payload["correction"] = {"factors": factors, "measured": measured, "errors": errors}
     return payload
 
 
@@ -150,10 +154,11 @@ def _record(entry: dict[str, Any], choices: Sequence[set[int]]) -> Record:
         raise ValueError("more scores than networks")
     if "correction" in entry:
         found = entry["correction"]
-        record.correction = Correction(
-            factors=_figures(found["factors"]),
-            measured={_widths(text, choices): _figures(row) for text, row in found["measured"].items()},
+        measured, errors = (
+            {_widths(text, choices): _figures(row) for text, row in rows.items()}
+            for rows in (found["measured"], found.get("errors", {}))  # earlier states have no errors
         )
+        record.correction = Correction(factors=_figures(found["factors"]), measured=measured, errors=errors)
     return record
 
 

@@ -97,10 +97,12 @@ class Correction:
     Attributes:
         factors: Constraint name -> what its predictions are to be multiplied with from now on.
         measured: Network -> constraint name -> its measured figure, which stands in place of the prediction.
+        errors: The same, with one standard error of each; for reports alone.
     """
 
     factors: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[Widths, Mapping[str, float]] = field(default_factory=dict)
+    errors: Mapping[Widths, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from hwprune.latency.lookup import KernelSums
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
     from hwprune.latency.table import LatencyTable
@@ -54,6 +55,7 @@ class LatencyModel:
             networks, by a model that had not seen them; cross-validated when there are too few of those.
         relative_error_interval: 95 % confidence interval of `relative_error`.
         errors: The absolute relative errors behind both, one for each network that judged.
+        judged_ms: What those were made of: (networks, 3), predicted, measured, one standard error of it.
         calibration: Correction at the level of networks.
         kernel_errors: Family of kernels -> regressor -> share of the time it misses, cross-validated when
             the table was made; the first regressor of each family is the best.
@@ -64,6 +66,7 @@ class LatencyModel:
     relative_error: float
     relative_error_interval: tuple[float, float]
     errors: NDArray[np.float64]
+    judged_ms: NDArray[np.float64]
     calibration: Calibration
     kernel_errors: dict[str, dict[str, float]]
     kernels: NetworkKernels
@@ -75,7 +78,7 @@ class LatencyModel:
         self.kernels, self.calibration = kernels, calibration
         self.kernel_errors = model.errors
         self.relative_error, self.relative_error_interval = float("nan"), (float("nan"), float("nan"))
-        self.errors = np.zeros(0)
+        self.errors, self.judged_ms = np.zeros(0), np.zeros((0, 3))
         self.space, self._model = space, model
 
     @classmethod
@@ -107,7 +110,7 @@ class LatencyModel:
             return judged
         final = cls._fit(table, space, kernels, np.ones_like(seen), judged)
         final.kernel_errors = judged.kernel_errors
-        final._judge(judged.predict(table.widths[~seen]), table.networks["latency_ms"].to_numpy()[~seen])
+        final._judge(judged.predict(table.widths[~seen]), table.networks[~seen])
         return final
 
     @classmethod
@@ -139,7 +142,7 @@ class LatencyModel:
         sums_ms = model.unseen_sums_ms(numbers)
         fitted = cls(kernels, space, model, Calibration.fit(sums_ms, measured_ms))
         known = np.isfinite(sums_ms)
-        fitted._judge(fitted.calibration(sums_ms[known]), measured_ms[known])
+        fitted._judge(fitted.calibration(sums_ms[known]), networks[known])
         return fitted
 
     @property
@@ -147,7 +150,9 @@ class LatencyModel:
         """Family of kernels -> name of the regressor in use."""
         return dict(self._model.chosen)
 
-    def _judge(self, predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]) -> None:
+    def _judge(self, predicted_ms: NDArray[np.float64], networks: pd.DataFrame) -> None:
+        measured_ms, error_ms = networks[["latency_ms", "error_ms"]].to_numpy(dtype=np.float64).T
+        self.judged_ms = np.column_stack([predicted_ms, measured_ms, error_ms])
         self.errors = np.abs(predicted_ms / measured_ms - 1)
         self.relative_error, self.relative_error_interval = mean_error(self.errors)
 
