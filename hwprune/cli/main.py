@@ -28,6 +28,7 @@ VERBS = {
     "train": "train the network that search chose",
     "export": "write the ONNX file, check and measure it",
     "report": "base versus pruned, as text, HTML, Markdown and JSON",
+    "compare": "several results, devices or runs side by side",
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }
 _REPEATED = ("latency",)  # options that are given once for each value

@@ -20,6 +20,7 @@ from hwprune.structure.space import SearchSpace
 if TYPE_CHECKING:
     from pathlib import Path
 
+KIND, SCHEMA_VERSION = "report", 4  # report.json
 _Kept = TypeVar("_Kept", Staircase, WidthCurves)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.report.build import document
+from hwprune.report.facts import KIND, SCHEMA_VERSION
 from hwprune.report.html import page
 from hwprune.report.markdown import markdown
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hwprune.report.facts import Report
-
-KIND, SCHEMA_VERSION = "report", 4
 
 
 def write_report(report: Report, folder: Path) -> None:

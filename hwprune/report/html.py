@@ -91,6 +91,8 @@ def _plot(plot: Plot) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
+    head = f"<thead><tr>{head}</tr></thead>" if any(table.head) else ""
+    kind = ' class="words"' if table.words else ""
     rows = "".join(
         f'<tr><th scope="row">{escape(row[0])}</th>'
         + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
@@ -99,6 +101,6 @@ def _table(table: Table) -> str:
     )
     title = escape(table.title)
     return (
-        f'<div class="wide" role="region" aria-label="{title}" tabindex="0"><table><caption>{title}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="wide" role="region" aria-label="{title}" tabindex="0"><table{kind}>'
+        f"<caption>{title}</caption>{head}<tbody>{rows}</tbody></table></div>"
     )

@@ -16,11 +16,13 @@ class Table:
         title: What it shows, for those who do not see where it stands.
         head: Name of each column; the first column names the rows.
         rows: Its rows.
+        words: Whether it holds words, to be read from the left, and not numbers.
     """
 
     title: str
     head: Cells
     rows: tuple[Cells, ...]
+    words: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

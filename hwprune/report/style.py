@@ -59,7 +59,7 @@ h2 {{ font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .6rem; border-top
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 td, th {{ padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--grid); text-align: right; }}
 th {{ font-weight: 600; }} tbody th {{ font-weight: 400; }}
-td:first-child, th:first-child {{ text-align: left; }}
+td:first-child, th:first-child, .words td {{ text-align: left; }}
 caption {{ text-align: left; color: var(--muted); font-size: .875rem; padding-bottom: .3rem; }}
 .wide, pre {{ overflow-x: auto; max-width: 100%; }}
 :focus-visible {{ outline: 2px solid var(--blue); outline-offset: 2px; }}
@@ -136,6 +136,11 @@ AXIS: dict[str, Any] = {
 def axis(title: str, *, from_zero: bool = False, **more: Any) -> dict[str, Any]:
     """An axis with a title."""
     return {"title": {"text": title}, "rangemode": "tozero" if from_zero else "normal", **more}
+
+
+def count_axis(title: str, last: int) -> dict[str, Any]:
+    """An axis of whole numbers from 0 or 1 to `last`."""
+    return axis(title, dtick=max(1, -(-last // 10)))
 
 
 def line_at(value: float, colour: str = "@muted", dash: str = "dash", across: str = "x") -> dict[str, Any]:

@@ -93,8 +93,8 @@ def _rows(one: _Series) -> list[tuple[str, ...]]:
 def _mean(one: _Series) -> str:
     off = np.array([percent for percent, _ in one.deviations()])
     return (
-        f"{one.name}: {len(off)}, off by {np.abs(off).mean():.1f} % on average, by "
-        f"{np.abs(off).max():.1f} % at most; {off.mean():+.1f} % with its sign."
+        f"{one.name}: {len(off)}, off by {np.abs(off).mean():.2f} % on average, by "
+        f"{np.abs(off).max():.2f} % at most; {off.mean():+.2f} % with its sign."
     )
 
 

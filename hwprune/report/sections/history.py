@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwprune.report.draw import digits, points
 from hwprune.report.parts import Plot, Section, Table, missing
-from hwprune.report.style import axis
+from hwprune.report.style import axis, count_axis
 from hwprune.report.words import score_words
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def generations(report: Report) -> Section:
     plot = Plot(
         caption=f"Best and mean score ({score_words(search)}) of each generation",
         data=traces,
-        layout={"xaxis": axis("generation"), "yaxis": axis("score, %")},
+        layout={"xaxis": count_axis("generation", len(x)), "yaxis": axis("score, %")},
         table=Table(title="Generations", head=head, rows=rows),
     )
     text = "The best score falls where a correction found the best network outside the budget."
@@ -102,7 +102,7 @@ def _curve(caption: str, epochs: list[int], values: list[float], title: str, tab
     return Plot(
         caption=f"{caption} of PruningNet over its epochs",
         data=(trace,),
-        layout={"xaxis": axis("epoch"), "yaxis": axis(title), "showlegend": False},
+        layout={"xaxis": count_axis("epoch", len(epochs)), "yaxis": axis(title), "showlegend": False},
         table=table,
         height=300,
         small=True,

@@ -88,7 +88,7 @@ def _device(facts: dict[str, Any], search: SearchResult) -> Table:
         ("latency table of", _text(facts.get("date"))),
         ("networks of the search", "measured" if measured else "PREDICTED, NOT MEASURED"),
     )
-    return Table(title=facts["name"], head=("", ""), rows=rows)
+    return Table(title=f"Device and versions: {facts['name']}", head=("", ""), rows=rows, words=True)
 
 
 def _text(value: object) -> str:

@@ -43,8 +43,9 @@ def times(report: Report) -> Section:
 def _text(before_us: float, after_us: float, device: str) -> str:
     return (
         f"Predicted from the latency table of {device}, kernel by kernel: {format_ms(before_us / 1e3)} in "
-        f"all for the unpruned network, {format_ms(after_us / 1e3)} for the pruned one. In brackets stands what "
-        "is no layer: additions, pooling, changes of memory layout, and what a run needs besides its kernels."
+        f"all for the unpruned network, {format_ms(after_us / 1e3)} for the pruned one. In brackets stands "
+        "what is no layer: additions, pooling, changes of memory layout, and what a run needs besides its "
+        "kernels."
     )
 
 

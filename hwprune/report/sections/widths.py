@@ -27,16 +27,16 @@ def widths(report: Report) -> Section:
         return Section(title="Widths", text=(text, gone), plots=tuple(plots))
     rows = tuple((one.name, one.op, change(one.inputs), change(one.outputs)) for one in report.layers)
     layers = Table(title="Layers", head=("layer", "operation", "channels read", "channels made"), rows=rows)
-    made = [one.outputs for one in report.layers]
-    before, after = [one[0] for one in made], [one[1] for one in made]
-    plots.append(_plot("layer", tuple(one.name for one in report.layers), before, after, layers))
+    # A classifier's thousand outputs, which are never pruned, would leave no room for the others.
+    drawn = [one for one in report.layers if one.op == "conv"]
+    before, after = (tuple(one.outputs[which] for one in drawn) for which in (0, 1))
+    plots.append(_plot("convolution", tuple(one.name for one in drawn), before, after, layers))
     return Section(title="Widths", text=(text,), plots=tuple(plots))
 
 
 def _plot(
-    what: str, names: tuple[str, ...], before: tuple[int, ...] | list[int], after: object, table: Table
+    what: str, names: tuple[str, ...], before: tuple[int, ...], after: tuple[int, ...], table: Table
 ) -> Plot:
-    made = list(map(int, after))  # type: ignore[call-overload]
-    data, layout, height = before_after(names, before, made, "channels")
+    data, layout, height = before_after(names, before, after, "channels")
     caption = f"Channels of every {what}, unpruned and pruned"
     return Plot(caption=caption, data=data, layout=layout, table=table, height=height)

@@ -115,8 +115,11 @@ class Chromium:
         self.do("Emulation.setDeviceMetricsOverride", **size)
         self.do("Emulation.setTouchEmulationEnabled", enabled=width < 600)
         self.do("Page.navigate", url=file.resolve().as_uri())
-        self.value("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
-        self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done, 300)))")
+        self.value(
+            "new Promise(done => document.readyState === 'complete' ? done() "
+            ": addEventListener('load', done))"
+        )
+        self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done, 500)))")
 
     def value(self, expression: str) -> Any:
         """What a script comes to, also one that has to be waited for."""
