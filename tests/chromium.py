@@ -20,6 +20,7 @@ _FLAGS = (
     *("--hide-scrollbars", "--disable-dev-shm-usage", "--remote-debugging-pipe"),
 )
 _PATIENCE_S = 120.0
+_PHONE = 600  # pixels; a narrower window is a phone with a touch screen
 
 
 def chromium_path() -> str | None:
@@ -109,16 +110,25 @@ class Chromium:
     def open(self, file: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Show a page in a window, as a phone would when it is narrow, and wait until it is drawn."""
         self.complaints = []
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.do("Emulation.setEmulatedMedia", features=scheme)
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.do("Emulation.setDeviceMetricsOverride", **size)
-        self.do("Emulation.setTouchEmulationEnabled", enabled=width < 600)
+        self.look(width=width, height=height, dark=dark)
         self.do("Page.navigate", url=file.resolve().as_uri())
         self.value(
             "new Promise(done => document.readyState === 'complete' ? done() "
             ": addEventListener('load', done))"
         )
+        self.settle()
+
+    def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
+        """Be another screen, as a phone when it is narrow, for the page that is open."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.do("Emulation.setEmulatedMedia", features=scheme)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < _PHONE}
+        self.do("Emulation.setDeviceMetricsOverride", **size)
+        self.do("Emulation.setTouchEmulationEnabled", enabled=width < _PHONE)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what was asked for is drawn."""
         self.value("new Promise(done => requestAnimationFrame(() => setTimeout(done, 500)))")
 
     def value(self, expression: str) -> Any:

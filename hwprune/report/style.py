@@ -60,6 +60,9 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 td, th {{ padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--grid); text-align: right; }}
 th {{ font-weight: 600; }} tbody th {{ font-weight: 400; }}
 td:first-child, th:first-child, .words td {{ text-align: left; }}
+td {{ white-space: nowrap; }} .words td {{ white-space: normal; }}
+@media (max-width: 30rem) {{ table {{ font-size: .85rem; }} td, th {{ padding-right: .6rem; }}
+  tbody th {{ min-width: 7rem; }} }}
 caption {{ text-align: left; color: var(--muted); font-size: .875rem; padding-bottom: .3rem; }}
 .wide, pre {{ overflow-x: auto; max-width: 100%; }}
 :focus-visible {{ outline: 2px solid var(--blue); outline-offset: 2px; }}

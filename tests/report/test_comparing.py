@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from examples import DEVICE, export, figures, finished, latency_only, report, search, table_only, train
 
+from hwprune import artifacts
 from hwprune.api.compare import compare
 from hwprune.cli.main import main
 from hwprune.errors import ArtifactError, MissingArtifactError, UsageError
 from hwprune.report.compare import Comparison
-from hwprune.report.facts import Report
-from hwprune.report.files import write_report
+from hwprune.report.facts import KIND, SCHEMA_VERSION, Report
 
 
 def written(folder: Path, **reports: Report) -> list[Path]:
-    for name, made in reports.items():
-        write_report(made, folder / name)
-    return [folder / name / "report.json" for name in reports]
+    """The report.json of each, without the pages."""
+    files = [folder / name / "report.json" for name in reports]
+    for file, made in zip(files, reports.values(), strict=True):
+        artifacts.write_json(file, KIND, SCHEMA_VERSION, asdict(made))
+    return files
 
 
 def compared(folder: Path, **reports: Report) -> Comparison:
