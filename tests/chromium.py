@@ -120,8 +120,10 @@ class Chromium:
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Be another screen, as a phone when it is narrow, for the page that is open."""
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.do("Emulation.setEmulatedMedia", features=scheme)
+        features = {"prefers-color-scheme": "dark" if dark else "light"}
+        features |= {"hover": "none", "pointer": "coarse"} if width < _PHONE else {"hover": "hover"}
+        media = [{"name": name, "value": value} for name, value in features.items()]
+        self.do("Emulation.setEmulatedMedia", features=media)
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < _PHONE}
         self.do("Emulation.setDeviceMetricsOverride", **size)
         self.do("Emulation.setTouchEmulationEnabled", enabled=width < _PHONE)

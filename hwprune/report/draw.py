@@ -37,7 +37,8 @@ def points(
     **more: Any,
 ) -> dict[str, Any]:
     """A trace of points; `more` is Plotly's."""
-    marker = {"color": colour, "symbol": symbol, "size": size, "line": {"color": "@page", "width": 1}}
+    edge = {"color": colour, "width": 2} if symbol.endswith("-open") else {"color": "@page", "width": 1}
+    marker = {"color": colour, "symbol": symbol, "size": size, "line": edge}
     line = {"color": colour, "width": 2}
     where = {"x": list(x), "y": list(y)}
     return {

@@ -6,7 +6,7 @@ import json
 from html import escape
 from typing import TYPE_CHECKING
 
-from hwprune.report.style import AXIS, LAYOUT, PALETTES, SCRIPT, STYLE
+from hwprune.report.style import AXIS, LAYOUT, PALETTES, SCRIPT, STYLE, UNWANTED
 
 if TYPE_CHECKING:
     from hwprune.report.parts import Document, Plot, Section, Table
@@ -33,7 +33,8 @@ def page(document: Document) -> str:
 def _script() -> str:
     from plotly.offline import get_plotlyjs
 
-    known = f"const PALETTES = {_data(PALETTES)}, LAYOUT = {_data(LAYOUT)}, AXIS = {_data(AXIS)};"
+    named = {"PALETTES": PALETTES, "LAYOUT": LAYOUT, "AXIS": AXIS, "UNWANTED": UNWANTED}
+    known = "".join(f"const {name} = {_data(value)};" for name, value in named.items())
     return f"<script>{get_plotlyjs()}</script><script>{known}{SCRIPT}</script>"
 
 

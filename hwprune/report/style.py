@@ -61,8 +61,8 @@ td, th {{ padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--grid); t
 th {{ font-weight: 600; }} tbody th {{ font-weight: 400; }}
 td:first-child, th:first-child, .words td {{ text-align: left; }}
 td {{ white-space: nowrap; }} .words td {{ white-space: normal; }}
-@media (max-width: 30rem) {{ table {{ font-size: .85rem; }} td, th {{ padding-right: .6rem; }}
-  tbody th {{ min-width: 7rem; }} }}
+@media (max-width: 30rem) {{ table {{ font-size: .8rem; }} td, th {{ padding-right: .5rem; }}
+  tbody th {{ min-width: 5.5rem; }} }}
 caption {{ text-align: left; color: var(--muted); font-size: .875rem; padding-bottom: .3rem; }}
 .wide, pre {{ overflow-x: auto; max-width: 100%; }}
 :focus-visible {{ outline: 2px solid var(--blue); outline-offset: 2px; }}
@@ -106,7 +106,7 @@ addEventListener('DOMContentLoaded', () => {
       for (const axis of Object.keys(layout).filter(key => /^[xy]axis/.test(key)))
         layout[axis] = merged(AXIS, layout[axis]);
       const config = {responsive: true, displaylogo: false, displayModeBar: touch ? false : 'hover',
-        modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d', 'toImage']};
+        plotlyServerURL: '', modeBarButtonsToRemove: UNWANTED};
       Plotly.react(box, painted(plot.data, palette), painted(layout, palette), config);
     }
   };
@@ -114,6 +114,8 @@ addEventListener('DOMContentLoaded', () => {
   dark.addEventListener('change', draw);
 });
 """
+# Buttons that plots do without: what is measured here is nobody else's, so none uploads it.
+UNWANTED = ("sendChartToCloud", "sendDataToCloud", "select2d", "lasso2d", "autoScale2d", "toImage")
 # The legend stands above the plot: there it covers neither curves nor the title of an axis.
 LAYOUT: dict[str, Any] = {
     "autosize": True,

@@ -76,6 +76,7 @@ def check(browser: Chromium, view: str, plots: int, picture: Path) -> None:
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value("document.body.scrollWidth") <= width
     assert browser.value(OVERLAPS) == []
+    assert browser.value("document.querySelectorAll('[data-title*=Share], [data-title*=Chart]').length") == 0
     assert picture.stat().st_size > 10_000
 
 

@@ -73,7 +73,7 @@ def _series(report: Report) -> tuple[_Series, ...]:
         _Series("held-out networks", "@blue", "circle", 7, search.held_out),
         _Series("leaders of a generation", "@orange", "diamond", 8, tuple(leaders)),
         _Series("the answer", "@green", "star", 14, answer),
-        _Series("the exported file", "@purple", "square", 10, file),
+        _Series("the exported file", "@purple", "square-open", 14, file),
     )
 
 
