@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,8 @@ def project_target(project: Project, device: str = "", profile: str = "") -> Tar
         do = f"{error.do}, or search on the table alone, without measuring: --latency {folder}=VALUE"
         raise MismatchError(error.what, where=error.where, got=error.got, do=do) from error
     model = LatencyModel.fit(table, space, base_onnx)
-    options = f" --device {device}" * bool(device) + f" --profile {profile}" * bool(profile)
+    given = {"device": device, "profile": profile}
+    options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
     return Target(
         name=target.name,
         profile=target,

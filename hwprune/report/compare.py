@@ -110,14 +110,16 @@ def read_entry(name: str, path: Path) -> Entry:
     payload = artifacts.read_json(path, KIND, SCHEMA_VERSION, "hwprune report")
     try:
         train, export = payload["train"], payload["export"]
-        return entry(
+        found = entry(
             name,
             SearchResult.from_payload(payload["search"]),
             TrainResult.from_payload(train) if train else None,
             ExportResult.from_payload(export) if export else None,
         )
+        condition_differences(found.device, found.device)  # what it needs must be there
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
         raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune report") from error
+    return found
 
 
 def comparison(entries: Sequence[Entry]) -> Comparison:

@@ -81,7 +81,7 @@ def _block(text: str) -> str:
 def _plot(plot: Plot) -> str:
     """The plot, named by its caption, and its figures behind it."""
     name = escape(plot.caption)
-    spec = {"data": plot.data, "layout": {**plot.layout, "height": plot.height}}
+    spec = {"data": plot.data, "layout": {**plot.layout, "height": plot.height}, "small": plot.small}
     return (
         f'<figure><figcaption>{name}</figcaption><div class="plot" role="img" aria-label="{name}" '
         f'style="min-height:{plot.height}px"></div>'

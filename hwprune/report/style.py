@@ -60,7 +60,7 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 td, th {{ padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--grid); text-align: right; }}
 th {{ font-weight: 600; }} tbody th {{ font-weight: 400; }}
 td:first-child, th:first-child, .words td {{ text-align: left; }}
-td {{ white-space: nowrap; }} .words td {{ white-space: normal; }}
+td {{ white-space: nowrap; }} td:last-child {{ white-space: normal; }}
 @media (max-width: 30rem) {{ table {{ font-size: .8rem; }} td, th {{ padding-right: .5rem; }}
   tbody th {{ min-width: 5.5rem; }} }}
 caption {{ text-align: left; color: var(--muted); font-size: .875rem; padding-bottom: .3rem; }}
@@ -102,10 +102,12 @@ addEventListener('DOMContentLoaded', () => {
       const box = figure.querySelector('.plot');
       const plot = JSON.parse(figure.querySelector('script').textContent);
       const layout = merged(LAYOUT, plot.layout);
+      const bar = !touch && !plot.small;  // on a small plot it would lie over the curves
+      if (bar) layout.margin = {...layout.margin, r: 44};
       layout.dragmode = touch ? false : 'zoom';
       for (const axis of Object.keys(layout).filter(key => /^[xy]axis/.test(key)))
         layout[axis] = merged(AXIS, layout[axis]);
-      const config = {responsive: true, displaylogo: false, displayModeBar: touch ? false : 'hover',
+      const config = {responsive: true, displaylogo: false, displayModeBar: bar && 'hover',
         plotlyServerURL: '', modeBarButtonsToRemove: UNWANTED};
       Plotly.react(box, painted(plot.data, palette), painted(layout, palette), config);
     }

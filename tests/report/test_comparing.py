@@ -126,3 +126,6 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     bad.write_text(good.read_text().replace('"model": "example"', '"model": "else"', 1))
     with pytest.raises(ArtifactError, match="damaged"):
         compare((good, bad))
+    (hollow,) = written(tmp_path, hollow=report(search(devices=({"name": "cpu-1t"},))))
+    with pytest.raises(ArtifactError, match="damaged"):
+        compare((good, hollow))

@@ -99,7 +99,9 @@ def test_a_report_is_drawn_on_every_screen_in_light_and_dark(
 @pytest.mark.slow
 def test_every_kind_of_report_is_drawn(browser: Chromium, tmp_path: Path, pictures: Path) -> None:
     kinds = [document(make()) for make in KINDS.values() if make is not finished]
-    made = replace(kinds[0], sections=tuple(section for one in kinds for section in one.sections))
+    sections = [section for one in kinds for section in one.sections]
+    large = tuple(section for section in sections if not any(plot.small for plot in section.plots))
+    made = replace(kinds[0], sections=large)  # small plots differ only in number
     file = tmp_path / "report.html"
     file.write_text(page(made))
     browser.open(file, width=390)
