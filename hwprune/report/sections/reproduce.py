@@ -79,7 +79,8 @@ def _device(facts: dict[str, Any], search: SearchResult) -> Table:
         ("device", _text(device.get("model") or device.get("gpu_name") or device.get("device"))),
         ("architecture", _text(device.get("architecture"))),
         ("cores", f"{_text(device.get('physical_cores'))} ({_text(device.get('cores'))} hardware threads)"),
-        ("memory", f"{_text(device.get('memory_gib'))} GiB"),
+        ("memory", f"{_text(device.get('gpu_memory_gib') or device.get('memory_gib'))} GiB"),
+        ("driver", _text(device.get("gpu_driver"))),
         ("system", f"{_text(device.get('system'))}, {_text(device.get('libc'))}"),
         ("runtime", f"{_text(runtime.get('runtime'))} {_text(runtime.get('version'))}"),
         ("precision, batch", f"{_text(profile.get('precision'))}, {_text(profile.get('batch'))}"),
@@ -88,7 +89,8 @@ def _device(facts: dict[str, Any], search: SearchResult) -> Table:
         ("latency table of", _text(facts.get("date"))),
         ("networks of the search", "measured" if measured else "PREDICTED, NOT MEASURED"),
     )
-    return Table(title=f"Device and versions: {facts['name']}", head=("", ""), rows=rows, words=True)
+    known = tuple(row for row in rows if MISSING not in row[1])
+    return Table(title=f"Device and versions: {facts['name']}", head=("", ""), rows=known, words=True)
 
 
 def _text(value: object) -> str:
