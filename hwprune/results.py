@@ -34,14 +34,23 @@ class Stored:
         names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
         if set(payload) != names:
             raise artifacts.broken(path, f"unexpected fields {set(payload) ^ names}", cls.made_by)
-        return cls(**{name: _tuples(value) for name, value in payload.items()})
+        return cls.from_payload(payload)
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any]) -> Self:
+        """The result that JSON tells of.
+
+        Raises:
+            TypeError: A field is missing, or there is one that the result does not have.
+        """
+        return cls(**{name: as_tuples(value) for name, value in payload.items()})
 
 
-def _tuples(value: Any) -> Any:
+def as_tuples(value: Any) -> Any:
     """JSON knows lists only; these classes hold tuples."""
     if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+        return {name: as_tuples(item) for name, item in value.items()}
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,14 +222,23 @@ class SearchResult(_WithFigures, Stored):
         candidates: [score, latency on the first device in ms, predicted or measured] of every network
             evaluated.
         corrections: What measuring the leaders of each generation taught: `factors` that the predictions of
-            each budget were multiplied with from then on, `measured`, [widths, figures] of each leader, and
-            `refitted`, the budgets whose latency model was refitted to all of these.
+            each budget were multiplied with from then on; `measured`, [widths, figures] of each leader;
+            `checks`, [name, predicted, measured, standard error] of each of those figures; and `refitted`, the
+            budgets whose latency model was refitted to all of them.
         inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
+        base_score: What the judge gave the unpruned network.
+        layer_times: Layer -> predicted microseconds on the first device, of both networks; what is no layer
+            stands in brackets, see `latency.breakdown`.
+        held_out: [predicted, measured, standard error] in ms of the networks that judged the first device's
+            latency model.
+        devices: For each device: `name`, the `command` that measured its table ("" for a table from
+            elsewhere), and of the table's provenance `profile`, `device`, `runtime`, `settings`, `libraries`.
+        command: The command that asked for this search.
     """
 
     kind: ClassVar[str] = "search-result"
     made_by: ClassVar[str] = "hwprune search"
-    schema_version: ClassVar[int] = 3
+    schema_version: ClassVar[int] = 4
 
     model: str
     widths: tuple[int, ...]
@@ -242,6 +260,11 @@ class SearchResult(_WithFigures, Stored):
     candidates: tuple[tuple[float, float], ...] = field(default=(), repr=False)
     corrections: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    base_score: float = 1.0
+    layer_times: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    held_out: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
+    devices: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    command: str = ""
 
     @property
     def met(self) -> bool:
@@ -262,6 +285,7 @@ class FrontResult(Stored):
 
     kind: ClassVar[str] = "search-front"
     made_by: ClassVar[str] = "hwprune search --latency LOW:HIGH"
+    schema_version: ClassVar[int] = 2
 
     budget: str
     points: tuple[SearchResult, ...]
@@ -290,10 +314,14 @@ class TrainResult(Stored):
         structure: Stands for the model and its images, as in `ProfileResult`.
         history: Figures of each epoch of the pruned network.
         base_history: Figures of each epoch of the unpruned network; empty when its weights were given.
+        data: The images as the project names them.
+        test_digest: Stands for the classes and the labels of the test images: results with another one were
+            scored on other images.
     """
 
     kind: ClassVar[str] = "train-result"
     made_by: ClassVar[str] = "hwprune train"
+    schema_version: ClassVar[int] = 2
 
     model: str
     widths: tuple[int, ...]
@@ -307,6 +335,8 @@ class TrainResult(Stored):
     structure: str
     history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     base_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    data: str
+    test_digest: str
 
 
 @dataclass(frozen=True, kw_only=True)

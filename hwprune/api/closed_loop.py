@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,16 +44,18 @@ class Loop:
             for net, figures in one.measured.items():
                 known.setdefault(net, {}).update(figures)
         fresh: dict[Widths, dict[str, float]] = {}
+        errors: dict[Widths, dict[str, float]] = {}
         for budget in self._budgets:
             new = [leader.widths for leader in leaders if budget.name not in known.get(leader.widths, {})]
-            for net, value in _quickly(budget, new).items():
+            for net, (value, error) in _quickly(budget, new).items():
                 fresh.setdefault(net, {})[budget.name] = value
+                errors.setdefault(net, {})[budget.name] = error
         if not fresh:
             return None
         for net, figures in fresh.items():
             known.setdefault(net, {}).update(figures)
         before = {name for one in earlier for name in one.refitted}
-        return self._correction(known, before, fresh)
+        return replace(self._correction(known, before, fresh), errors=errors)
 
     def _correction(
         self, known: dict[Widths, dict[str, float]], before: set[str], fresh: dict[Widths, dict[str, float]]
@@ -80,17 +82,21 @@ def _has_drifted(budget: Budget, networks: NDArray[np.int64], measured: NDArray[
     return drifted(budget.target.model, networks, measured)
 
 
-def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, float]:
-    """Figures of networks as they can be had in a few seconds; those that are too noisy are left out."""
+def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, tuple[float, float]]:
+    """Figures of networks, and their errors, as a few seconds give them; too noisy ones are left out."""
     if not networks:
         return {}
     if budget.exact is not None:
-        return {net: budget.exact(net) for net in networks}
+        return {net: (budget.exact(net), 0.0) for net in networks}
     if budget.device is None:
         return {}
     results = budget.device.networks(networks, **_QUICK)
     # a burst of another program must not steer the search
-    return {net: result.ms for net, result in zip(networks, results, strict=True) if not result.too_noisy}
+    return {
+        net: (result.ms, result.error_ms)
+        for net, result in zip(networks, results, strict=True)
+        if not result.too_noisy
+    }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,19 +65,35 @@ def search(
         BudgetError: No network keeps them; tells the fastest network's figure.
         ArtifactError: `hwprune profile` has not been run here, or for another model or device.
     """
+    texts = (latency,) if isinstance(latency, str) else tuple(latency)
     span, latency = span_of(latency, points)
     asked = parse_budgets(latency, macs, params, size)
     opened = _with_settings(Project(project), score, generations, population)
     own_seed = opened.config.seed if seed is None else _checked(seed)
     searcher = Searcher(opened, resolve(opened, asked, device, profile), own_seed, reporter)
+    limits = {"latency": texts, "macs": macs, "params": params, "size": size, "points": points}
+    places = {"device": device, "profile": profile}
+    others = {"score": score, "generations": generations, "population": population, "seed": own_seed}
+    command = _command({**limits, **places, **others})
     if span is None:
-        found = searcher.run()
+        found = replace(searcher.run(), command=command)
         opened.choose(found, searcher.space)
         return found
     front = search_front(searcher, span)
+    front = replace(front, points=tuple(replace(one, command=command) for one in front.points))
     front.save(opened.path("front.json"))
     opened.choose(front.points[-1], searcher.space)  # the most accurate, until another one is taken
     return front
+
+
+def _command(options: Mapping[str, object]) -> str:
+    """The command for these options; those that were not given are left out."""
+    parts = ["hwprune", "search"]
+    for name, value in options.items():
+        for one in value if isinstance(value, tuple) else (value,):
+            if one or name == "seed":
+                parts += [f"--{name}", str(one)]
+    return shlex.join(parts)
 
 
 def _checked(seed: int) -> int:

@@ -19,6 +19,7 @@ from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
+from hwprune.latency.breakdown import layer_times
 from hwprune.latency.curves import MOST_MEASURED, inversions
 from hwprune.results import SearchResult
 from hwprune.units import format_value
@@ -85,7 +86,7 @@ class Searcher:
     def judged(self, result: SearchResult) -> SearchResult:
         """The result with the judge's score, also where the unpruned network was the answer without any."""
         score, made = self._judge
-        return replace(result, score=score(result.widths), **made)
+        return replace(result, score=score(result.widths), base_score=score(self.space.full()), **made)
 
     def _tell(self, budgets: Sequence[Budget]) -> None:
         for one in budgets:
@@ -117,6 +118,7 @@ class Searcher:
             figures=answer.figures,
             binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
             score=score(widths),  # in full, should the race have stopped early
+            base_score=score(self.space.full()),
             inversions=self._inversions(widths),
             **made,
             **self._trail(outcome),
@@ -227,11 +229,12 @@ class Searcher:
             "candidates": tuple(
                 (c.score, ms) for c, ms in zip(outcome.candidates, latencies_ms, strict=True)
             ),
-            "corrections": tuple(_lesson(one) for one in outcome.corrections),
+            "corrections": tuple(_lesson(one, self.budgets) for one in outcome.corrections),
         }
 
     def _result(self, widths: Widths, **found: Any) -> SearchResult:
         space, target = self.space, self.targets[0]
+        times = layer_times(target.model, (space.full(), widths))
         return SearchResult(
             model=self.project.config.model.name,
             widths=widths,
@@ -242,16 +245,30 @@ class Searcher:
             seed=self.seed,
             images=bool(self.project.config.data.source),
             structure=self.project.structure(),
+            layer_times={name: (base_us, own_us) for name, (base_us, own_us) in times.items()},
+            held_out=tuple((*row,) for row in target.model.judged_ms.tolist()),
+            devices=tuple(one.conditions for one in self.targets),
             **{"binding": "", "base_meets_budget": False, **found},
         )
 
 
-def _lesson(correction: Correction | None) -> dict[str, Any]:
+def _lesson(correction: Correction | None, budgets: Sequence[Budget]) -> dict[str, Any]:
     """What a generation's measurements taught, as plain data."""
     if correction is None:
-        return {"factors": {}, "measured": (), "refitted": ()}
+        return {"factors": {}, "measured": (), "checks": (), "refitted": ()}
+    predict = {one.name: one.predict for one in budgets}
+    checks = tuple(
+        (name, float(predict[name](np.array([net]))[0]), value, correction.errors.get(net, {}).get(name))
+        for net, figures in correction.measured.items()
+        for name, value in figures.items()
+    )
     measured = tuple((net, dict(figures)) for net, figures in correction.measured.items())
-    return {"factors": dict(correction.factors), "measured": measured, "refitted": correction.refitted}
+    return {
+        "factors": dict(correction.factors),
+        "measured": measured,
+        "checks": checks,
+        "refitted": correction.refitted,
+    }
 
 
 def _texts(budgets: Sequence[Budget]) -> str:

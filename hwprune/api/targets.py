@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from hwprune.errors import MismatchError
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
+from hwprune.results import as_tuples
 from hwprune.runtimes.base import TargetProfile
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Target:
         base_error_ms: One standard error of it.
         drift: How far the machine's own speed wandered while the table was measured: a relative spread.
         table: Stands for the latency table.
+        conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
     """
 
@@ -46,6 +49,7 @@ class Target:
     base_error_ms: float
     drift: float
     table: str
+    conditions: dict[str, Any]
     device: Device | None
 
     def predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -74,7 +78,20 @@ def project_target(project: Project, device: str = "", profile: str = "") -> Tar
         do = f"{error.do}, or search on the table alone, without measuring: --latency {folder}=VALUE"
         raise MismatchError(error.what, where=error.where, got=error.got, do=do) from error
     model = LatencyModel.fit(table, space, base_onnx)
-    return Target(target.name, target, space, model, base_ms, error_ms, table.drift, _name_of(table), at_hand)
+    given = {"device": device, "profile": profile}
+    options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items() if value)
+    return Target(
+        name=target.name,
+        profile=target,
+        space=space,
+        model=model,
+        base_ms=base_ms,
+        base_error_ms=error_ms,
+        drift=table.drift,
+        table=_name_of(table),
+        conditions=_conditions(table, target.name, f"hwprune profile{options}"),
+        device=at_hand,
+    )
 
 
 def folder_target(folder: Path) -> Target:
@@ -87,10 +104,25 @@ def folder_target(folder: Path) -> Target:
     model, where = found.model(), found.table.provenance
     profile = TargetProfile.from_payload(where["profile"], where=str(folder))
     name = f"{profile.name} ({where['device'].get('model', 'another machine')})"
-    base_ms = _base_ms(found.table, model)
     return Target(
-        name, profile, found.space, model, base_ms, 0.0, found.table.drift, _name_of(found.table), None
+        name=name,
+        profile=profile,
+        space=found.space,
+        model=model,
+        base_ms=_base_ms(found.table, model),
+        base_error_ms=0.0,
+        drift=found.table.drift,
+        table=_name_of(found.table),
+        conditions=_conditions(found.table, name, ""),
+        device=None,
     )
+
+
+def _conditions(table: LatencyTable, name: str, command: str) -> dict[str, Any]:
+    """Device, runtime and versions, as the table tells them."""
+    told = ("profile", "device", "runtime", "settings", "libraries", "date")
+    facts = {key: as_tuples(table.provenance[key]) for key in told if key in table.provenance}
+    return {"name": name, "command": command, **facts}
 
 
 def _base_ms(table: LatencyTable, model: LatencyModel) -> float:

@@ -112,6 +112,8 @@ class Trainer:
             structure=self.project.structure(),
             history=tuple(history.to_payload()),
             base_history=tuple(base_history.to_payload()),
+            data=config.data.source,
+            test_digest=digest(self.project.dataset.classes, test.labels.tolist()),
         )
         result.save(self.project.path("train.json"))
         return result

@@ -28,6 +28,7 @@ VERBS = {
     "train": "train the network that search chose",
     "export": "write the ONNX file, check and measure it",
     "report": "base versus pruned, as text, HTML, Markdown and JSON",
+    "compare": "several results, devices or runs side by side",
     "bench": "the gate for CI: is a network fast enough, against a baseline or a budget",
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }

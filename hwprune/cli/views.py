@@ -16,7 +16,8 @@ from hwprune.gate.words import (
     networks,
     title,
 )
-from hwprune.report.facts import MISSING
+from hwprune.report import side_by_side
+from hwprune.report.verdict import MISSING
 from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
 from hwprune.runtimes.profiles import default_profile, profile_names
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from hwprune.api.predict import PredictResult
     from hwprune.api.profile import PlanResult
     from hwprune.gate.result import BenchResult
+    from hwprune.report.compare import Comparison
     from hwprune.report.facts import Report
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
 
@@ -275,6 +277,19 @@ def _report(result: Report) -> Iterable[RenderableType | Next]:
     yield Text(result.verdict, style="bold")
 
 
+def _compare(result: Comparison) -> Iterable[RenderableType | Next]:
+    both = side_by_side.table(result)
+    shown = _table("Results side by side", *both.head)
+    for row in both.rows:
+        shown.add_row(*map(Text, row))
+    yield shown
+    yield Text(side_by_side.summary(result), style="bold")
+    for line in side_by_side.lines(result):
+        yield Text(line)
+    for file in result.files:
+        yield Text(f"Wrote {file}.")
+
+
 def _quickstart(result: Report) -> Iterable[RenderableType | Next]:
     yield from _report(result)
     yield Text(
@@ -294,5 +309,6 @@ _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
     "export": _export,
     "report": _report,
     "bench": _bench,
+    "compare": _compare,
     "doctor": _doctor,
 }

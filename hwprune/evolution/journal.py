@@ -129,18 +129,23 @@ def _widths(text: str, choices: Sequence[set[int]]) -> Widths:
 
 
 def _lesson(correction: Correction) -> dict[str, Any]:
-    measured = {_text(net): dict(figures) for net, figures in correction.measured.items()}
-    return {
-        "factors": dict(correction.factors),
-        "measured": measured,
-        "refitted": list(correction.refitted),
-    }
+    measured, errors = (
+        {_text(net): dict(figures) for net, figures in found.items()}
+        for found in (correction.measured, correction.errors)
+    )
+    factors, refitted = dict(correction.factors), list(correction.refitted)
+    return {"factors": factors, "measured": measured, "errors": errors, "refitted": refitted}
 
 
 def _correction(found: dict[str, Any], choices: Sequence[set[int]]) -> Correction:
+    measured, errors = (
+        {_widths(text, choices): _figures(row) for text, row in rows.items()}
+        for rows in (found["measured"], found["errors"])
+    )
     return Correction(
         factors=_figures(found["factors"]),
-        measured={_widths(text, choices): _figures(row) for text, row in found["measured"].items()},
+        measured=measured,
+        errors=errors,
         refitted=tuple(map(str, found["refitted"])),
     )
 

@@ -102,11 +102,13 @@ class Correction:
     Attributes:
         factors: Constraint name -> what its predictions are to be multiplied with from now on.
         measured: Network -> constraint name -> its measured figure, which stands in place of the prediction.
+        errors: The same, with one standard error of each; for reports alone.
         refitted: Constraints whose predictor is to follow all that was measured, for a factor does not do.
     """
 
     factors: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[Widths, Mapping[str, float]] = field(default_factory=dict)
+    errors: Mapping[Widths, Mapping[str, float]] = field(default_factory=dict)
     refitted: tuple[str, ...] = ()
 
 

@@ -29,14 +29,21 @@ class Judgement:
         kernel_errors: Family -> regressor -> sum of absolute errors over sum of times; the best first.
         spreads: Family -> spread of the logarithm of its predictions, a robust standard deviation.
         calibration: From sums of kernels to networks.
-        errors: Absolute relative errors of networks, (N,).
+        judged_ms: Networks that were predicted unseen: (N, 3), predicted, measured, one standard error of it.
     """
 
     regressors: Mapping[str, str] = field(default_factory=dict)
     kernel_errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     spreads: Mapping[str, float] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration)
-    errors: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    judged_ms: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """Absolute relative errors of the networks, (N,)."""
+        predicted_ms, measured_ms, _ = self.judged_ms.T
+        missed: NDArray[np.float64] = np.abs(predicted_ms / measured_ms - 1)
+        return missed
 
     def to_provenance(self, table: LatencyTable) -> dict[str, Any]:
         """What a table keeps."""
@@ -45,7 +52,7 @@ class Judgement:
             "of": [len(table.networks), len(table.kernels)],
             "spreads": dict(self.spreads),
             "calibration": [one.scale, one.offset_ms, one.spread],
-            "errors": self.errors.tolist(),
+            "judged_ms": self.judged_ms.tolist(),
         }
         return {"regressors": dict(self.regressors), "regressor_errors": dict(self.kernel_errors), _KEY: kept}
 
@@ -63,17 +70,18 @@ class Judgement:
                 kernel_errors={str(family): dict(row) for family, row in where["regressor_errors"].items()},
                 spreads={str(family): float(spread) for family, spread in kept["spreads"].items()},
                 calibration=Calibration(scale, offset_ms, spread),
-                errors=np.array(kept["errors"], dtype=np.float64).reshape(-1),
+                judged_ms=np.array(kept["judged_ms"], dtype=np.float64).reshape(-1, 3),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
         return found if found._sound() else None
 
     def _sound(self) -> bool:
-        numbers = [*self.spreads.values(), *self.errors.tolist(), self.calibration.scale]
+        numbers = [*self.spreads.values(), *self.judged_ms.ravel().tolist(), self.calibration.scale]
         return (
             self.regressors.keys() == self.spreads.keys()
             and set(self.regressors.values()) <= set(REGRESSORS)
             and bool(np.isfinite([*numbers, self.calibration.offset_ms, self.calibration.spread]).all())
             and min(numbers) >= 0
+            and bool((self.judged_ms[:, 1] > 0).all())
         )

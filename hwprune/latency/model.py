@@ -53,6 +53,7 @@ class LatencyModel:
             networks, by a model that had not seen them; cross-validated when there are too few of those.
         relative_error_interval: 95 % confidence interval of `relative_error`.
         errors: The absolute relative errors behind both, one for each network that judged.
+        judged_ms: What those were made of: (networks, 3), predicted, measured, one standard error of it.
         calibration: Correction at the level of networks.
         judgement: Which regressors are in use, and how much each misses.
         kernels: The kernels of the space's networks.
@@ -64,7 +65,8 @@ class LatencyModel:
     ) -> None:
         self.kernels, self.space, self.judgement = kernels, space, judgement
         self.errors, self.calibration = judgement.errors, judgement.calibration
-        self.relative_error, self.relative_error_interval = mean_error(judgement.errors)
+        self.judged_ms = judgement.judged_ms
+        self.relative_error, self.relative_error_interval = mean_error(self.errors)
         self._model = model
 
     @classmethod
@@ -100,8 +102,12 @@ class LatencyModel:
         first = cls._fit(table, space, kernels, seen)
         if not enough:
             return first
-        missed = np.abs(first.predict(table.widths[~seen]) / _measured_ms(table)[~seen] - 1)
-        return cls._fit(table, space, kernels, np.ones_like(seen), replace(first.judgement, errors=missed))
+        judged_ms = np.column_stack(
+            [first.predict(table.widths[~seen]), _measured_ms(table)[~seen]]
+        )  # (N, 3)
+        return cls._fit(
+            table, space, kernels, np.ones_like(seen), replace(first.judgement, judged_ms=judged_ms)
+        )
 
     @classmethod
     def _fit(
@@ -114,10 +120,10 @@ class LatencyModel:
     ) -> Self:
         """Fit to some of the networks; without a judgement cross-validation makes one."""
         numbers = table.networks["network"].to_numpy()[rows]
-        measured_ms = _measured_ms(table)[rows]
+        figures_ms = _measured_ms(table)[rows]
         used = table.kernels["network"].isin(numbers).to_numpy()
         part = table.kernels[used]
-        error = dict(zip(numbers, table.networks["error_ms"].to_numpy()[rows] / measured_ms, strict=True))
+        error = dict(zip(numbers, figures_ms[:, 1] / figures_ms[:, 0], strict=True))
         model = KernelModel(
             [spec for spec, keep in zip(table.specs(), used, strict=True) if keep],
             part["time_us"].to_numpy(dtype=np.float64),
@@ -126,10 +132,10 @@ class LatencyModel:
             table.provenance.get("regressors"),
             judged,
         )
-        calibration, errors = (
-            (judged.calibration, judged.errors) if judged else _crossed(model, numbers, measured_ms)
+        calibration, judged_ms = (
+            (judged.calibration, judged.judged_ms) if judged else _crossed(model, numbers, figures_ms)
         )
-        judgement = Judgement(model.chosen, model.errors, model.spreads, calibration, errors)
+        judgement = Judgement(model.chosen, model.errors, model.spreads, calibration, judged_ms)
         return cls(kernels, space, model, judgement)
 
     def scaled(self, factors: Mapping[KernelSlot, float]) -> Self:
@@ -170,14 +176,21 @@ class LatencyModel:
 
 
 def _measured_ms(table: LatencyTable) -> NDArray[np.float64]:
-    latencies_ms: NDArray[np.float64] = table.networks["latency_ms"].to_numpy(dtype=np.float64)
-    return latencies_ms
+    """Latency of each network and one standard error of it: (N, 2)."""
+    figures: NDArray[np.float64] = table.networks[["latency_ms", "error_ms"]].to_numpy(dtype=np.float64)
+    return figures
 
 
 def _crossed(
     model: KernelModel, numbers: NDArray[np.int64], measured_ms: NDArray[np.float64]
 ) -> tuple[Calibration, NDArray[np.float64]]:
-    """The calibration of networks by kernels that were predicted without having seen them, and its errors."""
+    """The calibration of networks by kernels that were predicted without having seen them, and what it gives.
+
+    Args:
+        model: The kernels' model.
+        numbers: The networks, (N,).
+        measured_ms: Their latencies and errors, (N, 2).
+    """
     sums_ms = model.unseen_sums_ms(numbers)
-    calibration, known = Calibration.fit(sums_ms, measured_ms), np.isfinite(sums_ms)
-    return calibration, np.abs(calibration(sums_ms[known]) / measured_ms[known] - 1)
+    calibration, known = Calibration.fit(sums_ms, measured_ms[:, 0]), np.isfinite(sums_ms)
+    return calibration, np.column_stack([calibration(sums_ms[known]), measured_ms[known]])

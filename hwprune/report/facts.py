@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from hwprune import artifacts
+from hwprune.config import FILE_NAME
 from hwprune.latency.curves import Inversion, WidthCurves
 from hwprune.latency.staircase import Staircase
 from hwprune.latency.table import CURVES, STAIRCASE
-from hwprune.results import ExportResult, Figure, FrontResult, ProfileResult, SearchResult, TrainResult
+from hwprune.report.verdict import Row, met, rows, verdict
+from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.space import SearchSpace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MISSING = "–"
+KIND, SCHEMA_VERSION = "report", 4  # report.json
 _Kept = TypeVar("_Kept", Staircase, WidthCurves)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One figure of both networks, as text ready to show."""
-
-    name: str
-    base: str
-    pruned: str
-    change: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +57,8 @@ class Report:
         staircase: Latency over the width of one layer, as the device was probed, if it is there.
         curves: Latency over width, predicted for every group and layer, if it is there.
         front: The networks of a range of budgets, if one was searched.
+        commands: What to type to find it again.
+        settings: The text of hwprune.toml; "" without one.
     """
 
     profile: ProfileResult | None
@@ -77,6 +72,18 @@ class Report:
     staircase: Staircase | None
     curves: WidthCurves | None
     front: FrontResult | None
+    commands: tuple[str, ...]
+    settings: str
+
+    @property
+    def searches(self) -> tuple[SearchResult, ...]:
+        """The search of each budget of the front, or the one there was."""
+        return self.front.points if self.front else (self.search,)
+
+    @property
+    def evaluated(self) -> tuple[tuple[float, float], ...]:
+        """[score, latency in ms] of every network that was evaluated, in the order of the searches."""
+        return tuple(dict.fromkeys(pair for one in self.searches for pair in one.candidates))
 
     @property
     def inversions(self) -> tuple[Inversion, ...]:
@@ -101,19 +108,37 @@ def collect(work: Path, folder: Path) -> Report:
     same = train is not None and (train.structure, train.widths) == (search.structure, search.widths)
     train = train if same else None
     export = export if export and _current(export, search, train, folder) else None
+    front, settings = _front(work / "front.json", search), folder / FILE_NAME
     return Report(
         profile=profile,
         search=search,
         train=train,
         export=export,
-        met=_met(search, export),
-        verdict=_verdict(search, train, export),
-        rows=_rows(search, train, export),
+        met=met(search, export),
+        verdict=verdict(search, train, export),
+        rows=rows(search, train, export),
         layers=_layers(work / "search-space.json", search),
         staircase=_optional(Staircase, measured / STAIRCASE),
         curves=_optional(WidthCurves, measured / CURVES),
-        front=_front(work / "front.json", search),
+        front=front,
+        commands=_commands(search, train, export, front),
+        settings=artifacts.read_bytes(settings).decode(errors="replace") if settings.exists() else "",
     )
+
+
+def _commands(
+    search: SearchResult, train: TrainResult | None, export: ExportResult | None, front: FrontResult | None
+) -> tuple[str, ...]:
+    """The verbs that were run, with the options that decided the result."""
+    verbs = [one["command"] for one in search.devices if one["command"]]
+    verbs.append(search.command)
+    point = f" --point {front.points.index(search) + 1}" if front else ""
+    if train:
+        start = "" if search.base_meets_budget else f" --start {train.start}"
+        verbs.append(f"hwprune train{start} --epochs {train.epochs}{point}")
+    if export:
+        verbs.append(f"hwprune export --onnx --output {shlex.quote(export.file)}{point}")
+    return (*verbs, "hwprune report")
 
 
 def _optional(kind: type[_Kept], path: Path) -> _Kept | None:
@@ -148,105 +173,3 @@ def _current(export: ExportResult, search: SearchResult, train: TrainResult | No
         and path.is_file()
         and artifacts.sha256(artifacts.read_bytes(path)) == export.digest
     )
-
-
-def _met(search: SearchResult, export: ExportResult | None) -> bool:
-    if export:
-        return export.within_budget
-    return search.base_meets_budget or search.met
-
-
-def _verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
-    known, met = export or search, _met(search, export)
-    if search.base_meets_budget and met:
-        text = f"{_verdict_words(known, met)} by the unpruned network already: {known.budget}"
-    else:
-        text = f"{_verdict_words(known, met)}: {'the exported file' if export else 'the network'} "
-        text += " and ".join(_against(one) for one in known.budgets)
-    if train and not search.base_meets_budget:
-        top1 = export.top1 if export and export.top1 is not None else train.top1
-        points = 100 * (top1 - train.base_top1)
-        text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
-    if export and export.weights == "random":
-        text += "; its weights are random, it serves for timing only"
-    return text + "."
-
-
-def _verdict_words(known: SearchResult | ExportResult, met: bool) -> str:
-    if not met:
-        return "BUDGET MISSED"
-    return "PREDICTED, NOT MEASURED, to keep the budget" if known.unmeasured else "Budget met"
-
-
-def _against(figure: Figure) -> str:
-    """A figure and its budget: `runs in 8.4 ms, the budget is 60% (8.5 ms)`."""
-    limit = figure.text(figure.limit or 0.0)
-    budget = f"{figure.budget} ({limit})" if figure.budget.endswith("%") else limit
-    value = figure.text(figure.value)
-    if figure.unit != "ms":
-        return f"has {value} ({figure.title}), the budget is {budget}"
-    verb = "was measured at" if figure.is_measured else "is predicted to take"
-    return f"{verb} {value} on {figure.name}, the budget is {budget}"
-
-
-def _rows(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> tuple[Row, ...]:
-    known = export or search
-    rows = [
-        _top1_row(search, train),
-        *_integer_rows(export),
-        *(row for one in known.figures for row in _figure_rows(one)),
-        Row(
-            name="speed-up" if known.latency.is_measured else "speed-up, predicted",
-            base="1.00x",
-            pruned=f"{known.latency.base / known.latency.value:.2f}x",
-        ),
-    ]
-    if export:
-        rows.append(
-            Row(name="ONNX file", base="", pruned=f"{export.bytes / 2**20:.2f} MiB", change=export.file)
-        )
-    return tuple(rows)
-
-
-def _top1_row(search: SearchResult, train: TrainResult | None) -> Row:
-    if train is None:
-        todo = "run `hwprune train`" if search.images else "no images"
-        return Row(name="test top-1", base=MISSING, pruned=MISSING, change=todo)
-    change = f"{100 * (train.top1 - train.base_top1):+.2f} points"
-    return Row(name="test top-1", base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
-
-
-def _figure_rows(figure: Figure) -> list[Row]:
-    """A figure of both networks, and its budget."""
-    rows = []
-    base, share = figure.text(figure.base), f"{figure.value / figure.base:.1%}"
-    if figure.unit == "ms":
-        predicted = figure.text(figure.predicted)
-        change = f"{figure.predicted / figure.base:.1%}"
-        name = f"{figure.title}, predicted" + ("" if figure.is_measured else ", NOT MEASURED")
-        rows.append(Row(name=name, base=base, pruned=predicted, change=change))
-        if figure.is_measured:
-            value = f"{figure.text(figure.value)} ± {figure.text(figure.error or 0.0)}"
-            rows.append(Row(name=f"{figure.title}, measured", base=base, pruned=value, change=share))
-    else:
-        rows.append(Row(name=figure.title, base=base, pruned=figure.text(figure.value), change=share))
-    if figure.limit is not None:
-        limit = figure.text(figure.limit)
-        rows.append(Row(name=f"budget: {figure.title}", base="", pruned=limit, change=figure.budget))
-    return rows
-
-
-def _integer_rows(export: ExportResult | None) -> list[Row]:
-    """The accuracy of a file in an integer format, which is not that of the trained weights."""
-    if export is None or export.top1 is None or export.top1 == export.trained_top1:
-        return []
-    points = 100 * (export.top1 - (export.trained_top1 or 0.0))
-    name = f"test top-1, {export.precision} file"
-    return [
-        Row(
-            name=name,
-            base=MISSING,
-            pruned=f"{export.top1:.2%}",
-            change=f"{points:+.2f} by {export.precision}",
-        )
-    ]

@@ -30,11 +30,9 @@ def score_words(search: SearchResult) -> str:
     return "top-1 of the judge" if search.score_kind == "pruningnet" else "MACs kept"
 
 
-def front_title(front: FrontResult) -> str:
-    """The heading over a front."""
-    return (
-        "Accuracy against latency" if front.points[0].score_kind == "pruningnet" else "MACs against latency"
-    )
+def tradeoff_title(search: SearchResult) -> str:
+    """The heading over scores and latencies."""
+    return "Accuracy against latency" if search.score_kind == "pruningnet" else "MACs against latency"
 
 
 def front_line(front: FrontResult) -> str:

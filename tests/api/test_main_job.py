@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from chromium import NAMES, Chromium, chromium_path
 from torch import nn
 
 from hwprune.api.predict import predict
@@ -104,12 +105,61 @@ def test_the_report_shows_latency_over_width(finished: Path) -> None:
     layers = {name for curve in payload["curves"]["curves"] for name in curve["layers_us"]}
     assert {"conv1", "layer1.0.conv1", "fc"} <= layers
     page = (finished / "report.html").read_text()
-    assert page.count("plotly-graph-div") == len(result.groups) + 1
+    assert page.count("<figure>") > len(result.groups)
     assert "http-equiv" not in page
     assert "<script src" not in page, "the page opens without a network"
     for name in (*result.groups, "wider neighbour", "Steps of the device"):
         assert name in page
     assert "wider neighbour" in (finished / "report.md").read_text()
+
+
+def test_the_search_keeps_what_its_report_shows(finished: Path) -> None:
+    result, trained, exported = load(finished)
+    unpruned_us, pruned_us = map(sum, zip(*result.layer_times.values(), strict=True))
+    assert unpruned_us == pytest.approx(1e3 * result.latency.base, rel=0.05)
+    assert pruned_us == pytest.approx(1e3 * result.latency.predicted)
+    assert {"conv1", "layer1.0.conv1", "fc", "(run)"} <= set(result.layer_times)
+    assert len(result.held_out) >= 3
+    for predicted_ms, measured_ms, error_ms in result.held_out:
+        assert predicted_ms == pytest.approx(measured_ms, rel=0.1)
+        assert error_ms >= 0
+    checks = [check for lesson in result.corrections for check in lesson["checks"]]
+    assert checks
+    assert all(guess == pytest.approx(ms, rel=0.1) and error is not None for _, guess, ms, error in checks)
+    assert result.candidates
+    assert 0 < result.base_score <= 1
+    assert result.command == "hwprune search --latency 60% --seed 0"
+    assert [one["name"] for one in result.devices] == [result.profile]
+    assert "hwprune" in result.devices[0]["libraries"]
+    assert trained.data == "digits"
+    commands = json.loads((finished / "report.json").read_text())["payload"]["commands"]
+    assert [command.split()[1] for command in commands] == ["profile", "search", "train", "export", "report"]
+    assert exported.file in commands[3]
+
+
+def test_a_project_is_compared_with_its_own_report(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(finished), str(finished / "report.json"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    one, other = ({**entry, "name": ""} for entry in printed["entries"])
+    assert one == other
+    assert one["top1"] == load(finished)[1].top1
+    assert printed["latency_differs"] == printed["accuracy_differs"] == []
+
+
+@pytest.mark.slow
+def test_the_report_of_a_real_search_is_drawn(finished: Path, tmp_path: Path) -> None:
+    path = chromium_path()
+    if path is None:
+        pytest.skip(f"no Chromium here: none of {', '.join(NAMES)}")
+    with Chromium(path, tmp_path) as browser:
+        browser.open(finished / "report.html", width=390)
+        assert browser.complaints == []
+        empty = "[...document.querySelectorAll('.plot')].filter(box => !box.querySelector('.trace')).length"
+        assert browser.value(empty) == 0
+        assert browser.value("document.querySelectorAll('.plot').length") > len(load(finished)[0].groups)
+        assert browser.value("document.documentElement.scrollWidth") <= 390
 
 
 def test_the_report_puts_both_networks_side_by_side(finished: Path) -> None:

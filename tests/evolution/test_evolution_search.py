@@ -223,7 +223,8 @@ class Device:
                 ]
             )
         )
-        return Correction(factors={"latency": factor}, measured=figures)
+        errors = {net: {"latency": 0.01 * found["latency"]} for net, found in figures.items()}
+        return Correction(factors={"latency": factor}, measured=figures, errors=errors)
 
 
 def test_the_closed_loop_brings_the_answer_inside_the_true_budget(toy):

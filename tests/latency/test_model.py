@@ -61,7 +61,8 @@ def test_what_a_table_keeps_of_its_judgement_saves_time_and_changes_nothing(quie
         {"calibration": [1.0]},
         {"calibration": [float("nan"), 0.0, 0.0]},
         {"calibration": [-1.0, 0.0, 0.0]},
-        {"errors": ["much"]},
+        {"judged_ms": ["much"]},
+        {"judged_ms": [[1.0, 0.0, 0.0]]},
     ],
 )
 def test_a_judgement_that_does_not_serve_is_made_again(quiet_table, chain, damage):

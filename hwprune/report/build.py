@@ -1,0 +1,71 @@
+"""The document of a report: verdict first, then one section for each subject."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwprune.report.parts import Document, Section, Table
+from hwprune.report.sections import checks, curves, history, reproduce, times, tradeoff, widths
+from hwprune.report.verdict import MISSING
+
+if TYPE_CHECKING:
+    from hwprune.report.facts import Report
+
+_SECTIONS = (
+    tradeoff.tradeoff,
+    widths.widths,
+    times.times,
+    curves.steps,
+    curves.curves,
+    curves.inverted,
+    checks.checks,
+    history.generations,
+    history.pruningnet,
+    reproduce.found,
+    reproduce.reproduce,
+)
+
+
+def document(report: Report) -> Document:
+    """Everything, in the order it is read."""
+    search = report.search
+    return Document(
+        title=f"{search.model} under {search.budget}",
+        verdict=report.verdict,
+        good=report.met,
+        cards=_cards(report),
+        sections=(_both(report), *(section(report) for section in _SECTIONS)),
+    )
+
+
+def _both(report: Report) -> Section:
+    rows = tuple((row.name, row.base, row.pruned, row.change) for row in report.rows)
+    head = ("", "unpruned", "pruned", "change")
+    return Section(
+        title="Unpruned and pruned", tables=(Table(title="Figures of both networks", head=head, rows=rows),)
+    )
+
+
+def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
+    """Budget, latency, accuracy, speed-up."""
+    known = report.export or report.search
+    latency = known.latency
+    how = "measured" if latency.is_measured else "PREDICTED, NOT MEASURED"
+    binding = next((one for one in known.budgets if one.name == report.search.binding), known.budgets[0])
+    limit = MISSING if binding.limit is None else binding.text(binding.limit)
+    return (
+        ("budget", limit, f"{binding.budget} · {binding.title}"),
+        (f"latency, {how}", latency.text(latency.value), f"unpruned {latency.text(latency.base)}"),
+        _accuracy(report),
+        ("speed-up", f"{latency.base / latency.value:.2f}x", how),
+    )
+
+
+def _accuracy(report: Report) -> tuple[str, str, str]:
+    train, export = report.train, report.export
+    if train is None:
+        why = "not trained yet" if report.search.images else "no images"
+        return ("test top-1", MISSING, why)
+    top1 = export.top1 if export and export.top1 is not None else train.top1
+    points = 100 * (top1 - train.base_top1)
+    return ("test top-1", f"{top1:.1%}", f"{points:+.1f} points, unpruned {train.base_top1:.1%}")

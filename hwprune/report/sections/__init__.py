@@ -1,0 +1,1 @@
+"""The sections of a report, one file for each subject; each says why where there is nothing to show."""

@@ -1,0 +1,109 @@
+"""How the search went, and how its judge was trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwprune.report.draw import digits, points
+from hwprune.report.parts import Plot, Section, Table, missing
+from hwprune.report.style import axis, count_axis
+from hwprune.report.words import score_words
+
+if TYPE_CHECKING:
+    from hwprune.report.facts import Report
+
+_SEARCH, _NET = "Search history", "Training of PruningNet"
+
+
+def generations(report: Report) -> Section:
+    """Best and mean score of each generation."""
+    search = report.search
+    if not search.history:
+        return missing(_SEARCH, "nothing was searched, for the unpruned network keeps the budget.")
+    x = [one["generation"] for one in search.history]
+    traces = tuple(
+        points(
+            name,
+            x,
+            [None if one[key] is None else digits(100 * one[key]) for one in search.history],
+            colour,
+            symbol=symbol,
+            size=7,
+            mode="lines+markers",
+            hovertemplate="generation %{x}: %{y} %",
+        )
+        for name, key, colour, symbol in (
+            ("best so far", "best_score", "@blue", "circle"),
+            ("mean of the generation", "mean_score", "@orange", "diamond"),
+        )
+    )
+    rows = tuple(
+        (
+            str(one["generation"]),
+            str(one["evaluated"]),
+            _percent(one["best_score"]),
+            _percent(one["mean_score"]),
+            _percent(one["budget_use"]),
+        )
+        for one in search.history
+    )
+    head = ("generation", "evaluated", "best so far", "mean", "budget used by the best")
+    plot = Plot(
+        caption=f"Best and mean score ({score_words(search)}) of each generation",
+        data=traces,
+        layout={"xaxis": count_axis("generation", len(x)), "yaxis": axis("score, %")},
+        table=Table(title="Generations", head=head, rows=rows),
+    )
+    text = "The best score falls where a correction found the best network outside the budget."
+    return Section(title=_SEARCH, text=(text,), plots=(plot,))
+
+
+def _percent(value: float | None) -> str:
+    return "none inside the budget" if value is None else f"{value:.2%}"
+
+
+def pruningnet(report: Report) -> Section:
+    """Loss and top-1 of each epoch."""
+    search = report.search
+    if not search.pruningnet_history:
+        why = "no network had to be judged" if search.images else "the project has no images"
+        return missing(_NET, f"{why}, so none was trained.")
+    rows = search.pruningnet_history
+    table = Table(
+        title="Epochs of PruningNet",
+        head=("epoch", "loss", "top-1 while training", "learning rate", "seconds"),
+        rows=tuple(
+            (
+                str(one["epoch"]),
+                f"{one['loss']:.4f}",
+                f"{one['top1']:.2%}",
+                f"{one['lr']:.3g}",
+                f"{one['seconds']:.1f}",
+            )
+            for one in rows
+        ),
+    )
+    epochs = [one["epoch"] for one in rows]
+    return Section(
+        title=_NET,
+        text=("One random network of the space in each step, on sub-train images.",),
+        plots=(
+            _curve("Loss", epochs, [one["loss"] for one in rows], "loss", table),
+            _curve("Top-1 while training", epochs, [100 * one["top1"] for one in rows], "top-1, %", table),
+        ),
+    )
+
+
+def _curve(caption: str, epochs: list[int], values: list[float], title: str, table: Table) -> Plot:
+    y = [digits(value) for value in values]
+    trace = points(
+        caption, epochs, y, "@blue", size=6, mode="lines+markers", hovertemplate="epoch %{x}: %{y}"
+    )
+    return Plot(
+        caption=f"{caption} of PruningNet over its epochs",
+        data=(trace,),
+        layout={"xaxis": count_axis("epoch", len(epochs)), "yaxis": axis(title), "showlegend": False},
+        table=table,
+        height=300,
+        small=True,
+    )

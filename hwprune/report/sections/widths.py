@@ -1,0 +1,42 @@
+"""Channels of every group and layer, before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwprune.report.draw import before_after
+from hwprune.report.parts import Plot, Section, Table
+from hwprune.report.words import change
+
+if TYPE_CHECKING:
+    from hwprune.report.facts import Report
+
+
+def widths(report: Report) -> Section:
+    """The section."""
+    search = report.search
+    groups = tuple(
+        (name, str(full), str(width), f"{width / full:.0%}")
+        for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True)
+    )
+    table = Table(title="Channel groups", head=("channel group", "unpruned", "pruned", "kept"), rows=groups)
+    plots = [_plot("channel group", search.groups, search.full_widths, search.widths, table)]
+    text = "Layers of one channel group keep the same channels, for what they make is added or read together."
+    if not report.layers:
+        gone = "The layers are not shown: the search space (search-space.json) is gone."
+        return Section(title="Widths", text=(text, gone), plots=tuple(plots))
+    rows = tuple((one.name, one.op, change(one.inputs), change(one.outputs)) for one in report.layers)
+    layers = Table(title="Layers", head=("layer", "operation", "channels read", "channels made"), rows=rows)
+    # A classifier's thousand outputs, which are never pruned, would leave no room for the others.
+    drawn = [one for one in report.layers if one.op == "conv"]
+    before, after = (tuple(one.outputs[which] for one in drawn) for which in (0, 1))
+    plots.append(_plot("convolution", tuple(one.name for one in drawn), before, after, layers))
+    return Section(title="Widths", text=(text,), plots=tuple(plots))
+
+
+def _plot(
+    what: str, names: tuple[str, ...], before: tuple[int, ...], after: tuple[int, ...], table: Table
+) -> Plot:
+    data, layout, height = before_after(names, before, after, "channels")
+    caption = f"Channels of every {what}, unpruned and pruned"
+    return Plot(caption=caption, data=data, layout=layout, table=table, height=height)

@@ -1,0 +1,125 @@
+"""The verdict of a report and its table: base versus pruned, as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
+
+MISSING = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of both networks, as text ready to show."""
+
+    name: str
+    base: str
+    pruned: str
+    change: str = ""
+
+
+def met(search: SearchResult, export: ExportResult | None) -> bool:
+    """Whether the budget is kept, by what was measured last."""
+    if export:
+        return export.within_budget
+    return search.base_meets_budget or search.met
+
+
+def verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
+    """One sentence: is the budget met, at which speed-up and accuracy."""
+    known, kept = export or search, met(search, export)
+    if search.base_meets_budget and kept:
+        text = f"{_verdict_words(known, kept)} by the unpruned network already: {known.budget}"
+    else:
+        text = f"{_verdict_words(known, kept)}: {'the exported file' if export else 'the network'} "
+        text += " and ".join(_against(one) for one in known.budgets)
+    if train and not search.base_meets_budget:
+        top1 = export.top1 if export and export.top1 is not None else train.top1
+        points = 100 * (top1 - train.base_top1)
+        text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
+    if export and export.weights == "random":
+        text += "; its weights are random, it serves for timing only"
+    return text + "."
+
+
+def _verdict_words(known: SearchResult | ExportResult, kept: bool) -> str:
+    if not kept:
+        return "BUDGET MISSED"
+    return "PREDICTED, NOT MEASURED, to keep the budget" if known.unmeasured else "Budget met"
+
+
+def _against(figure: Figure) -> str:
+    """A figure and its budget: `runs in 8.4 ms, the budget is 60% (8.5 ms)`."""
+    limit = figure.text(figure.limit or 0.0)
+    budget = f"{figure.budget} ({limit})" if figure.budget.endswith("%") else limit
+    value = figure.text(figure.value)
+    if figure.unit != "ms":
+        return f"has {value} ({figure.title}), the budget is {budget}"
+    verb = "was measured at" if figure.is_measured else "is predicted to take"
+    return f"{verb} {value} on {figure.name}, the budget is {budget}"
+
+
+def rows(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> tuple[Row, ...]:
+    """All figures of both networks."""
+    known = export or search
+    found = [
+        _top1_row(search, train),
+        *_integer_rows(export),
+        *(row for one in known.figures for row in _figure_rows(one)),
+        Row(
+            name="speed-up" if known.latency.is_measured else "speed-up, predicted",
+            base="1.00x",
+            pruned=f"{known.latency.base / known.latency.value:.2f}x",
+        ),
+    ]
+    if export:
+        size = f"{export.bytes / 2**20:.2f} MiB"
+        found.append(Row(name="ONNX file", base="", pruned=size, change=export.file))
+    return tuple(found)
+
+
+def _top1_row(search: SearchResult, train: TrainResult | None) -> Row:
+    if train is None:
+        todo = "run `hwprune train`" if search.images else "no images"
+        return Row(name="test top-1", base=MISSING, pruned=MISSING, change=todo)
+    change = f"{100 * (train.top1 - train.base_top1):+.2f} points"
+    return Row(name="test top-1", base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
+
+
+def _figure_rows(figure: Figure) -> list[Row]:
+    """A figure of both networks, and its budget."""
+    rows = []
+    base, share = figure.text(figure.base), f"{figure.value / figure.base:.1%}"
+    if figure.unit == "ms":
+        predicted = figure.text(figure.predicted)
+        change = f"{figure.predicted / figure.base:.1%}"
+        name = f"{figure.title}, predicted" + ("" if figure.is_measured else ", NOT MEASURED")
+        rows.append(Row(name=name, base=base, pruned=predicted, change=change))
+        if figure.is_measured:
+            value = f"{figure.text(figure.value)} ± {figure.text(figure.error or 0.0)}"
+            rows.append(Row(name=f"{figure.title}, measured", base=base, pruned=value, change=share))
+    else:
+        rows.append(Row(name=figure.title, base=base, pruned=figure.text(figure.value), change=share))
+    if figure.limit is not None:
+        limit = figure.text(figure.limit)
+        rows.append(Row(name=f"budget: {figure.title}", base="", pruned=limit, change=figure.budget))
+    return rows
+
+
+def _integer_rows(export: ExportResult | None) -> list[Row]:
+    """The accuracy of a file in an integer format, which is not that of the trained weights."""
+    if export is None or export.top1 is None or export.top1 == export.trained_top1:
+        return []
+    points = 100 * (export.top1 - (export.trained_top1 or 0.0))
+    name = f"test top-1, {export.precision} file"
+    return [
+        Row(
+            name=name,
+            base=MISSING,
+            pruned=f"{export.top1:.2%}",
+            change=f"{points:+.2f} by {export.precision}",
+        )
+    ]

@@ -1,0 +1,191 @@
+"""The document of a report, as Markdown and as a page, for every kind of project."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from examples import HOSTILE, KINDS, finished, front, latency_only, nothing_pruned, report, search, table_only
+
+from hwprune.report.build import document
+from hwprune.report.facts import Report
+from hwprune.report.files import write_report
+from hwprune.report.html import page
+from hwprune.report.markdown import markdown
+from hwprune.report.style import PALETTES, SERIES
+
+TITLES = (
+    "Unpruned and pruned",
+    "Accuracy against latency",
+    "Widths",
+    "Where the time goes",
+    "Steps of the device",
+    "Latency over width, layer by layer",
+    "Is narrower faster?",
+    "Predicted against measured",
+    "Search history",
+    "Training of PruningNet",
+    "How it was found",
+    "Device, versions, commands",
+)
+VOID = ("meta", "br", "img", "link")
+
+
+class Reader(HTMLParser):
+    """Headings, figures and tables of a page; refuses tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+@functools.cache
+def page_of(kind: str) -> str:
+    return page(document(KINDS[kind]()))
+
+
+def missing(made: Report) -> set[str]:
+    """The sections that say why they show nothing."""
+    return {one.title for one in document(made).sections if one.text and one.text[0].startswith("Not shown:")}
+
+
+def test_a_finished_project_has_every_section_and_the_verdict_first() -> None:
+    made = document(finished())
+    assert tuple(section.title for section in made.sections) == TITLES
+    assert missing(finished()) == set()
+    assert [card[:2] for card in made.cards] == [
+        ("budget", "600 µs"),
+        ("latency, measured", "580 µs"),
+        ("test top-1", "90.0%"),
+        ("speed-up", "1.72x"),
+    ]
+    for text in (markdown(made), page(made)):
+        assert text.index("Budget met") < text.index("Unpruned and pruned")
+
+
+def test_what_is_missing_is_said_in_one_line() -> None:
+    assert missing(latency_only()) == {"Training of PruningNet"}
+    assert missing(table_only()) == {"Steps of the device", "Latency over width, layer by layer"}
+    assert missing(nothing_pruned()) == {
+        "Accuracy against latency",
+        "Search history",
+        "Training of PruningNet",
+    }
+    assert missing(front()) == set()
+
+
+def test_what_was_only_predicted_is_called_so() -> None:
+    made = document(table_only())
+    assert made.cards[1][0] == "latency, PREDICTED, NOT MEASURED"
+    assert "PREDICTED, NOT MEASURED" in made.verdict
+    assert "came from elsewhere" in markdown(made)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_sound_and_can_be_read_without_seeing_the_plots(kind: str) -> None:
+    text = page_of(kind)
+    reader = Reader(text)
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    plots = [attributes for _, attributes in reader.tags if attributes.get("class") == "plot"]
+    assert plots
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in plots)
+    assert len(plots) == reader.count("figure") == reader.count("figcaption")
+    assert reader.count("details") >= len(plots), "the figures of every plot stand behind it"
+    assert ("html", {"lang": "en"}) in reader.tags
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_needs_no_network_and_has_the_library_once(kind: str) -> None:
+    text = page_of(kind)
+    assert not re.search(r"<(?:script|img|link|iframe)[^>]*\b(?:src|href)=", text)
+    assert text.count("plotly.js v") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_colour_of_a_plot_is_known_in_light_and_dark(kind: str) -> None:
+    made = document(KINDS[kind]())
+    used = set(
+        re.findall(r'"(@\w+)"', json.dumps([(p.data, p.layout) for s in made.sections for p in s.plots]))
+    )
+    assert used
+    assert used <= set(PALETTES["light"]) == set(PALETTES["dark"])
+
+
+def test_names_from_a_model_are_text_and_nothing_else() -> None:
+    made = document(KINDS["hostile"]())
+    text = page(made)
+    assert HOSTILE not in text
+    assert "&lt;/script&gt;&lt;img" in text
+    assert "| &#124; b |" in markdown(made)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_have_enough_contrast(scheme: str) -> None:
+    colours = PALETTES[scheme]
+    for name in ("@text", "@muted", *SERIES):
+        assert contrast(colours[name], colours["@page"]) >= 4.5, name
+
+
+def contrast(one: str, other: str) -> float:
+    """The ratio of WCAG 2, 1 to 21."""
+    low, high = sorted(luminance(colour) for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_markdown_shows_each_table_once_and_leaves_the_longest_to_the_page() -> None:
+    candidates = tuple((n / 1000, n / 1000) for n in range(1, 501))
+    text = markdown(document(report(search(candidates=candidates))))
+    assert "Networks that were evaluated: 500 rows, in report.html and report.json." in text
+    assert text.count("Predicted and measured latencies:") == 1
+    assert text.count("Epochs of PruningNet:") == 1
+    for line in text.splitlines():
+        assert "NaN" not in line
+
+
+def test_the_front_is_drawn_with_its_points_and_a_wider_scatter() -> None:
+    made = front()
+    assert len(made.evaluated) == 80, "networks of several budgets count once"
+    section = next(one for one in document(made).sections if one.title == "Accuracy against latency")
+    names = [trace["name"] for trace in section.plots[0].data]
+    assert "front, measured" in names
+    assert len(section.tables[0].rows) == 3
+
+
+def test_the_three_files_are_written(tmp_path: Path) -> None:
+    write_report(finished(), tmp_path)
+    payload = json.loads((tmp_path / "report.json").read_text())
+    assert payload["schema_version"] == 4
+    assert payload["payload"]["search"]["layer_times"]["fc"] == [200.0, 120.0]
+    assert "hwprune search --latency 60% --seed 0" in (tmp_path / "report.md").read_text()
+    again = (tmp_path / "report.html").read_bytes()
+    write_report(replace(finished()), tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == again
