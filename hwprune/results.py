@@ -223,7 +223,7 @@ class SearchResult(_WithFigures, Stored):
             evaluated.
         corrections: What measuring the leaders of each generation taught: `factors` that the predictions of
             each budget were multiplied with from then on; `measured`, [widths, figures] of each leader;
-            `checks`, [name, predicted, measured, standard error] of each of those figures; and `refitted`, the
+            `checks`, [name, predicted, measured, standard error] of each of those; and `refitted`, the
             budgets whose latency model was refitted to all of them.
         inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
         base_score: What the judge gave the unpruned network.
