@@ -122,6 +122,7 @@ def _lut(result: LutResult) -> Iterable[RenderableType | Next]:
         yield Text(f"{len(result.tables)} table(s) hold together.")
     if result.output:
         yield Text(f"Wrote {result.output}.")
+        yield Next(f"predict --table {result.output}")
 
 
 def _shipped(result: LutResult) -> Iterable[RenderableType | Next]:
@@ -171,9 +172,8 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
     yield Text("widths: " + " ".join(map(str, result.widths)))
     if result.score_kind == "macs" and not result.base_meets_budget:
-        yield Text(
-            "No images: the network with the most MACs in the budget was chosen, not the most accurate."
-        )
+        why = "Scored by MACs" if result.images else "No images"
+        yield Text(f"{why}: the network with the most MACs in the budget was chosen, not the most accurate.")
     yield Next("train" if result.images else "export --onnx")
 
 
@@ -278,7 +278,7 @@ def _quickstart(result: Report) -> Iterable[RenderableType | Next]:
     yield from _report(result)
     yield Text(
         "In the project folder, hwprune-quickstart unless you named another: pruned.onnx, and report.html to "
-        "open in a browser. For your own model and images see docs/own-model.md."
+        "open in a browser. For your own model and images see the tutorial, docs/tutorial.md."
     )
 
 
