@@ -1,7 +1,7 @@
 """What mkdocs does besides: pages and files of the repository outside `docs/` become part of the site.
 
-On the pages a link such as `../benchmarks/results/kills.json` leads to the file in the repository; in the site it
-leads to a copy of it.
+On the pages a link such as `../benchmarks/results/kills.json` leads to the file in the repository; in the
+site it leads to a copy of it.
 """
 
 from __future__ import annotations

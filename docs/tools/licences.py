@@ -3,7 +3,7 @@
     python docs/tools/licences.py           # write the page
     python docs/tools/licences.py --check   # exit code 1 when the page is not current
 
-Versions, and what only one platform needs (CUDA libraries), are left out: the page is the same on every machine.
+Versions, and CUDA libraries, are left out: the page is the same on every Linux machine.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[1] / "licences.md"
 HEAD = """# Licences of dependencies
 
-Made by `docs/tools/licences.py` from the metadata of the installed packages; do not edit. hwprune itself is under
-Apache-2.0. Below is all that `pip install hwprune` brings on Linux, but for NVIDIA's CUDA libraries and triton, which
-torch brings where it was built for them: CUDA is under NVIDIA's own terms. Optional extras are not listed.
+Made by `docs/tools/licences.py` from the metadata of the installed packages; do not edit. hwprune itself is
+under Apache-2.0. Below is all that `pip install hwprune` brings on Linux, but for NVIDIA's CUDA libraries and
+triton, which torch brings where it was built for them: CUDA is under NVIDIA's own terms. Optional extras are
+not listed.
 
 | package | licence, as the package states it | needed by |
 |---|---|---|
@@ -54,7 +55,9 @@ def licence(package: Distribution) -> str:
     about = package.metadata
     if expression := about.get("License-Expression"):
         return str(expression)
-    named = [text.rpartition("::")[2].strip() for text in about.get_all("Classifier", []) if "License ::" in text]
+    named = [
+        text.rpartition("::")[2].strip() for text in about.get_all("Classifier", []) if "License ::" in text
+    ]
     named = [name for name in named if name != "OSI Approved"]
     line = str(about.get("License") or "").strip().partition("\n")[0]
     found = named or [line] * bool(line)

@@ -2,8 +2,8 @@
 
     python docs/tools/record.py docs/quickstart.svg --without "Layers, unpruned" -- hwprune quickstart
 
-Progress bars come and go as they do for a person; the picture has what stays. `--without` leaves out one table, by
-the beginning of its title.
+Progress bars come and go as they do for a person; the picture has what stays. `--without` leaves out one
+table, by the beginning of its title.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def main() -> int:
     if options.without:
         lines = without_table(lines, options.without)
     with open(os.devnull, "w") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
+        console = Console(
+            record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor"
+        )
         console.print(Text(f"$ {shlex.join(options.command)}", style="bold"))
         for line in "\n".join(lines).strip().split("\n"):
             console.print(Text.from_ansi(line), soft_wrap=True)

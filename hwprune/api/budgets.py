@@ -205,7 +205,7 @@ def _target(project: Project, place: str, device: str, profile: str) -> Target:
         "A latency budget names a device that is not known.",
         where="--latency",
         got=place,
-        allowed="cpu, cpu/PROFILE, a folder with a latency table (table.json), or a table of `hwprune lut list`",
+        allowed="cpu, cpu/PROFILE, a folder with a latency table (table.json), or one of `hwprune lut list`",
         do="see `hwprune doctor` for the devices of this machine, or check the path of the folder",
     )
 

@@ -44,9 +44,9 @@ def lut(
     """Look at latency tables, check them, join them, compare them.
 
     Args:
-        action: list (tables that come with hwprune), show (what is in it), validate (does it hold together), diff (two of them), merge (join runs
-            of one device; takes what a probe wrote).
-        tables: Folders that hold a table.json, such as hwprune-work/latency/cpu-1t, or names that `list` gives.
+        action: list (tables that come with hwprune), show (what is in it), validate (does it hold together),
+            diff (two of them), merge (join runs of one device; takes what a probe wrote).
+        tables: Folders that hold a table.json, such as hwprune-work/latency/cpu-1t, or names of `list`.
         output: The folder for the merged table; needed by merge.
         reporter: Told about progress.
 

@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
-from rich.progress import ProgressColumn
 from rich.text import Text
 
 from hwprune.cli.views import Next, view
@@ -54,7 +60,9 @@ class Console:
         started = time.monotonic()
         if self.err.is_terminal:
             with self._bar() as bar:
-                yield _BarProgress(bar, bar.add_task(title, total=None, unit=unit, rate="", short="", figures=""))
+                yield _BarProgress(
+                    bar, bar.add_task(title, total=None, unit=unit, rate="", short="", figures="")
+                )
         else:
             self.note(f"{title} ...")
             yield _LineProgress(self, title, unit)

@@ -1,11 +1,10 @@
-"""The command line: help, JSON, progress, and that every command in the documents exists."""
+"""The command line: help, JSON, progress. The commands of the pages: tests/docs."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import re
-import shlex
 import shutil
 import warnings
 from dataclasses import asdict
@@ -15,7 +14,7 @@ import pytest
 
 from hwprune.api.init import InitResult
 from hwprune.cli.console import Console
-from hwprune.cli.main import VERBS, _options_of, _warnings_to, main
+from hwprune.cli.main import VERBS, _warnings_to, main
 from hwprune.errors import HwpruneWarning
 
 
@@ -52,32 +51,6 @@ def asdict_keys(verb: str) -> list[str]:
 def positional_names(verb: str) -> list[str]:
     parameters = inspect.signature(verb_function(verb)).parameters.values()
     return [item.name for item in parameters if item.kind is item.POSITIONAL_ONLY]
-
-
-def documented_commands() -> list[str]:
-    """Every line of a code block in README and docs that starts with `hwprune`."""
-    root = Path(__file__).parents[2]
-    commands = []
-    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
-        for block in re.findall(r"```(?:\w*)\n(.*?)```", path.read_text(), flags=re.S):
-            lines = block.replace("\\\n", " ").splitlines()
-            commands += [line.split("#")[0].strip() for line in lines if line.strip().startswith("hwprune ")]
-    return sorted(set(commands))
-
-
-@pytest.mark.parametrize("command", documented_commands())
-def test_documented_commands_are_understood(command: str) -> None:
-    import tyro
-
-    verb, *arguments = shlex.split(command)[1:]
-    if verb.startswith("-") or verb == "VERB":
-        return
-    options = tyro.cli(_options_of(verb_function(verb)), args=arguments)
-    assert set(options) >= set(asdict_keys(verb))
-
-
-def test_the_documents_do_name_commands() -> None:
-    assert len(documented_commands()) >= 6
 
 
 def test_json_is_the_only_output_and_holds_the_result(

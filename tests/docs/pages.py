@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "lut/README.md", "benchmarks/README.md") + tuple(
-    f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "lut/README.md", "benchmarks/README.md"),
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 )
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", flags=re.M | re.S)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")

@@ -1,10 +1,12 @@
 """The commands of each page, typed one after the other in one folder, as a reader would.
 
-The device is pretended and every stage short; `test_newcomer.py` types the tutorial as it stands, on the real device.
+The device is pretended and every stage short. With HWPRUNE_NEWCOMER=1 the tutorial is typed as it stands too,
+on the real device, which takes minutes.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -26,7 +28,7 @@ NOT_TYPED = {
     r"source ": "of the shell",
     r"torchrun ": "two processes: tests/api/test_two_workers.py",
     r".*runs/mobilenet_v2": "needs ImageNet: tests/test_paper.py has the project on a few images",
-    r"(\.venv/bin/)?python (benchmarks|docs/tools)/": "makes figures, on a quiet machine, or pages: tests/docs/test_site.py",
+    r"(\.venv/bin/)?python (benchmarks|docs/tools)/": "for a quiet machine, or a page's maker",
     r"hwprune doctor": "times the real machine: tests/api/test_quickstart_and_doctor.py",
 }
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
@@ -91,7 +93,9 @@ def type_in(command: str) -> None:
         assert probe.main(words[2:]) == 0
     else:
         assert program == "python"
-        subprocess.run([sys.executable, "-I", *words], check=True)  # -I: without hwprune's checkout in the path
+        subprocess.run(
+            [sys.executable, "-I", *words], check=True
+        )  # -I: without hwprune's checkout in the path
 
 
 @pytest.mark.slow
@@ -109,6 +113,18 @@ def test_the_commands_of_a_page_work_in_a_row(
     for command in commands(page):
         if not reason(command):
             type_in(command.text)
+
+
+@pytest.mark.skipif("HWPRUNE_NEWCOMER" not in os.environ, reason="minutes long; HWPRUNE_NEWCOMER=1 runs it")
+def test_the_tutorial_as_it_stands_ends_with_an_application(tmp_path: Path) -> None:
+    for block in blocks("docs/tutorial.md", "python"):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / name[1]).write_text(block)
+    for command in commands("docs/tutorial.md"):
+        program, *words = shlex.split(command.text)
+        run = [sys.executable, *(["-m", "hwprune"] if program == "hwprune" else []), *words]
+        printed = subprocess.run(run, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert printed.strip() == blocks("docs/tutorial.md", "text")[-1].strip()
 
 
 def test_every_exception_is_used_and_the_rest_is_typed() -> None:
