@@ -102,17 +102,14 @@ def run(program: Path, *words: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_shipped_profiles_and_tables_are_found_outside_the_repository(
-    installed: Path, tmp_path: Path
-) -> None:
-    where = run(
-        installed.with_name("python"), "-c", "import hwprune; print(hwprune.__file__)", folder=tmp_path
-    )
+def test_profiles_and_tables_are_found_outside_the_repository(installed: Path, tmp_path: Path) -> None:
+    python = installed.with_name("python")
+    where = run(python, "-c", "import hwprune; print(hwprune.__file__)", folder=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parents[1])
     assert TABLE in run(installed, "lut", "list", folder=tmp_path)
     assert "uniform 50%" in run(installed, "predict", "--table", TABLE, "--uniform", "50%", folder=tmp_path)
     ask = "from hwprune.runtimes import profile_names; print(*profile_names())"
-    names = run(installed.with_name("python"), "-c", ask, folder=tmp_path).split()
+    names = run(python, "-c", ask, folder=tmp_path).split()
     assert names == sorted(path.stem for path in (ROOT / "profiles").glob("*.toml"))
 
 
