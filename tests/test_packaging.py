@@ -33,6 +33,8 @@ epochs = 1
 """
 
 pytestmark = pytest.mark.slow
+# The checkout must not be found: neither by pip, as an installed hwprune, nor by Python.
+ELSEWHERE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +86,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel)],
-        check=True,
-    )
+    install = ("pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel))
+    subprocess.run([sys.executable, "-m", *install], check=True, env=ELSEWHERE)
     packages = next((folder / "lib").glob("python*/site-packages"))
     # a path in a .pth file: found after the wheel, and its own .pth files (the checkout) are not read
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -96,8 +96,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(program: Path, *words: str, folder: Path) -> str:
     """What a command prints in a folder far from the repository."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([program, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run([program, *words], cwd=folder, env=ELSEWHERE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
