@@ -1,6 +1,6 @@
 """Run a command in a terminal of its own and draw what is left on the screen as SVG.
 
-    python docs/tools/record.py docs/quickstart.svg --without "Layers, unpruned" -- hwprune quickstart
+    python docs/tools/record.py docs/result.svg --without "Layers, unpruned" -- hwprune report
 
 Progress bars come and go as they do for a person; the picture has what stays. `--without` leaves out one
 table, by the beginning of its title.
@@ -92,7 +92,7 @@ def main() -> int:
         )
         console.print(Text(f"$ {shlex.join(options.command)}", style="bold"))
         for line in "\n".join(lines).strip().split("\n"):
-            console.print(Text.from_ansi(line), soft_wrap=True)
+            console.print(Text.from_ansi(line))
         picture = console.export_svg(title="hwprune")
     options.picture.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.S), "utf-8")
     return 0

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 import shutil
+import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from rich.console import Console as RichConsole
 
 from hwprune.api.init import InitResult
 from hwprune.cli.console import Console
@@ -81,6 +84,19 @@ def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
     assert re.match(r"Training: 1/3 epochs, .*/s, .* left  loss 0.5", lines[1])
     assert lines[-2].startswith("Training: 3/3 epochs")
     assert lines[-1].startswith("Training: done in")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_shows_what_is_done_and_the_time_left(width: int) -> None:
+    console = Console()
+    console.err = RichConsole(file=io.StringIO(), force_terminal=True, width=width)
+    with console.stage("Training the unpruned network", "epochs") as progress:
+        for done in range(1, 4):
+            progress(done, 40, loss=1.2345, top1=0.5)
+            time.sleep(0.15)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\r", console.err.file.getvalue()).split("\r")
+    assert any(re.match(r"Training the unpruned network 3/40 epochs, .* left  loss", line) for line in shown)
+    assert all(len(line.strip()) <= width for line in shown)
 
 
 def test_warnings_of_hwprune_are_shown_and_those_of_libraries_are_not(
