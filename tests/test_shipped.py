@@ -20,9 +20,7 @@ def test_every_committed_table_has_a_name(repository: Path) -> None:
     assert shipped_folders("profiles") == [repository / "profiles"]
 
 
-def test_a_folder_of_the_user_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_the_user_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert known_table(Path(NAME)) == known_table(Path("lut") / NAME) == shipped_tables()[NAME]
     Path(NAME).mkdir(parents=True)
