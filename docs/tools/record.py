@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, ROWS = 92, 50
-_STEERING = re.compile(r"\x1b\[(\d*)([AKGJ])|\x1b\[\?25[lh]|\r")
+_STEERING = re.compile(r"(\x1b\[\d*[AK]|\x1b\[\?25[lh]|\r)")
 
 
 def recorded(command: list[str]) -> tuple[str, int]:
@@ -52,7 +52,9 @@ def recorded(command: list[str]) -> tuple[str, int]:
 def screen(stream: str) -> list[str]:
     """The lines that stay, with their colours: obeys `line up`, `erase line` and `carriage return`."""
     lines, row = [""], 0
-    for piece in re.split(r"(\n|\x1b\[\d*[AK]|\x1b\[\?25[lh]|\r)", stream):
+    for piece in re.split(r"(\n)|" + _STEERING.pattern, stream):
+        if piece is None:  # the other of the two patterns
+            continue
         if piece == "\n":
             row += 1
             lines += [""] * (row - len(lines) + 1)
