@@ -20,7 +20,7 @@ SHORT = """
 [data]
 sub_val_per_class = 5
 [pruningnet]
-epochs = 1
+epochs = 4
 recalibration_images = 100
 [search]
 population = 4
@@ -29,7 +29,7 @@ mutants = 2
 crossovers = 2
 generations = 2
 [training]
-epochs = 1
+epochs = 2
 """
 
 pytestmark = pytest.mark.slow
