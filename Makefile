@@ -3,7 +3,8 @@
 #   make quickstart    set up .venv and run the main job on bundled images
 #   make test          set up .venv for development, check style, types and layers, and run all tests
 #
-# Further: make check (no tests), make clean (caches and build outputs), make distclean (.venv too).
+# Further: make check (no tests), make docs (the pages as a site, in site/), make package (sdist and wheel in dist/,
+# tried in a clean environment), make clean (caches and build outputs), make distclean (.venv too).
 # Another interpreter: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PYTEST_ARGS ?=
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test check format clean distclean
+.PHONY: quickstart test check format docs package clean distclean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hwprune quickstart
@@ -36,6 +37,13 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Needs no torch: the reference is made from the source.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+package:
+	PYTHON=$(PYTHON) PIP_ARGS="$(PIP_ARGS)" .ci/package
+
 # The stamp files say that the environment is complete for this pyproject.toml and these versions.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) -e .
@@ -44,6 +52,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: mkdocs.yml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) mkdocs-material 'mkdocstrings[python]'
+	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -54,7 +66,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+	rm -rf build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean

@@ -15,6 +15,7 @@ from hwprune.errors import MismatchError, UsageError
 from hwprune.evolution.problem import Constraint
 from hwprune.latency.drift import follow
 from hwprune.latency.fingerprint import space_fingerprint
+from hwprune.latency.folder import known_table
 from hwprune.results import Figure
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.units import Quantity, parse_bytes, parse_count, parse_latency
@@ -200,10 +201,10 @@ def resolve(project: Project, asked: Sequence[Asked], device: str, profile: str)
 
 
 def _target(project: Project, place: str, device: str, profile: str) -> Target:
-    """The device that a user named: DEVICE, DEVICE/PROFILE, or the folder of a latency table."""
+    """The device that a user named: DEVICE, DEVICE/PROFILE, or the folder or name of a table."""
     if not place:
         return project_target(project, device, profile)
-    if (Path(place) / "table.json").is_file():
+    if known_table(Path(place)):
         return folder_target(Path(place))
     name, _, under = place.partition("/")
     if name == "cpu" or name.startswith("cuda"):
@@ -212,7 +213,7 @@ def _target(project: Project, place: str, device: str, profile: str) -> Target:
         "A latency budget names a device that is not known.",
         where="--latency",
         got=place,
-        allowed="cpu, cpu/PROFILE, or a folder with a latency table (table.json)",
+        allowed="cpu, cpu/PROFILE, a folder with a latency table (table.json), or one of `hwprune lut list`",
         do="see `hwprune doctor` for the devices of this machine, or check the path of the folder",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from hwprune.latency.folder import TableFolder
 
-Action = Literal["show", "validate", "merge", "diff"]
+Action = Literal["list", "show", "validate", "merge", "diff"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LutResult:
 
     Attributes:
         action: What was asked for.
-        tables: Folder -> facts about it; for `diff` one entry, for both.
+        tables: Folder, or name of a table that comes with hwprune -> facts about it; for `diff` one entry.
         output: The folder that `merge` wrote, or "".
     """
 
@@ -34,7 +35,7 @@ class LutResult:
 
 def lut(
     action: Action,
-    tables: tuple[Path, ...],
+    tables: tuple[Path, ...] = (),
     /,
     *,
     output: Path | None = None,
@@ -43,9 +44,9 @@ def lut(
     """Look at latency tables, check them, join them, compare them.
 
     Args:
-        action: show (what is in it), validate (does it hold together), diff (two of them), merge (join runs
-            of one device; takes what a probe wrote).
-        tables: Folders that hold a table.json, such as hwprune-work/latency/cpu-1t.
+        action: list (tables that come with hwprune), show (what is in it), validate (does it hold together),
+            diff (two of them), merge (join runs of one device; takes what a probe wrote).
+        tables: Folders that hold a table.json, such as hwprune-work/latency/cpu-1t, or names of `list`.
         output: The folder for the merged table; needed by merge.
         reporter: Told about progress.
 
@@ -57,13 +58,12 @@ def lut(
         MismatchError: Tables that cannot be merged, or that do not hold together; all problems are named.
         ArtifactError: A table is missing or damaged.
     """
-    wanted = {"diff": 2}.get(action)
-    least = 2 if action == "diff" else 1
-    if len(tables) < least or (wanted is not None and len(tables) != wanted):
+    least, most = {"list": (0, 0), "diff": (2, 2)}.get(action, (1, math.inf))
+    if not least <= len(tables) <= most:
         raise UsageError(
             f"`hwprune lut {action}` got a wrong number of tables.",
             got=len(tables),
-            allowed=f"{wanted}" if wanted else f"{least} or more",
+            allowed=f"{least}" if least == most else f"{least} or more",
             do="name the folders that hold a table.json",
         )
     if (output is not None) != (action == "merge"):
@@ -73,6 +73,7 @@ def lut(
             allowed="merge with --output FOLDER",
         )
     work: dict[str, Callable[[], LutResult]] = {
+        "list": _list,
         "show": lambda: _show(tables),
         "validate": lambda: _validate(tables, reporter),
         "merge": lambda: _merge(tables, output or Path()),
@@ -85,6 +86,15 @@ def _load(path: Path) -> TableFolder:
     from hwprune.latency.folder import TableFolder
 
     return TableFolder.load(path.parent if path.name == "table.json" else path)
+
+
+def _list() -> LutResult:
+    from hwprune.latency.compare import summary
+    from hwprune.shipped import shipped_tables
+
+    keys = ("model", "device", "profile", "networks", "fastest_ms", "slowest_ms")
+    found = {name: summary(_load(path)) for name, path in shipped_tables().items()}
+    return LutResult("list", {name: {key: facts[key] for key in keys} for name, facts in found.items()})
 
 
 def _show(tables: tuple[Path, ...]) -> LutResult:

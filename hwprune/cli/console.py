@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 
     from hwprune.progress import Progress
 
+_WIDE = 100  # columns from which on a bar has room
 _LINE_EVERY_S = 10.0  # plain log lines are no more frequent than this
 
 
@@ -52,24 +60,17 @@ class Console:
         started = time.monotonic()
         if self.err.is_terminal:
             with self._bar() as bar:
-                yield _BarProgress(bar, bar.add_task(title, total=None, unit=unit, rate="", figures=""))
+                yield _BarProgress(
+                    bar, bar.add_task(title, total=None, unit=unit, rate="", short="", figures="")
+                )
         else:
             self.note(f"{title} ...")
             yield _LineProgress(self, title, unit)
         self.note(f"{title}: done in {format_seconds(time.monotonic() - started)}")
 
     def _bar(self) -> Bar:
-        return Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}  {task.fields[rate]}  {task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.err,
-            transient=True,
-        )
+        narrow = self.err.width < _WIDE
+        return Bar(*(_narrow_columns() if narrow else _wide_columns()), console=self.err, transient=True)
 
     def show(self, verb: str, result: Any) -> None:
         """Print a verb's result."""
@@ -84,14 +85,33 @@ class Console:
                     self.out.print(part, soft_wrap=isinstance(part, Text))
 
 
+def _wide_columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}  {task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+
+
+def _narrow_columns() -> tuple[ProgressColumn, ...]:
+    """One text, cut at its end: what counts most comes first."""
+    return (TextColumn("{task.description} {task.fields[short]}  {task.fields[figures]}"),)
+
+
 class _BarProgress:
     def __init__(self, bar: Bar, task: Any) -> None:
         self.bar, self.task = bar, task
 
     def __call__(self, done: int, total: int, /, **figures: float) -> None:
         self.bar.update(self.task, completed=done, total=total, figures=_figures(figures))
-        speed = next(task.speed for task in self.bar.tasks if task.id == self.task)
-        self.bar.update(self.task, rate=f"{speed:.3g}/s" if speed else "")
+        task = next(task for task in self.bar.tasks if task.id == self.task)
+        left = f", {format_seconds(task.time_remaining)} left" if task.time_remaining else ""
+        short = f"{done}/{total} {task.fields['unit']}{left}"
+        self.bar.update(self.task, rate=f"{task.speed:.3g}/s" if task.speed else "", short=short)
 
 
 class _LineProgress:

@@ -123,12 +123,36 @@ def _predict(result: PredictResult) -> Iterable[RenderableType | Next]:
 
 
 def _lut(result: LutResult) -> Iterable[RenderableType | Next]:
+    if result.action == "list":
+        yield from _shipped(result)
+        return
     for name, facts in result.tables.items():
-        yield _facts(name, *((key.replace("_", " "), _fact(value)) for key, value in facts.items()))
+        yield Text(name)  # not the title of its table: that would be as narrow as the table is
+        yield _facts("", *(_named_fact(key, value) for key, value in facts.items()))
     if result.action == "validate":
         yield Text(f"{len(result.tables)} table(s) hold together.")
     if result.output:
         yield Text(f"Wrote {result.output}.")
+        yield Next(f"predict --table {result.output}")
+
+
+def _shipped(result: LutResult) -> Iterable[RenderableType | Next]:
+    """The tables that come with hwprune; a name has a line of its own, to be copied."""
+    for name, facts in result.tables.items():
+        span = f"{format_ms(facts['fastest_ms'])} to {format_ms(facts['slowest_ms'])}"
+        yield Text(f"{name}\n  {facts['model']} on {facts['device']}: {facts['networks']} networks, {span}")
+    if result.tables:
+        yield Next(f"predict --table {next(iter(result.tables))}")
+
+
+def _named_fact(key: str, value: Any) -> tuple[str, str]:
+    """A fact with its unit; `key` ends in it."""
+    name, _, unit = key.rpartition("_")
+    known = {"ms": format_ms, "seconds": format_seconds, "percent": _percent}
+    if unit in known and name:
+        title = f"{name} time" if unit == "seconds" else name
+        return title.replace("_", " "), MISSING if value is None else known[unit](value)
+    return key.replace("_", " "), _fact(value)
 
 
 def _fact(value: Any) -> str:
@@ -159,9 +183,8 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
     yield Text("widths: " + " ".join(map(str, result.widths)))
     if result.score_kind == "macs" and not result.base_meets_budget:
-        yield Text(
-            "No images: the network with the most MACs in the budget was chosen, not the most accurate."
-        )
+        why = "Scored by MACs" if result.images else "No images"
+        yield Text(f"{why}: the network with the most MACs in the budget was chosen, not the most accurate.")
     yield Next("train" if result.images else "export --onnx")
 
 
@@ -294,7 +317,7 @@ def _quickstart(result: Report) -> Iterable[RenderableType | Next]:
     yield from _report(result)
     yield Text(
         "In the project folder, hwprune-quickstart unless you named another: pruned.onnx, and report.html to "
-        "open in a browser. For your own model and images see docs/own-model.md."
+        "open in a browser. For your own model and images see the tutorial, docs/tutorial.md."
     )
 
 

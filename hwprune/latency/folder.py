@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from hwprune import artifacts
-from hwprune.errors import MismatchError, MissingArtifactError
+from hwprune.errors import MismatchError, MissingArtifactError, nearest
 from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import GRAPH, SPACE, LatencyTable
+from hwprune.shipped import shipped_tables
 from hwprune.structure.onnx_graph import read_graph
 from hwprune.structure.space import SearchSpace
 
@@ -19,6 +20,34 @@ if TYPE_CHECKING:
     from hwprune.structure.onnx_graph import NetGraph
 
 _MADE_BY = "hwprune profile"
+
+
+def known_table(place: Path) -> Path | None:
+    """The folder of a latency table: `place` itself, or that of a table that comes with hwprune, or None.
+
+    Args:
+        place: A folder, or the name of a shipped table, with or without `lut/` before it.
+    """
+    if (place / "table.json").is_file():
+        return place
+    return shipped_tables().get(place.as_posix().removeprefix("lut/"))
+
+
+def find_table(place: Path) -> Path:
+    """The folder of a latency table; see `known_table`.
+
+    Raises:
+        MissingArtifactError: There is none.
+    """
+    if folder := known_table(place):
+        return folder
+    raise MissingArtifactError(
+        "There is no latency table in this folder.",
+        where=place,
+        allowed=nearest(place.as_posix(), shipped_tables()),
+        do="name a folder that holds a table.json, such as hwprune-work/latency/cpu-1t, or a table that "
+        "`hwprune lut list` names",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,18 +88,13 @@ class TableFolder:
         """Read what `save` wrote.
 
         Raises:
-            MissingArtifactError: A file is not there.
+            MissingArtifactError: There is no table, or one of its files is not there.
             MismatchError: The three do not belong together.
             UsageError: A network has widths that the space does not have.
             ArtifactError: Damaged.
             ModelError: The graph is not an ONNX model.
         """
-        if not (folder / "table.json").is_file():
-            raise MissingArtifactError(
-                "There is no latency table in this folder.",
-                where=folder,
-                do="name a folder that holds a table.json, such as hwprune-work/latency/cpu-1t",
-            )
+        folder = find_table(folder)
         table = LatencyTable.load(folder, _MADE_BY)
         space = SearchSpace.load(folder / SPACE)
         loaded = cls(table, space, artifacts.read_bytes(folder / GRAPH, _MADE_BY))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sysconfig
 import tomllib
 from pathlib import Path
 
 from hwprune import artifacts
 from hwprune.errors import ConfigError, DeviceError, UsageError, nearest
 from hwprune.runtimes.base import TargetProfile
+from hwprune.shipped import shipped_folders
 
 _MAX_BYTES = 2**20
 # One thread is the default: it is repeatable to a few percent even where cores are shared, and it is how a
@@ -17,12 +17,8 @@ _DEFAULTS = {"cpu": "cpu-1t"}
 
 
 def profile_folders() -> list[Path]:
-    """Where profiles are looked for, first match wins: ./profiles, the checkout's, the installed ones."""
-    return [
-        Path("profiles"),
-        Path(__file__).resolve().parents[2] / "profiles",
-        Path(sysconfig.get_path("data")) / "share" / "hwprune" / "profiles",
-    ]
+    """Where profiles are looked for, first match wins: ./profiles, then those that come with hwprune."""
+    return [Path("profiles"), *shipped_folders("profiles")]
 
 
 def profile_names() -> list[str]:

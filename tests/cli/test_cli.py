@@ -1,21 +1,23 @@
-"""The command line: help, JSON, progress, and that every command in the documents exists."""
+"""The command line: help, JSON, progress. The commands of the pages: tests/docs."""
 
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
-import shlex
 import shutil
+import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from rich.console import Console as RichConsole
 
 from hwprune.api.init import InitResult
 from hwprune.cli.console import Console
-from hwprune.cli.main import VERBS, _options_of, _warnings_to, main
+from hwprune.cli.main import VERBS, _warnings_to, main
 from hwprune.errors import HwpruneWarning
 
 
@@ -54,32 +56,6 @@ def positional_names(verb: str) -> list[str]:
     return [item.name for item in parameters if item.kind is item.POSITIONAL_ONLY]
 
 
-def documented_commands() -> list[str]:
-    """Every line of a code block in README and docs that starts with `hwprune`."""
-    root = Path(__file__).parents[2]
-    commands = []
-    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
-        for block in re.findall(r"```(?:\w*)\n(.*?)```", path.read_text(), flags=re.S):
-            lines = block.replace("\\\n", " ").splitlines()
-            commands += [line.split("#")[0].strip() for line in lines if line.strip().startswith("hwprune ")]
-    return sorted(set(commands))
-
-
-@pytest.mark.parametrize("command", documented_commands())
-def test_documented_commands_are_understood(command: str) -> None:
-    import tyro
-
-    verb, *arguments = shlex.split(command)[1:]
-    if verb.startswith("-") or verb == "VERB":
-        return
-    options = tyro.cli(_options_of(verb_function(verb)), args=arguments)
-    assert set(options) >= set(asdict_keys(verb))
-
-
-def test_the_documents_do_name_commands() -> None:
-    assert len(documented_commands()) >= 6
-
-
 def test_json_is_the_only_output_and_holds_the_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +84,19 @@ def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
     assert re.match(r"Training: 1/3 epochs, .*/s, .* left  loss 0.5", lines[1])
     assert lines[-2].startswith("Training: 3/3 epochs")
     assert lines[-1].startswith("Training: done in")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_shows_what_is_done_and_the_time_left(width: int) -> None:
+    console = Console()
+    console.err = RichConsole(file=io.StringIO(), force_terminal=True, width=width)
+    with console.stage("Training the unpruned network", "epochs") as progress:
+        for done in range(1, 4):
+            progress(done, 40, loss=1.2345, top1=0.5)
+            time.sleep(0.15)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\r", console.err.file.getvalue()).split("\r")
+    assert any(re.match(r"Training the unpruned network 3/40 epochs, .* left  loss", line) for line in shown)
+    assert all(len(line.strip()) <= width for line in shown)
 
 
 def test_warnings_of_hwprune_are_shown_and_those_of_libraries_are_not(
