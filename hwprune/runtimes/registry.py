@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hwprune.errors import DeviceError, nearest
 from hwprune.runtimes.fake import FakeRuntime
 from hwprune.runtimes.onnxruntime import OnnxRuntime
+from hwprune.runtimes.tensorrt import TensorRt
 from hwprune.runtimes.torch_cuda import TorchCudaRuntime
 
 if TYPE_CHECKING:
@@ -14,10 +15,16 @@ if TYPE_CHECKING:
 
 _RUNTIMES: dict[str, type[Runtime]] = {
     "onnxruntime": OnnxRuntime,
+    "tensorrt": TensorRt,
     "torch_cuda": TorchCudaRuntime,
     "fake": FakeRuntime,
 }
-_DEVICES = {"onnxruntime": ("cpu", "cuda"), "torch_cuda": ("cuda",), "fake": ("cpu",)}
+_DEVICES = {
+    "onnxruntime": ("cpu", "cuda"),
+    "tensorrt": ("cuda",),
+    "torch_cuda": ("cuda",),
+    "fake": ("cpu",),
+}
 
 
 def runtime_names() -> list[str]:
