@@ -2,7 +2,7 @@
 
 A contract, not a run: the stand-in `tensorrt_standin` has exactly these names. TensorRT's were read in the
 bindings' source and compared with the published modules of 10.13.3.9 and 11.4.0.106 by
-`benchmarks/tensorrt_bindings.py`; pycuda's in its source; those of cuda-bindings are compared with the
+`benchmarks/tensorrt_names_check.py`; pycuda's in its source; those of cuda-bindings are compared with the
 installed package by a test. Parameters are those of the overload that is used; None marks a property, a class
 or a constant.
 """

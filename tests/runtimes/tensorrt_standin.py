@@ -1,7 +1,7 @@
 """A stand-in for `tensorrt`, `pycuda` and `cuda.bindings` with only the names of `tensorrt_names`.
 
-A contract test, not a run: a misspelt call, a wrong keyword, a flag that TensorRT 11 no longer has or a call in
-an impossible order fails; whether a GPU does what is expected of it, and how fast, cannot be seen here. Its
+A contract test, not a run: a misspelt call, a wrong keyword, a flag that TensorRT 11 no longer has, or a call
+in an impossible order fails; whether a GPU does what is expected, and how fast, cannot be seen here. Its
 engines have the layers of the ONNX with the known times of `FakeRuntime`; its clock advances with each run.
 """
 
@@ -11,12 +11,12 @@ import enum
 import importlib.machinery
 import json
 import sys
-from dataclasses import dataclass, field
 from types import ModuleType
 
 import numpy as np
 import onnx
 from tensorrt_names import ENUMS, ENUMS_OF
+from tensorrt_standin_cuda import Machine, Strict, driver_module, runtime_module
 
 from hwprune.runtimes.fake import FakeDevice, fake_kernels
 
@@ -24,36 +24,6 @@ VERSIONS = {10: "10.13.3.9", 11: "11.4.0.106"}
 DEVICE = FakeDevice(step=8, cliff=8)
 _WORDS = {1: ("FP32", "Float"), 10: ("FP16", "Half"), 3: ("Int8", "Int8"), 2: ("Int8", "Int8")}
 _PAIRS = ("QuantizeLinear", "DequantizeLinear")
-
-
-@dataclass
-class Machine:
-    """The pretended machine: its GPUs, and what was done to them."""
-
-    version: int = 11
-    names: tuple[str, ...] = ("Pretended GPU",)
-    capability: tuple[int, int] = (9, 0)
-    driver: bool = True
-    free_bytes: int = 2**30
-    now_ms: float = 0.0
-    contexts: int = 0  # pushed and not popped yet
-    builds: int = 0
-    calls: list[str] = field(default_factory=list)
-    config: dict[str, object] = field(default_factory=dict)
-    failure: str = ""  # why the next engine is not built
-    loads: bool = True  # whether engines can be loaded
-    force_fp32: bool = False  # builds an engine in 32 bits whatever the network says
-    captured: object = None  # what a capture in progress has seen
-    graphs: dict[int, object] = field(default_factory=dict)
-
-
-class Strict:
-    """An object that has the names of its class and no others, as those of the bindings."""
-
-    def __setattr__(self, name, value):
-        if not name.startswith("_") and not hasattr(type(self), name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        super().__setattr__(name, value)
 
 
 class Settable:
@@ -263,7 +233,8 @@ def tensorrt_module(machine: Machine) -> ModuleType:
             return int(memory) > 0
 
         def execute_async_v3(self, stream_handle):
-            assert machine.contexts and stream_handle > 0
+            assert machine.contexts
+            assert stream_handle > 0
             if {end["name"] for end in self._plan["ends"]} != self._ready:
                 return False
             if machine.captured is not None:
@@ -278,7 +249,8 @@ def tensorrt_module(machine: Machine) -> ModuleType:
             self._pending = True
 
         def report_to_profiler(self):
-            assert self.profiler is not None and self.enqueue_emits_profile is False
+            assert self.profiler is not None
+            assert self.enqueue_emits_profile is False
             if not self._pending:
                 return False
             self._pending = False
@@ -348,146 +320,3 @@ def _ends(content: bytes) -> list[dict]:
         for mode, entries in (("INPUT", graph.input), ("OUTPUT", graph.output))
         for e in entries
     ]
-
-
-def driver_module(machine: Machine) -> ModuleType:
-    """The module `pycuda.driver`."""
-
-    class Error(Exception):
-        pass
-
-    class MemoryError(Error):
-        pass
-
-    class LogicError(Error):
-        pass
-
-    def init(flags=0):
-        if not machine.driver:
-            raise LogicError("cuInit failed: no CUDA-capable device is detected")
-
-    class Context(Strict):
-        def push(self):
-            machine.contexts += 1
-
-        @staticmethod
-        def pop():
-            machine.contexts -= 1
-
-    class Device(Strict):
-        def __init__(self, number):
-            self._number = number
-
-        @staticmethod
-        def count():
-            return len(machine.names)
-
-        def name(self):
-            return machine.names[self._number]
-
-        def pci_bus_id(self):
-            return f"0000:{self._number:02x}:00.0"
-
-        def compute_capability(self):
-            return machine.capability
-
-        def retain_primary_context(self):
-            machine.calls.append("primary context")
-            return Context()
-
-    class DeviceAllocation(Strict):
-        def __init__(self, size):
-            self._size = size
-
-        def __int__(self):
-            return 4096
-
-        def free(self):
-            machine.free_bytes += self._size
-
-    def mem_alloc(bytes):
-        if bytes > machine.free_bytes:
-            raise MemoryError("cuMemAlloc failed: out of memory")
-        machine.free_bytes -= bytes
-        return DeviceAllocation(bytes)
-
-    def memcpy_htod(dest, src):
-        assert np.any(src), "zeros would be timed"
-
-    class Stream(Strict):
-        handle = property(lambda self: 7)
-
-        def __init__(self, flags=0):
-            pass
-
-        def synchronize(self):
-            assert machine.captured is None, "nothing may be waited for in a capture"
-
-    class Event(Strict):
-        _at = None
-
-        def __init__(self, flags=0):
-            pass
-
-        def record(self, stream=None):
-            assert stream is not None, "events belong on the stream of the work"
-            self._at = machine.now_ms
-            return self
-
-        def time_till(self, end):
-            return end._at - self._at
-
-    def get_version():
-        return (13, 0, 0)
-
-    def get_driver_version():
-        return 13010
-
-    module = ModuleType("pycuda.driver")
-    things = (Error, MemoryError, LogicError, Context, Device, DeviceAllocation, Stream, Event)
-    things += (init, mem_alloc, memcpy_htod, get_version, get_driver_version)
-    vars(module).update({thing.__name__: thing for thing in things})
-    return module
-
-
-def runtime_module(machine: Machine) -> ModuleType:
-    """The module `cuda.bindings.runtime`, what of it captures graphs."""
-    members = ("Global", "ThreadLocal", "Relaxed")
-    modes = enum.IntEnum(
-        "cudaStreamCaptureMode", [f"cudaStreamCaptureMode{name}" for name in members], start=0
-    )
-    errors = enum.IntEnum("cudaError_t", ["cudaSuccess"], start=0)
-    done = (errors.cudaSuccess,)
-
-    def cudaStreamBeginCapture(stream, mode):
-        modes(mode)
-        assert "run" in machine.calls, "what happens once would be captured"
-        machine.captured = []
-        return done
-
-    def cudaStreamEndCapture(stream):
-        found, machine.captured = machine.captured, None
-        return (*done, found)
-
-    def cudaGraphInstantiate(graph, flags):
-        machine.graphs[len(machine.graphs) + 1] = graph
-        return (*done, len(machine.graphs))
-
-    def cudaGraphDestroy(graph):
-        return done
-
-    def cudaGraphLaunch(graphExec, stream):
-        machine.calls.append("replay")
-        for run in machine.graphs[graphExec]:
-            run()
-        return done
-
-    def cudaGraphExecDestroy(graphExec):
-        machine.graphs[graphExec] = None
-        return done
-
-    module = ModuleType("cuda.bindings.runtime")
-    things = (cudaStreamBeginCapture, cudaStreamEndCapture, cudaGraphInstantiate, cudaGraphDestroy)
-    things += (cudaGraphLaunch, cudaGraphExecDestroy, modes, errors)
-    vars(module).update({thing.__name__: thing for thing in things})
-    return module

@@ -1,7 +1,7 @@
 """Compare the names that hwprune uses of TensorRT with those of an installed TensorRT. No GPU is needed.
 
-    python benchmarks/tensorrt_bindings.py                  # the installed package
-    python benchmarks/tensorrt_bindings.py tensorrt_cu13_bindings-11.4.0.106-....whl
+    python benchmarks/tensorrt_names_check.py                  # the installed package
+    python benchmarks/tensorrt_names_check.py tensorrt_cu13_bindings-11.4.0.106-....whl
 
 A wheel of the bindings alone needs libraries of two gigabytes to load. So empty libraries of the same names
 are made with gcc, enough to import the module and to read its signatures, which are all that is compared.
@@ -98,9 +98,11 @@ def signatures(thing: object) -> list[tuple[tuple[str, bool], ...]]:
     target = thing.__init__ if inspect.isclass(thing) and not issubclass(thing, enum.Enum) else thing
     if inspect.isfunction(target):
         return [tuple((name, False) for name in inspect.signature(target).parameters)]
-    lines = re.findall(r"^(?:\d+\. )?\w+\((self: .*?)\)(?: -> .*)?$", target.__doc__ or "", re.M)
+    lines = re.findall(
+        r"^(?:\d+\. )?\w+\((self: .*?)\)(?: -> .*)?$", re.sub(r"<[^<>]*>", "0", target.__doc__ or ""), re.M
+    )
     return [
-        tuple((name, bool(default)) for name, default in re.findall(r"(\w+): [^,=]+( = )?", line)[1:])
+        tuple((name, bool(default)) for name, default in re.findall(r"(\w+): [^,=]+(=?)", line)[1:])
         for line in lines
     ]
 
