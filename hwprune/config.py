@@ -15,7 +15,7 @@ from hwprune import artifacts
 from hwprune.errors import ConfigError, HwpruneError, nearest
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.pruningnet.settings import GeneratorName, ImportanceName, PruningNetSettings
-from hwprune.training.settings import TrainSettings, outside
+from hwprune.training.settings import ComputeSettings, TrainSettings, outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,6 +163,7 @@ class Config:
         model: The network.
         data: The images.
         target: The device.
+        compute: Where networks are trained and scored.
         profiling: The latency table.
         pruningnet: The judge.
         search: The evolution.
@@ -173,6 +174,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
     profiling: ProfilingConfig = field(default_factory=ProfilingConfig)
     pruningnet: PruningNetConfig = field(default_factory=PruningNetConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

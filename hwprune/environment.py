@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import time
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hwprune.nvml import gpus
 from hwprune.runtimes.base import physical_cores
 
 # What decides which kernels a CPU runs; two machines that agree in these share their latency tables.
@@ -114,31 +114,6 @@ def machine_load() -> dict[str, Any]:
         "clock_s": round(time.monotonic(), 3),
         "quota_cores": quota,
         "throttled": throttled,
-    }
-
-
-def gpus() -> list[dict[str, Any]]:
-    """Facts of each NVIDIA GPU, through NVML when its Python module is installed; empty otherwise."""
-    try:
-        pynvml: Any = importlib.import_module("pynvml")
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        driver = str(pynvml.nvmlSystemGetDriverVersion())
-        return [_gpu(pynvml, handle, driver) for handle in handles]
-    except pynvml.NVMLError:
-        return []
-
-
-def _gpu(nvml: Any, handle: Any, driver: str) -> dict[str, Any]:
-    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return {
-        "gpu_name": str(nvml.nvmlDeviceGetName(handle)),
-        "gpu_capability": f"{major}.{minor}",
-        "gpu_memory_gib": round(nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**30, 1),
-        "gpu_driver": driver,
     }
 
 

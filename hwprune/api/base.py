@@ -36,10 +36,11 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
     Returns:
         The network in eval mode, the figures of its epochs, and where its weights come from.
     """
+    from hwprune.training.devices import compute_device
     from hwprune.training.history import History
     from hwprune.training.loop import train
 
-    model = project.new_model()
+    model = project.new_model().to(compute_device(project.config.compute.device))
     if project.config.model.weights:
         return model.eval(), History(), project.config.model.weights
     with reporter.stage("Training the unpruned network", "epochs") as progress:
@@ -50,5 +51,6 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
             checkpoint=checkpoint_path(project),
             seed=project.config.seed,
             progress=progress,
+            compiled=project.config.compute.compile,
         )
     return model, history, "trained by the recipe of the pruned network"

@@ -9,6 +9,7 @@ from hwprune.errors import HwpruneError
 from hwprune.progress import QUIET, Reporter
 
 _LEAST_SPEED_UP = 1.2  # of all cores together; less is no reason to use them
+_NOT_WORRYING = {"GpuIdle", "ApplicationsClocksSetting", "UserDefinedClocks", "DisplayClockSetting"}
 _MOST_STEAL = 1.0  # percent of a core that a hypervisor may give to others before it is worth a word
 
 
@@ -48,11 +49,11 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
     Returns:
         The findings; those that are not good say what to do.
     """
-    from hwprune import environment
+    from hwprune import environment, nvml
 
     facts: dict[str, Any] = {
         "device": environment.device_fingerprint(),
-        "gpus": environment.gpus(),
+        "gpus": nvml.gpus(),
         "libraries": environment.library_versions(),
         "load": environment.machine_load(),
     }
@@ -67,25 +68,49 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
 
 def _machine(facts: dict[str, Any]) -> list[Finding]:
     device, gpus = facts["device"], facts["gpus"]
-    names = ", ".join(gpu["gpu_name"] for gpu in gpus) or "none found"
     versions = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
     return [
         Finding("cpu", f"{device['model']}, {device['cores']} cores, {device['memory_gib']} GiB"),
         Finding("cpu features", ", ".join(device["features"]) or "none of those that matter"),
-        Finding("gpus", names),
+        *_gpus(gpus),
         Finding("versions", versions),
     ]
 
 
+def _gpus(gpus: list[dict[str, Any]]) -> list[Finding]:
+    from hwprune import nvml
+
+    if not gpus:
+        advice = "" if nvml.installed() else f"to see GPUs, their clocks and temperatures: {nvml.INSTALL}"
+        return [Finding("gpus", "none found", True, advice)]
+    findings = []
+    for index, gpu in enumerate(gpus):
+        state = nvml.gpu_state(index)
+        facts = (
+            f"{gpu['gpu_name']}, compute capability {gpu['gpu_capability']}, {gpu['gpu_memory_gib']} GiB, "
+            f"driver {gpu['gpu_driver']}; {state.get('sm_mhz')} of {state.get('sm_max_mhz')} MHz, "
+            f"{state.get('power_w')} W, {state.get('temperature_c')} °C"
+        )
+        slowed = sorted({*state.get("throttled_by", [])} - _NOT_WORRYING)
+        advice = f"its clock is held down ({', '.join(slowed)}): let it cool, or end what runs on it"
+        findings.append(Finding(f"gpu cuda:{index}", facts, not slowed, advice if slowed else ""))
+    return findings
+
+
 def _runtimes() -> list[Finding]:
+    from hwprune.errors import DeviceError
+    from hwprune.runtimes.profiles import gpu_choice
     from hwprune.runtimes.registry import all_runtimes
 
-    return [
-        Finding(f"runtime {runtime.name}", "ready", True)
-        if runtime.available()
-        else Finding(f"runtime {runtime.name}", "not installed", True, runtime.install)
-        for runtime in all_runtimes()
-    ]
+    findings = []
+    for runtime in all_runtimes():
+        what, do = runtime.missing() or ("ready", "")
+        findings.append(Finding(f"runtime {runtime.name}", what, True, do))
+    try:
+        findings.append(Finding("--device cuda:0", gpu_choice("cuda:0")[1]))
+    except DeviceError as error:
+        findings.append(Finding("--device cuda:0", error.what))
+    return findings
 
 
 def _load(load: dict[str, Any]) -> list[Finding]:

@@ -73,10 +73,12 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
     """An untrained PruningNet of the project's model; `residual` starts from the trained one, sorted."""
+    from hwprune.training.devices import compute_device
+
     model = project.new_model()
     if project.config.pruningnet.generator == "residual":
         model = _sorted_base(project, space, reporter)
-    return pruningnet_of(project.config, model, space)
+    return pruningnet_of(project.config, model, space).to(compute_device(project.config.compute.device))
 
 
 def pruningnet_of(config: Config, model: nn.Module, space: SearchSpace) -> PruningNet:
@@ -110,7 +112,7 @@ def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn
     images = project.splits.sub_train
     some = images.subset(np.random.default_rng(project.config.seed).permutation(len(images))[:_IMAGES])
     scores = importance(project.config.pruningnet.importance, model, space, some.batches(_BATCH))
-    return sort_channels(model, space, scores)
+    return sort_channels(model, space, scores).cpu()  # from where all generators start
 
 
 def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> tuple[PruningNet, History]:

@@ -154,11 +154,14 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     from hwprune.latency.profiler import profile_space
     from hwprune.latency.staircase import known_multiple
     from hwprune.latency.table import GRAPH, SPACE, STAIRCASE
+    from hwprune.runtimes.profiles import gpu_choice
     from hwprune.runtimes.registry import get_runtime
     from hwprune.structure.onnx_graph import without_weights
 
     target = opened.target(device, profile_name)
     runtime = get_runtime(target)
+    if target.device != "cpu" and not (profile_name or opened.config.target.profile):
+        reporter.note(gpu_choice(target.device)[1])
     folder = opened.table_folder(target.name)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)

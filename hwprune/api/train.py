@@ -146,8 +146,10 @@ class Trainer:
         return net.materialise(self.found.widths)
 
     def _fit(self, model: nn.Module, teacher: nn.Module | None) -> History:
+        from hwprune.training.devices import compute_device
         from hwprune.training.loop import train as run
 
+        model.to(compute_device(self.project.config.compute.device))
         config, start = self.project.config, self.project.config.training.start
         judge_file = self.found.pruningnet if start == "generated" else ""
         taught_by = self.project.given_weights() or "base" if teacher is not None else ""
@@ -162,4 +164,5 @@ class Trainer:
                 seed=config.seed,
                 progress=progress,
                 teacher=teacher,
+                compiled=config.compute.compile,
             )

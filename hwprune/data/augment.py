@@ -78,12 +78,24 @@ class Augmentation:
             squares = (Image.fromarray(np.ascontiguousarray(p.transpose(1, 2, 0))) for p in pixels)
             large = [self._view(square, *draw) for square, draw in zip(squares, draws, strict=True)]
             return np.stack(large).transpose(0, 3, 1, 2)
-        shift = self.image_size // _SHIFT
-        views = _shifted(pixels, rng.integers(-shift, shift + 1, (size, 2))[part])
-        if self.flip:
-            chosen = rng.random(size)[part] < 0.5
-            views[chosen] = views[chosen][..., ::-1]
+        moves, mirrored = self.small_draws(rng, size, part)
+        views = _shifted(pixels, moves)
+        views[mirrored] = views[mirrored][..., ::-1]
         return views
+
+    @property
+    def largest_shift(self) -> int:
+        """How far small images are moved at most, in pixels."""
+        return self.image_size // _SHIFT
+
+    def small_draws(
+        self, rng: np.random.Generator, size: int, part: slice
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The random views of the images of a part of a batch: moves down and right (B, 2), mirrored (B,)."""
+        shift = self.largest_shift
+        moves = rng.integers(-shift, shift + 1, (size, 2))[part]
+        mirrored = rng.random(size)[part] < 0.5 if self.flip else np.zeros(len(moves), dtype=np.bool_)
+        return moves, mirrored
 
     def augment_large(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A random view of one image, for sizes above `SMALL_SIDE`: (image_size, image_size, 3)."""

@@ -136,6 +136,10 @@ class Images(ABC):
         images *= self._scale
         return torch.from_numpy(images)
 
+    def on(self, device: torch.device) -> Images:
+        """The same images with batches made on a device, where that is possible; else these."""
+        return self
+
     def tensor(self) -> Tensor:
         """All images as `batches` gives them without augmentation: float32 (N, 3, H, W).
 
@@ -182,10 +186,78 @@ class MemoryImages(Images):
             self._pixels, self.labels[rows], self._augmentation, self._mean, self._std, self._rows[rows]
         )
 
+    def on(self, device: torch.device) -> Images:
+        """On a GPU, small images kept there: the same batches, without a copy for each."""
+        if device.type == "cpu" or not self._augmentation.small:
+            return self
+        return DeviceImages(self._chosen(), self.labels, self._augmentation, self._mean, self._std, device)
+
+    def _chosen(self) -> Tensor:
+        return torch.from_numpy(self._pixels)[self._rows]
+
     def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         for number, batch in enumerate(batches):
             pixels = self._pixels[self._rows[batch.rows].numpy()]
             yield self._seen(pixels, batch, number, augment_seed)
+
+
+class DeviceImages(Images):
+    """Small images in the memory of a device; batches are cut, mirrored and normalised there.
+
+    Args:
+        pixels: uint8 (N, 3, S, S).
+        labels: int64 (N,).
+        augmentation: How they become those a network sees; of small images.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        device: Where they lie.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        augmentation: Augmentation,
+        mean: _Pixels,
+        std: _Pixels,
+        device: torch.device,
+    ) -> None:
+        super().__init__(labels.to(device), augmentation, mean, std)
+        self._device, self._pixels = device, pixels.to(device)
+        self._moments = [torch.from_numpy(part).to(device) for part in (self._shift, self._scale)]
+
+    def subset(self, indices: Tensor | NDArray[np.int64] | Sequence[int]) -> DeviceImages:
+        """The images at `indices`, copied on the device."""
+        rows = torch.as_tensor(indices, dtype=torch.int64, device=self._device)
+        own = (self._augmentation, self._mean, self._std, self._device)
+        return DeviceImages(self._pixels[rows], self.labels[rows], *own)
+
+    def _batches(
+        self, batches: Sequence[_Batch], augment_seed: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        shift, scale = self._moments
+        for number, batch in enumerate(batches):
+            rows = batch.rows.to(self._device)
+            pixels = self._pixels[rows]
+            if augment_seed is not None:
+                rng = np.random.default_rng((augment_seed, number))
+                pixels = self._views(pixels, *self._augmentation.small_draws(rng, batch.size, batch.part))
+            yield (pixels.float() - shift) * scale, self.labels[rows]
+
+    def _views(self, pixels: Tensor, moves: NDArray[np.int64], mirrored: NDArray[np.bool_]) -> Tensor:
+        """Each image moved and mirrored, as `Augmentation.augment` does: (B, 3, S, S)."""
+        border, side = self._augmentation.largest_shift, pixels.shape[-1]
+        places = np.arange(side)
+        rows = places - moves[:, :1] + border  # (B, S), in the image with its black border
+        columns = np.where(mirrored[:, None], places[::-1], places) - moves[:, 1:] + border
+        down, right = (torch.from_numpy(part).to(self._device) for part in (rows, columns))
+        bordered = torch.nn.functional.pad(pixels, [border] * 4)
+        image, channel = (torch.arange(n, device=self._device) for n in pixels.shape[:2])
+        chosen = (image[:, None, None, None], channel[:, None, None])
+        return bordered[(*chosen, down[:, None, :, None], right[:, None, None, :])]
+
+    def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
+        raise NotImplementedError("batches are made on the device")
 
 
 class LazyImages(Images):

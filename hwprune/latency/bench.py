@@ -14,6 +14,7 @@ from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.measure import measure_many
 from hwprune.latency.records import NetworkRecord
 from hwprune.latency.sampling import planned
+from hwprune.nvml import GpuLog
 from hwprune.structure.onnx_graph import read_graph
 from hwprune.structure.onnx_slice import OnnxSlicer
 
@@ -133,20 +134,22 @@ class Bench:
         models = [self._slicer.slice(one.widths, batch=self.profile.batch) for one in chosen]
         with contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(self.runtime.compile(model, self.profile)) for model in models]
-            results = measure_many(
-                sessions,
-                references.light,
-                heavy=references.heavy,
-                relative_error=_RELATIVE_ERROR,
-                max_seconds=min(_NETWORK_SECONDS * len(sessions), max(max_seconds, 1.0)),
-                seed=seed,
-            )
+            with GpuLog(self.profile.device) as log:
+                results = measure_many(
+                    sessions,
+                    references.light,
+                    heavy=references.heavy,
+                    relative_error=_RELATIVE_ERROR,
+                    max_seconds=min(_NETWORK_SECONDS * len(sessions), max(max_seconds, 1.0)),
+                    seed=seed,
+                )
         journal.keep_references([one.number for one in chosen], results[0])
         shared = (time.perf_counter() - started) / len(chosen)
         for one, model, result in zip(chosen, models, results, strict=True):
             started = time.perf_counter()
             kernels = self._kernels(model, result)
             record = NetworkRecord.of(*one, result, kernels, shared + time.perf_counter() - started)
+            record = replace(record, gpu=log.summary())
             journal.append(record)
             yield record
 

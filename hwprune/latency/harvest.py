@@ -15,6 +15,7 @@ import numpy as np
 
 from hwprune.environment import library_versions, machine_load
 from hwprune.latency.records import steady
+from hwprune.nvml import summarise
 from hwprune.structure.fusion import observe
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
@@ -81,6 +82,8 @@ def harvest(
         "noise": float(np.median([record.noise for record in ordered])),
         "date": max(record.date for record in ordered),
     }
+    if gpu := summarise([record.gpu for record in ordered]):
+        provenance["gpu"] = gpu
     return Harvest(rows, [_network_row(record, units_ms) for record in ordered], provenance)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from hwprune.latency.table import condition_differences
 from hwprune.runtimes.base import KernelTime
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hwprune.latency.measure import Measurement
@@ -49,6 +49,7 @@ class NetworkRecord:
         date: When, in UTC, ISO 8601.
         kernels: What the runtime's profiler reported, in execution order.
         samples_ms: Every timed run, one list per block.
+        gpu: Clocks, power, temperature of the GPU meanwhile and what throttled it, see `nvml.summarise`.
     """
 
     index: int
@@ -66,6 +67,7 @@ class NetworkRecord:
     date: str
     kernels: tuple[KernelTime, ...]
     samples_ms: tuple[tuple[float, ...], ...] = ()
+    gpu: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(

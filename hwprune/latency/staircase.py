@@ -112,7 +112,7 @@ def known_multiple(path: Path, runtime: Runtime, profile: TargetProfile) -> int:
     """
     device = device_fingerprint(profile.device)
     here = {
-        "device": {key: device.get(key) for key in IDENTITY},
+        "device": {key: value for key, value in device.items() if key in IDENTITY or key.startswith("gpu_")},
         "runtime": runtime.describe(),
         "settings": runtime.settings(profile),
     }

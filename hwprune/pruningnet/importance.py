@@ -15,6 +15,7 @@ from torch.nn import functional
 from hwprune.errors import DataError
 from hwprune.structure.layers import FROZEN
 from hwprune.training.distill import logits_of
+from hwprune.training.precision import device_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,7 +99,8 @@ def _gradients(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:
     training, count = model.training, 0
     model.eval()
     for images, labels in batches:
-        loss = functional.cross_entropy(logits_of(model(images)), labels)
+        outputs = logits_of(model(images.to(device_of(model))))
+        loss = functional.cross_entropy(outputs, labels.to(outputs.device))
         found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
         for (name, _), gradient in zip(model.named_parameters(), found, strict=True):
             if gradient is not None:

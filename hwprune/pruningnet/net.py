@@ -155,10 +155,10 @@ class PruningNet(nn.Module):
         """
         before = self.widths
         self.set_widths(widths)
-        dense = prune(self._base[0], self.space, self.widths)
+        dense = prune(self._base[0], self.space, self.widths).to(device_of(self))
         dense.load_state_dict(self._state(dense))
         self.set_widths(before)
-        return dense.to(device_of(self)).train(self.training)
+        return dense.train(self.training)
 
     def _state(self, dense: nn.Module) -> dict[str, Tensor]:
         """What to load into `dense`, by its names."""

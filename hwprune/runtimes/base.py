@@ -220,6 +220,14 @@ class Runtime(ABC):
     def describe(self) -> dict[str, str]:
         """Version and build of the runtime: what a table must not be mixed across."""
 
+    def missing(self, profile: TargetProfile | None = None) -> tuple[str, str] | None:
+        """What keeps the backend from working here, and the command that brings it; None when nothing does.
+
+        Args:
+            profile: What it shall serve; some backends need more for some profiles.
+        """
+        return None if self.available() else ("The runtime is not installed.", f"install it: {self.install}")
+
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """What a profile comes down to in this runtime, defaults filled in: kept with every table."""
         return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
@@ -273,10 +281,8 @@ class Runtime(ABC):
             DeviceError: The runtime's libraries or the device are not here.
             ConfigError: An option or precision that this runtime does not know.
         """
-        if not self.available():
-            raise DeviceError(
-                "The runtime is not installed.", where=self.name, do=f"install it: {self.install}"
-            )
+        if (missing := self.missing(profile)) is not None:
+            raise DeviceError(missing[0], where=f"runtime {self.name}", do=missing[1])
         self._check(profile)
 
     def _lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]) -> bytes:

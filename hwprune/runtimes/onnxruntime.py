@@ -1,4 +1,4 @@
-"""ONNX Runtime on CPUs: sessions whose threads are fixed, timed through preallocated inputs and outputs."""
+"""ONNX Runtime: sessions whose threads are fixed, timed through inputs and outputs that lie on the device."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune.errors import ConfigError, DeviceError, ModelError
-from hwprune.runtimes import ort_profile
+from hwprune.runtimes import ort_profile, ort_providers
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.ort_blocking import profiled_blocking
 from hwprune.runtimes.quantise import quantise
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _OPTIONS = {
     "spinning": tuple(SPINNING),
     "denormal_as_zero": (True, False),
 }
+_GPU_OPTIONS = {"graph_optimization": tuple(LEVELS), "tf32": (True, False), "cuda_graph": (True, False)}
 _PRECISIONS = ("fp32", "int8")
 _WARM_UP_RUNS = 3
 _AWAY_SHARE, _AWAY_MS = (
@@ -62,13 +64,21 @@ _DTYPES = {
 
 
 class OnnxRuntime(Runtime):
-    """The CPU execution provider of ONNX Runtime.
+    """ONNX Runtime on CPUs, and on GPUs through the providers of `ort_providers`.
 
-    Profile options:
+    A run on a GPU is timed on the host, from its start until the GPU is done.
+
+    Profile options of CPUs:
         graph_optimization: `disabled`, `basic`, `extended` or `all` (default).
         spinning: What idle worker threads do, see `SPINNING`; default `default` for one thread, which has
             no workers, and `brief` for more.
         denormal_as_zero: Flush denormal numbers to zero (default false).
+
+    Profile options of GPUs:
+        provider: `cuda` (default), `tensorrt` or `tensorrt_rtx`.
+        graph_optimization: As on CPUs.
+        tf32: Whether float32 products are computed in TensorFloat-32 (default false).
+        cuda_graph: Whether runs are captured and replayed as a CUDA graph (default false).
     """
 
     name = "onnxruntime"
@@ -84,14 +94,25 @@ class OnnxRuntime(Runtime):
 
         return {"runtime": self.name, "version": ort.__version__, "build": ort.get_build_info().strip()}
 
+    def missing(self, profile: TargetProfile | None = None) -> tuple[str, str] | None:
+        """Besides the package: the provider that a profile for a GPU asks for."""
+        if profile is None or not self.available():
+            return super().missing(profile)
+        self._check(profile)  # a provider that does not exist is not a missing one
+        return ort_providers.missing(profile)
+
     def _check(self, profile: TargetProfile) -> None:
+        gpu = ort_providers.on_gpu(profile)
+        known: dict[str, tuple[Any, ...]] = {**(_GPU_OPTIONS if gpu else _OPTIONS)}
+        known["provider"] = tuple(name for name in ort_providers.PROVIDERS if (name != "cpu") == gpu)
         wrong = [
-            f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
+            f"options.{key}: {value!r}; allowed: {known.get(key, 'no such option')}"
             for key, value in profile.options.items()
-            if value not in _OPTIONS.get(key, ())
+            if value not in known.get(key, ())
         ]
-        if profile.precision not in _PRECISIONS:
-            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(_PRECISIONS)}")
+        precisions = ("fp32",) if gpu else _PRECISIONS
+        if profile.precision not in precisions:
+            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(precisions)}")
         if wrong:
             raise ConfigError(
                 "The runtime onnxruntime does not know this setting:\n  - " + "\n  - ".join(wrong),
@@ -100,9 +121,18 @@ class OnnxRuntime(Runtime):
 
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """Optimisation level, pool of threads and what its idle threads do, as they are in force."""
+        level = str(profile.options.get("graph_optimization", "all"))
+        if ort_providers.on_gpu(profile):
+            return {
+                **super().settings(profile),
+                "graph_optimization": level,
+                "provider": ort_providers.provider_of(profile),
+                "tf32": bool(profile.options.get("tf32", False)),
+                "cuda_graph": bool(profile.options.get("cuda_graph", False)),
+            }
         return {
             **super().settings(profile),
-            "graph_optimization": str(profile.options.get("graph_optimization", "all")),
+            "graph_optimization": level,
             "spinning": spinning(profile),
             "inter_op_threads": 1,
             "execution": "sequential",
@@ -113,7 +143,7 @@ class OnnxRuntime(Runtime):
         return quantise(onnx, images) if profile.precision == "int8" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:
-        session = _open(onnx, session_options(profile))
+        session = _open(onnx, session_options(profile), profile)
         try:
             return OrtSession(session, profile)
         except MemoryError as error:
@@ -122,8 +152,24 @@ class OnnxRuntime(Runtime):
             ) from error
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
-        floor_us = _profiling_floor_us(profile.thread_count)
-        return _profiled(onnx, profile, runs, floor_us)
+        if not ort_providers.on_gpu(profile):
+            return profiled(onnx, profile, runs)
+        if ort_providers.provider_of(profile) != "cuda":
+            raise DeviceError(
+                "ONNX Runtime's TensorRT providers run a network as a single kernel: no latency table of "
+                "layers can be made with them.",
+                where=f"profile {profile.name}",
+                do="profile with the runtime tensorrt, torch_cuda, or provider = cuda",
+            )
+        return profiled_blocking(onnx, profile, runs)
+
+
+def profiled(onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
+    """Kernels of a network by ONNX Runtime's profiler, its own cost taken off.
+
+    Of a GPU these are the host's times; see `ort_blocking` on when they mean anything.
+    """
+    return _profiled(onnx, profile, runs, _profiling_floor_us(profile.thread_count, profile.device))
 
 
 def session_options(profile: TargetProfile) -> ort.SessionOptions:
@@ -159,15 +205,19 @@ def spinning(profile: TargetProfile) -> str:
 
 
 def _config_entries(profile: TargetProfile) -> dict[str, str]:
+    if ort_providers.on_gpu(profile):
+        return {ort_providers.NO_FALLBACK: "1"}
     entries = dict(SPINNING[spinning(profile)])
     if profile.options.get("denormal_as_zero"):
         entries["session.set_denormal_as_zero"] = "1"
     return entries
 
 
-def _open(onnx: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+def _open(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile) -> ort.InferenceSession:
     import onnxruntime as ort
 
+    if ort_providers.on_gpu(profile):
+        return ort_providers.open_on_gpu(onnx, options, profile)
     try:
         session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
@@ -181,10 +231,12 @@ class OrtSession(Session):
 
     def __init__(self, session: ort.InferenceSession, profile: TargetProfile) -> None:
         self._session: ort.InferenceSession | None = session
-        self._binding = _bind(session)
+        self._binding = _bind(session, profile)
         policy = spinning(profile)
-        self._single = profile.thread_count == 1
-        self._settle_s = 0.0 if self._single or policy != "brief" else 2e-6 * BRIEF_SPIN_US
+        # While a GPU computes, the host may sleep: its time on the core says nothing.
+        self._single = profile.thread_count == 1 and not ort_providers.on_gpu(profile)
+        spins = profile.thread_count > 1 and policy == "brief"
+        self._settle_s = 2e-6 * BRIEF_SPIN_US if spins else 0.0
 
     def _time_runs(self, count: int) -> NDArray[np.float64]:
         stamps = np.empty((count + 1, 2), dtype=np.int64)
@@ -229,16 +281,18 @@ class OrtSession(Session):
         self._session = None
 
 
-def _bind(session: ort.InferenceSession) -> Any:
+def _bind(session: ort.InferenceSession, profile: TargetProfile) -> Any:
     import onnxruntime as ort
 
+    gpu = ort_providers.on_gpu(profile)
+    place = ("cuda", ort_providers.gpu_index(profile)) if gpu else ("cpu", 0)
     rng = np.random.default_rng(0)  # all-zero inputs would time denormals and shortcuts
     binding = session.io_binding()
     for entry in session.get_inputs():
         values = _random(rng, _static_shape(entry), _dtype(entry))
-        binding.bind_ortvalue_input(entry.name, ort.OrtValue.ortvalue_from_numpy(values))
+        binding.bind_ortvalue_input(entry.name, ort.OrtValue.ortvalue_from_numpy(values, *place))
     for entry in session.get_outputs():
-        out = ort.OrtValue.ortvalue_from_shape_and_type(_static_shape(entry), _dtype(entry), "cpu")
+        out = ort.OrtValue.ortvalue_from_shape_and_type(_static_shape(entry), _dtype(entry), *place)
         binding.bind_ortvalue_output(entry.name, out)
     return binding
 
@@ -278,7 +332,7 @@ def _profiled(onnx: bytes, profile: TargetProfile, runs: int, floor_us: float) -
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_file_name", "weights.bin"
         )
-        session = _open(onnx, options)
+        session = _open(onnx, options, profile)
         with OrtSession(session, profile) as bound:
             bound.time_runs(_WARM_UP_RUNS + runs)
             trace = Path(session.end_profiling())
@@ -287,8 +341,11 @@ def _profiled(onnx: bytes, profile: TargetProfile, runs: int, floor_us: float) -
 
 
 @functools.cache
-def _profiling_floor_us(threads: int) -> float:
+def _profiling_floor_us(threads: int, device: str) -> float:
     """What the profiler reports for a kernel that does nothing: a chain of negations of four numbers."""
-    profile = TargetProfile(name="floor", threads=threads, options={"graph_optimization": "disabled"})
+    options = {"graph_optimization": "disabled"}
+    profile = TargetProfile(name="floor", device=device, threads=threads, options=options)
     kernels = _profiled(ort_profile.noop_chain(), profile, runs=30, floor_us=0.0)
-    return min(float(np.median([kernel.time_us for kernel in kernels])), ort_profile.HIGHEST_FLOOR_US)
+    floor_us = float(np.median([kernel.time_us for kernel in kernels]))
+    # A GPU's includes starting a kernel and waiting for it, which no loaded machine is to blame for.
+    return floor_us if device != "cpu" else min(floor_us, ort_profile.HIGHEST_FLOOR_US)

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 _RANDOM_BATCHES = 4  # to know the ranges of a network that is only timed
 
 
-def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = ()) -> bytes:
+def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = (), *, symmetric: bool = False) -> bytes:
     """Quantise the weights and activations of a network to 8 bits.
 
     Args:
         content: The network, 32-bit floats, one input with a static shape.
         images: Batches of inputs whose ranges decide the scales; random ones when there are none.
+        symmetric: Signed activations around zero and biases in 32-bit floats: all that TensorRT takes.
 
     Returns:
         The network with QuantizeLinear and DequantizeLinear around its operators.
@@ -57,8 +59,9 @@ def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = ()) -> byte
                 _reader(model, images),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                extra_options=_SYMMETRIC if symmetric else {},
             )
         except Exception as error:  # the quantiser raises whatever goes wrong inside
             raise ModelError(

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING
 from hwprune.errors import DeviceError, nearest
 from hwprune.runtimes.fake import FakeRuntime
 from hwprune.runtimes.onnxruntime import OnnxRuntime
+from hwprune.runtimes.tensorrt import TensorRt
+from hwprune.runtimes.torch_cuda import TorchCudaRuntime
 
 if TYPE_CHECKING:
     from hwprune.runtimes.base import Runtime, TargetProfile
 
-_RUNTIMES: dict[str, type[Runtime]] = {"onnxruntime": OnnxRuntime, "fake": FakeRuntime}
-_DEVICES = {"onnxruntime": ("cpu",), "fake": ("cpu",)}
+_RUNTIMES: dict[str, type[Runtime]] = {
+    "onnxruntime": OnnxRuntime,
+    "tensorrt": TensorRt,
+    "torch_cuda": TorchCudaRuntime,
+    "fake": FakeRuntime,
+}
+_DEVICES = {
+    "onnxruntime": ("cpu", "cuda"),
+    "tensorrt": ("cuda",),
+    "torch_cuda": ("cuda",),
+    "fake": ("cpu",),
+}
 
 
 def runtime_names() -> list[str]:
@@ -40,11 +52,9 @@ def get_runtime(profile: TargetProfile) -> Runtime:
             allowed=nearest(profile.runtime, _RUNTIMES),
         )
     devices = _DEVICES[profile.runtime]
-    if profile.device not in devices:
+    if profile.device.partition(":")[0] not in devices:
         raise DeviceError(
-            "hwprune cannot measure GPUs yet."
-            if profile.device.startswith("cuda")
-            else "The runtime does not serve that device.",
+            "The runtime does not serve that device.",
             where=f"profile {profile.name}, runtime {profile.runtime}",
             got=profile.device,
             allowed=", ".join(devices),

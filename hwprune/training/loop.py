@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from hwprune.data.images import Images
 from hwprune.errors import DataError, MismatchError, ModelError, UsageError
 from hwprune.progress import silent
 from hwprune.training import workers
@@ -72,6 +73,7 @@ def train(
     seed: int = 0,
     progress: Progress = silent,
     teacher: nn.Module | None = None,
+    compiled: bool = False,
 ) -> History:
     """Train `model` in place; it ends in eval mode.
 
@@ -87,6 +89,7 @@ def train(
         seed: Fixes order, augmentation and dropout.
         progress: Called after each epoch with `loss`, `top1` (0 to 1) and `lr`.
         teacher: A network whose outputs the model shall also learn (knowledge distillation).
+        compiled: Whether the steps go through torch.compile.
 
     Returns:
         The figures of every epoch.
@@ -101,7 +104,14 @@ def train(
     if teacher is not None and settings.distill_weight > 0:
         objective = distillation(settings, teacher.to(device_of(model)))
     return run_epochs(
-        model, train_images, settings, objective, checkpoint=checkpoint, seed=seed, progress=progress
+        model,
+        train_images,
+        settings,
+        objective,
+        checkpoint=checkpoint,
+        seed=seed,
+        progress=progress,
+        compiled=compiled,
     )
 
 
@@ -115,6 +125,7 @@ def run_epochs(
     seed: int,
     progress: Progress,
     before_step: BeforeStep | None = None,
+    compiled: bool = False,
 ) -> History:
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
     if len(images) == 0:
@@ -126,6 +137,8 @@ def run_epochs(
             history = load_checkpoint(checkpoint, module, optimiser, identity)
         _check_same_start(checkpoint, history)
         epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
+        if compiled:
+            epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
         for epoch in range(len(history.epochs), recipe.epochs):
             history = History((*history.epochs, epochs.run(epoch)))
             if workers.is_main():
@@ -164,7 +177,9 @@ class _Epochs:
         seed: int,
         before_step: BeforeStep | None,
     ) -> None:
-        self.module, self.images, self.recipe, self.objective = module, images, recipe, objective
+        self.module, self.recipe, self.objective = module, recipe, objective
+        # On a GPU small images lie in its memory, and are shifted, mirrored and normalised there.
+        self.images = images.on(device_of(module)) if isinstance(images, Images) else images
         self.optimiser, self.seed, self.before_step = optimiser, seed, before_step
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps = len(images) // self.batch_size

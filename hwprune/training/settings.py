@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -84,6 +85,26 @@ class Recipe:
         """The settings that a resumed run must share with the one that was broken off."""
         names = {f.name for f in fields(Recipe)}
         return {name: value for name, value in asdict(self).items() if name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSettings:
+    """Where networks are trained and scored; where they are measured is another matter.
+
+    Attributes:
+        device: `cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one.
+        compile: Whether the final training goes through torch.compile; it takes a minute to begin.
+    """
+
+    device: str = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ConfigError(
+                "A setting is out of range.",
+                got=f"device={self.device!r} (allowed: auto, cpu, cuda, cuda:0, cuda:1 ...)",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

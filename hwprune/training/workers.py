@@ -56,7 +56,7 @@ def is_main() -> bool:
 def group() -> Iterator[None]:
     """Be one of the workers that torchrun started, as its environment says; without torchrun, be alone.
 
-    CPU tensors travel by gloo, those of GPUs by NCCL.
+    CPU tensors travel by gloo, those of GPUs by NCCL where each worker has a GPU of its own.
 
     Raises:
         UsageError: The environment names several workers, but not where they meet.
@@ -99,9 +99,15 @@ def _join() -> _Joined:
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)
     _take_fair_share_of_cores()
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    distributed.init_process_group(_backend(gpus))
     waiting = distributed.new_group(backend="gloo", timeout=_PATIENCE)
     return _Joined(distributed.get_rank(), distributed.get_world_size(), waiting)
+
+
+def _backend(gpus: int) -> str:
+    """What tensors travel by: NCCL takes one worker for each GPU; gloo, slower, any number of them."""
+    own = 0 < int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= gpus
+    return "cpu:gloo,cuda:nccl" if own else "gloo"
 
 
 def _take_fair_share_of_cores() -> None:

@@ -35,7 +35,7 @@ def copy(profiled: Path, tmp_path: Path) -> Path:
         ("--data", "parket:x", ("parquet",)),
         ("--data", "imagefolder:/nowhere", ("/nowhere",)),
         ("--device", "gpu", ("cpu",)),
-        ("--device", "cuda:0", ("GPU",)),
+        ("--device", "cuda:0", ("GPU", "torch_cuda", "onnxruntime-gpu", "driver")),
         ("--profile", "cpu-2t", ("cpu-1t",)),
         ("--weights", "nowhere.pt", ("nowhere.pt",)),
     ],

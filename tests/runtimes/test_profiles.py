@@ -5,10 +5,20 @@ from dataclasses import replace
 import pytest
 
 from hwprune.errors import ConfigError, DeviceError, UsageError
-from hwprune.runtimes import TargetProfile, default_profile, get_runtime, load_profile, profile_names
+from hwprune.runtimes import (
+    TargetProfile,
+    default_profile,
+    get_runtime,
+    load_profile,
+    profile_names,
+    torch_cuda,
+)
 from hwprune.runtimes.base import physical_cores
 from hwprune.runtimes.fake import FakeRuntime
 from hwprune.runtimes.onnxruntime import OnnxRuntime
+from hwprune.runtimes.profiles import gpu_choice
+from hwprune.runtimes.registry import all_runtimes
+from hwprune.runtimes.torch_cuda import TorchCudaRuntime
 
 
 def test_every_shipped_profile_loads_and_has_its_runtime():
@@ -17,7 +27,43 @@ def test_every_shipped_profile_loads_and_has_its_runtime():
     for name in names:
         profile = load_profile(name)
         assert profile.name == name
-        assert isinstance(get_runtime(profile), OnnxRuntime)
+        if profile.device == "cpu":
+            assert isinstance(get_runtime(profile), OnnxRuntime)
+
+
+def test_profiles_of_gpus_have_options_that_their_runtimes_know(monkeypatch):
+    """What a GPU would have to check is left out; the names of options are not."""
+    monkeypatch.setattr(torch_cuda, "_check_gpu", lambda profile: None)
+    names = {name for name in profile_names() if name.startswith(("cuda-torch", "cuda-ort"))}
+    assert {"cuda-torch-fp32", "cuda-torch-fp16", "cuda-torch-fp32-b32", "cuda-ort-fp32"} <= names
+    for name in names:
+        profile = load_profile(name)
+        assert profile.device == "cuda:0"
+        (runtime,) = [one for one in all_runtimes() if one.name == profile.runtime]
+        runtime._check(profile)
+
+
+def without(problem):
+    return lambda self, profile=None: problem
+
+
+def test_a_gpu_is_measured_by_the_best_runtime_that_works_and_says_why(monkeypatch):
+    monkeypatch.setattr(TorchCudaRuntime, "missing", without(None))
+    profile, why = gpu_choice("cuda:0")
+    assert profile == load_profile("cuda-torch-fp32") == default_profile("cuda:0") == default_profile("cuda")
+    assert "measured by torch_cuda" in why
+    other = default_profile("cuda:2")
+    assert (other.device, other.name) == ("cuda:2", "cuda-torch-fp32-gpu2")
+    monkeypatch.setattr(TorchCudaRuntime, "missing", without(("No driver.", "install one")))
+    monkeypatch.setattr(OnnxRuntime, "missing", without(None))
+    profile, why = gpu_choice("cuda:0")
+    assert profile == load_profile("cuda-ort-fp32")
+    assert "First would come torch_cuda: No driver. -> install one" in why
+    monkeypatch.setattr(OnnxRuntime, "missing", without(("No provider.", "pip install x")))
+    with pytest.raises(DeviceError, match="No runtime can use a GPU here") as none:
+        gpu_choice("cuda:0")
+    assert "pip install x" in str(none.value)
+    assert "install one" in str(none.value)
 
 
 def test_device_cpu_means_one_thread():
@@ -33,10 +79,10 @@ def test_unknown_devices_name_the_known_ones():
     with pytest.raises(DeviceError, match="cpu") as unknown:
         default_profile("npu")
     assert "npu" in str(unknown.value)
-    with pytest.raises(DeviceError, match="cannot measure GPUs yet"):
-        default_profile("cuda:0")
-    with pytest.raises(DeviceError, match="cannot measure GPUs yet"):
-        get_runtime(TargetProfile(name="gpu", device="cuda:1"))
+    with pytest.raises(DeviceError, match="does not serve that device"):
+        get_runtime(TargetProfile(name="gpu", device="cuda:1", runtime="fake"))
+    with pytest.raises(DeviceError, match="does not serve that device"):
+        get_runtime(TargetProfile(name="cpu", runtime="torch_cuda"))
 
 
 def test_unknown_runtime_suggests_the_nearest():

@@ -1,0 +1,268 @@
+"""TensorRT itself, through pycuda: engines timed as trtexec times them, layers by TensorRT's own profiler.
+
+Tested above a stand-in that has only the published names; see docs/tensorrt-contract.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx as onnx_library
+
+from hwprune.errors import ConfigError, DeviceError, ModelError
+from hwprune.runtimes import tensorrt_build as building
+from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile
+from hwprune.runtimes.quantise import quantise
+from hwprune.runtimes.tensorrt_cuda import can_capture, gpu_facts, gpu_index, missing_gpu, on_gpu
+from hwprune.runtimes.tensorrt_layers import OnnxNames, check_precision, kernel_times, read_layers
+from hwprune.runtimes.tensorrt_run import EngineRun, TensorRtSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_OPTIONS = {
+    "optimization_level": range(6),
+    "timing_iterations": range(1, 1001),
+    "workspace_mib": range(1, 2**20),
+    "cuda_graph": (True, False),
+    "timing_cache": (True, False),
+}
+_PRECISIONS = ("fp32", "fp16", "int8")
+_NEEDS = (
+    ("tensorrt", "TensorRT is not installed.", "pip install 'hwprune[tensorrt]' (it contains tensorrt)"),
+    (
+        "pycuda",
+        "pycuda is not installed.",
+        "pip install 'hwprune[tensorrt]' (it builds pycuda with CUDA's nvcc: sudo apt-get install "
+        "nvidia-cuda-toolkit)",
+    ),
+)
+
+
+class TensorRt(Runtime):
+    """TensorRT 10.8 and later, and 11: strongly typed networks, whose ONNX says every number format.
+
+    A run's latency is the GPU's: events around it, one run queued ahead, no copies from or to the host. The
+    engine of the last network is kept, so that what is profiled is the engine that was timed: another build
+    of the same network may choose other kernels.
+
+    Profile options:
+        optimization_level: How long TensorRT looks for kernels, 0 to 5 (default 3).
+        timing_iterations: Runs of each kernel when it chooses (default 8, as trtexec).
+        workspace_mib: Scratch memory that layers may use, MiB (default 1024).
+        cuda_graph: Replay runs as a CUDA graph, where cuda-bindings is installed (default true).
+        timing_cache: Keep the times of kernels for later builds on this GPU (default true).
+    """
+
+    name = "tensorrt"
+    install = "pip install 'hwprune[tensorrt]'"
+
+    def __init__(self) -> None:
+        self._last: tuple[str, bytes] = ("", b"")  # fingerprint of a network and profile, its engine
+
+    def available(self) -> bool:
+        """Whether TensorRT, pycuda and a first GPU are here."""
+        return self.missing() is None
+
+    def missing(self, profile: TargetProfile | None = None) -> tuple[str, str] | None:
+        """What keeps TensorRT from working on the profile's GPU, and the command that brings it."""
+        for package, what, do in _NEEDS:
+            if importlib.util.find_spec(package) is None:
+                return what, do
+        try:
+            import tensorrt  # noqa: F401
+        except ImportError as error:
+            return f"TensorRT does not load: {error}.", "pip install --force-reinstall tensorrt"
+        return missing_gpu(gpu_index(profile) if profile else 0)
+
+    def describe(self) -> dict[str, str]:
+        """Versions of TensorRT, of the driver and of CUDA."""
+        import tensorrt as trt
+
+        gpu = gpu_facts(0)
+        build = f"CUDA {gpu.cuda} (pycuda), driver for CUDA {gpu.driver}"
+        return {"runtime": self.name, "version": str(trt.__version__), "build": build}
+
+    def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
+        """The build's settings, the GPU, and whether runs are replayed as CUDA graphs. Clocks float."""
+        gpu = gpu_facts(gpu_index(profile))
+        return {
+            **super().settings(profile),
+            **{key: int(profile.options.get(key, value)) for key, value in building.DEFAULTS.items()},
+            "gpu": gpu.name,
+            "capability": ".".join(map(str, gpu.capability)),
+            "cuda_graph": _graph(profile),
+            "timing_cache": bool(profile.options.get("timing_cache", True)),
+            "tf32": False,
+            "aux_streams": 0,
+        }
+
+    def _check(self, profile: TargetProfile) -> None:
+        wrong = [
+            f"options.{key}: {value!r}; allowed: {_allowed(key)}"
+            for key, value in profile.options.items()
+            if not _fits(key, value)
+        ]
+        if profile.precision not in _PRECISIONS:
+            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(_PRECISIONS)}")
+        if wrong:
+            raise ConfigError(
+                "The runtime tensorrt does not know this setting:\n  - " + "\n  - ".join(wrong),
+                where=f"profile {profile.name}",
+            )
+
+    def _lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]) -> bytes:
+        if profile.precision == "int8":
+            return quantise(onnx, images, symmetric=True)
+        return half(onnx) if profile.precision == "fp16" else onnx
+
+    def _compile(self, onnx: bytes, profile: TargetProfile) -> TensorRtSession:
+        return TensorRtSession(self._engine(onnx, profile), profile, graph=_graph(profile))
+
+    def _engine(self, onnx: bytes, profile: TargetProfile) -> bytes:
+        """The engine of a network, built unless it is the last one's."""
+        fingerprint = hashlib.sha256(onnx + repr(sorted(profile.to_payload().items())).encode()).hexdigest()
+        if self._last[0] != fingerprint:
+            self._last = (fingerprint, self._build(onnx, profile))
+        return self._last[1]
+
+    def _build(self, onnx: bytes, profile: TargetProfile, *, cached: bool = True) -> bytes:
+        _check_shapes(onnx)
+        import tensorrt as trt
+
+        gpu = gpu_facts(gpu_index(profile))
+        path = building.cache_path(gpu.name, gpu.bus_id, str(trt.__version__))
+        cached = cached and bool(profile.options.get("timing_cache", True))
+        before = building.read_timings(path) if cached else b""
+        with on_gpu(profile):
+            plan, after = building.build(onnx, profile, before)
+            run = EngineRun(plan, profile, graph=False)
+            try:
+                check_precision(_layers(run), OnnxNames(onnx), profile.precision)
+            finally:
+                run.free()
+        if cached and after != before:
+            building.write_timings(path, after)
+        return plan
+
+    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
+        plan, profiler = self._engine(onnx, profile), _layer_times()
+        with on_gpu(profile):
+            run = EngineRun(plan, profile, graph=_graph(profile), profiler=profiler)
+            try:
+                for _ in range(runs):
+                    run.launch()
+                    run.wait()
+                    run.report()
+                layers = _layers(run)
+            finally:
+                run.free()
+        return kernel_times(layers, OnnxNames(onnx), profiler.times_ms, runs)
+
+    def rebuild(
+        self, onnx: bytes, profile: TargetProfile, *, builds: int = 5, runs: int = 50
+    ) -> NDArray[np.float64]:
+        """How far builds of one network differ: TensorRT times kernels to choose them.
+
+        No timing cache is used, which would repeat the first choice.
+
+        Args:
+            onnx: The network, lowered.
+            profile: The conditions.
+            builds: How many engines.
+            runs: Runs of each.
+
+        Returns:
+            Median latency of each build, milliseconds: (builds,).
+
+        Raises:
+            DeviceError: As `compile`.
+        """
+        self.check(profile)
+        medians = []
+        for _ in range(builds):
+            plan = self._build(onnx, profile, cached=False)
+            with TensorRtSession(plan, profile, graph=_graph(profile)) as session:
+                medians.append(float(np.median(session.time_runs(runs))))
+        return np.array(medians)
+
+
+def _graph(profile: TargetProfile) -> bool:
+    return bool(profile.options.get("cuda_graph", True)) and can_capture()
+
+
+def _fits(key: str, value: object) -> bool:
+    allowed = _OPTIONS.get(key, ())
+    return value in allowed and isinstance(value, bool) == isinstance(allowed, tuple)
+
+
+def _allowed(key: str) -> str:
+    allowed = _OPTIONS.get(key)
+    if isinstance(allowed, range):
+        return f"{allowed[0]} to {allowed[-1]}"
+    return "true, false" if allowed else f"no such option; there are {', '.join(_OPTIONS)}"
+
+
+def _check_shapes(onnx: bytes) -> None:
+    """Dynamic inputs would need an optimisation profile, which may choose other kernels."""
+    try:
+        graph = onnx_library.load_model_from_string(onnx).graph
+    except Exception as error:  # protobuf's exceptions are not part of onnx
+        raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
+    for entry in graph.input:
+        if not all(dim.dim_value for dim in entry.type.tensor_type.shape.dim):
+            raise ModelError(
+                "Only networks with static shapes can be timed.",
+                where=entry.name,
+                do="export the network with a fixed batch size",
+            )
+
+
+def half(onnx: bytes) -> bytes:
+    """The network with weights and activations in 16 bits; inputs and outputs stay in 32.
+
+    Raises:
+        DeviceError: ONNX Runtime, whose converter is used, is not here.
+        ModelError: It cannot convert the network.
+    """
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise DeviceError(
+            "ONNX Runtime's converter cannot be loaded.", got=error, do="pip install onnxruntime"
+        ) from error
+    try:
+        model = onnx_library.load_model_from_string(onnx)
+        return bytes(convert_float_to_float16(model, keep_io_types=True).SerializeToString())
+    except Exception as error:  # the converter raises whatever goes wrong inside
+        raise ModelError(
+            "The network cannot be converted to fp16.", got=f"{type(error).__name__}: {error}"[:300]
+        ) from error
+
+
+def _layers(run: EngineRun) -> list[Any]:
+    import tensorrt as trt
+
+    inspector = run.engine.create_engine_inspector()
+    inspector.execution_context = run.context
+    return read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def _layer_times() -> Any:
+    """A TensorRT profiler that keeps every layer's times in its `times_ms`."""
+    import tensorrt as trt
+
+    class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # the library has no types
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.times_ms: dict[str, list[float]] = {}
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            self.times_ms.setdefault(layer_name, []).append(ms)
+
+    return LayerTimes()

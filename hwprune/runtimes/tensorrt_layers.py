@@ -1,0 +1,192 @@
+"""Read TensorRT's engine inspector: which ONNX tensor each layer of an engine makes, and in which format.
+
+TensorRT fuses operators and names the result after all of them (`conv1 + relu1`), or, where its compiler
+Myelin took over, after none. A layer is traced back by the tensor it writes, for TensorRT keeps the ONNX
+names of those it needs; failing that, by the ONNX nodes in its metadata or in its name, the last of which
+made its output. Copies that change a layout are layers of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from hwprune.errors import DeviceError
+from hwprune.runtimes.base import KernelTime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_log = logging.getLogger(__name__)
+LEAST_US = 0.01
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_COPY = "Reformatting CopyNode"
+_COPIES = re.compile(r"^Reformatted (?:Input|Output) Tensor \d+ (?:to|of) ")
+_ONNX_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+# How the inspector words number formats: 10.x in one text with the layout, 11.x apart from it.
+_FORMATS = (
+    ("bf16", re.compile(r"bf16|bfloat16", re.IGNORECASE)),
+    ("fp16", re.compile(r"fp16|half|(?<!b)float16", re.IGNORECASE)),
+    ("int8", re.compile(r"u?int8", re.IGNORECASE)),
+    ("fp32", re.compile(r"fp32|float32|\bfloat\b", re.IGNORECASE)),
+)
+_FORMAT_KEYS = ("Format/Datatype", "Datatype", "Format")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLayer:
+    """One layer of an engine, as the inspector describes it.
+
+    Attributes:
+        name: Its name, by which the profiler reports it too.
+        kind: TensorRT's type of layer.
+        inputs: Names of the tensors it reads.
+        outputs: Names of the tensors it makes.
+        formats: Number formats of all of them that are known.
+        nodes: ONNX nodes that its metadata names.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    formats: frozenset[str] = frozenset()
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def reformats(self) -> bool:
+        """Whether it only changes a memory layout or a number format."""
+        return self.kind.lower() in ("reformat", "cast") or self.name.startswith(_COPY)
+
+
+def read_layers(report: str) -> list[EngineLayer]:
+    """Layers in execution order, from the inspector's JSON.
+
+    Raises:
+        DeviceError: It is not what TensorRT 10 and 11 write.
+    """
+    try:
+        return [_layer(entry) for entry in json.loads(report)["Layers"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DeviceError(
+            "TensorRT describes its engine in a way that hwprune does not know.",
+            got=f"{type(error).__name__}: {error}",
+            do="use a TensorRT of 10.8 up to 11, and report its version",
+        ) from error
+
+
+def _layer(entry: Any) -> EngineLayer:
+    if isinstance(entry, str):  # an engine built with names only
+        return EngineLayer(entry, "")
+    tensors = [*entry.get("Inputs", ()), *entry.get("Outputs", ())]
+    return EngineLayer(
+        name=entry["Name"],
+        kind=entry.get("LayerType", ""),
+        inputs=tuple(tensor["Name"] for tensor in entry.get("Inputs", ())),
+        outputs=tuple(tensor["Name"] for tensor in entry.get("Outputs", ())),
+        formats=frozenset(filter(None, map(_number_format, tensors))),
+        nodes=tuple(_ONNX_NODE.findall(entry.get("Metadata") or "")),
+    )
+
+
+def _number_format(tensor: Mapping[str, Any]) -> str | None:
+    for text in (str(tensor.get(key, "")) for key in _FORMAT_KEYS):
+        if found := next((name for name, words in _FORMATS if words.search(text)), None):
+            return found
+    return None
+
+
+class OnnxNames:
+    """Names of the network that was given to TensorRT.
+
+    Attributes:
+        tensors: All feature maps.
+        outputs: Name of a node -> the tensor it makes.
+        makers: Tensor -> the operator that makes it.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        graph = onnx.load_model_from_string(content).graph
+        self.outputs: dict[str, str] = {node.name: node.output[0] for node in graph.node if node.name}
+        self.makers: dict[str, str] = {name: node.op_type for node in graph.node for name in node.output}
+        self.tensors = {*self.makers, *(entry.name for entry in graph.input)}
+
+    def tensor_of(self, layer: EngineLayer) -> str | None:
+        """The tensor that a layer makes or, when it reformats, changes; None when nothing tells."""
+        names = [*layer.outputs, *(layer.inputs if layer.reformats else ())]
+        names += [_COPIES.sub("", name) for name in names]
+        if (found := next((name for name in names if name in self.tensors), None)) is not None:
+            return found
+        made = [self.outputs[name] for name in self._nodes(layer) if name in self.outputs]
+        return made[-1] if made else None
+
+    def _nodes(self, layer: EngineLayer) -> list[str]:
+        """ONNX nodes of a layer in the order in which TensorRT names them."""
+        if layer.reformats:
+            return []
+        return [*layer.name.split(" + "), *layer.nodes]
+
+    def has_weights(self, layer: EngineLayer) -> bool:
+        """Whether a layer executes an operator with weights."""
+        made = [*layer.outputs, *(self.outputs.get(name, "") for name in self._nodes(layer))]
+        return any(self.makers.get(tensor) in _WEIGHTED for tensor in made)
+
+
+def check_precision(layers: Sequence[EngineLayer], names: OnnxNames, precision: str) -> None:
+    """Refuse an engine whose layers with weights do not compute in the format that was asked for.
+
+    In int8 some may stay in 32 bits, but not all.
+
+    Raises:
+        DeviceError: The engine came out in another format; says which layers.
+    """
+    found = {layer.name: layer.formats for layer in layers if names.has_weights(layer) and layer.formats}
+    wrong = [name for name, formats in found.items() if precision not in formats]
+    if precision == "int8":
+        wrong = wrong if len(wrong) == len(found) else []
+    if not found:
+        _log.warning("TensorRT does not tell number formats: %s could not be verified", precision)
+    if wrong:
+        formats = sorted({name for layer in wrong for name in found[layer]})
+        raise DeviceError(
+            f"The engine does not compute in {precision}.",
+            where=", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more layers" if len(wrong) > 3 else ""),
+            got=", ".join(formats),
+            do="compile what `lower` returned: TensorRT takes its number formats from the ONNX",
+        )
+
+
+def kernel_times(
+    layers: Sequence[EngineLayer], names: OnnxNames, times_ms: Mapping[str, Sequence[float]], runs: int
+) -> list[KernelTime]:
+    """One kernel per layer that the profiler reported, in execution order.
+
+    Args:
+        layers: From the inspector.
+        names: Of the network.
+        times_ms: Layer -> milliseconds of each run; warm-up runs first.
+        runs: How many of the last runs count.
+    """
+    known = {layer.name: layer for layer in layers}
+    return [
+        _kernel(known.get(name, EngineLayer(name, "unknown")), names, np.asarray(times[-runs:]) * 1e3)
+        for name, times in times_ms.items()
+    ]
+
+
+def _kernel(layer: EngineLayer, names: OnnxNames, times_us: Any) -> KernelTime:
+    low, middle, high = np.percentile(times_us, (25, 50, 75))
+    return KernelTime(
+        tensor=names.tensor_of(layer),
+        op=layer.kind or "layer",
+        reorder=layer.reformats,
+        time_us=max(float(middle), LEAST_US),
+        spread_us=float(high - low) / 2,
+        runs=len(times_us),
+    )

@@ -1,0 +1,148 @@
+"""Run a TensorRT engine: buffers, a stream of its own, a CUDA graph, events around each run as in trtexec."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.errors import DeviceError
+from hwprune.runtimes.base import Session, TargetProfile
+from hwprune.runtimes.tensorrt_build import collecting_logger, failure
+from hwprune.runtimes.tensorrt_cuda import CudaGraph, on_gpu
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_WARM_UP_RUNS = 3
+
+
+class EngineRun:
+    """An engine that is loaded, bound to random inputs, warmed up and, if asked, captured.
+
+    All methods need the GPU's context, see `on_gpu`.
+
+    Args:
+        plan: The serialised engine.
+        profile: The conditions.
+        graph: Whether to replay a CUDA graph.
+        profiler: Told how long each layer takes, by `report`.
+
+    Raises:
+        DeviceError: The engine cannot be loaded or run.
+    """
+
+    def __init__(self, plan: bytes, profile: TargetProfile, *, graph: bool, profiler: Any = None) -> None:
+        import pycuda.driver as cuda
+        import tensorrt as trt
+
+        self._profile, self._logger = profile, collecting_logger()
+        self._runtime = trt.Runtime(self._logger)
+        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise failure("TensorRT cannot load the engine.", self._logger.problems, profile)
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            raise failure("TensorRT cannot prepare the engine.", self._logger.problems, profile)
+        self._stream = cuda.Stream()  # on the default stream TensorRT waits for the whole GPU
+        self._graph: CudaGraph | None = None
+        self._buffers: list[Any] = []
+        try:
+            self._prepare(graph, profiler)
+        except BaseException:
+            self.free()
+            raise
+
+    def _prepare(self, graph: bool, profiler: Any) -> None:
+        if profiler is not None:
+            self.context.profiler = profiler
+            self.context.enqueue_emits_profile = False  # else each run is waited for
+        self._bind()
+        for _ in range(_WARM_UP_RUNS):  # what happens once only must not be captured
+            self.launch()
+            self.wait()
+        if graph:
+            self._graph = CudaGraph(self._stream.handle, self._enqueue)
+            self.launch()
+            self.wait()
+
+    def _bind(self) -> None:
+        import pycuda.driver as cuda
+        import tensorrt as trt
+
+        rng = np.random.default_rng(0)  # all-zero inputs would time shortcuts, and draw less power
+        for index in range(self.engine.num_io_tensors):
+            name = self.engine.get_tensor_name(index)
+            shape = tuple(self.engine.get_tensor_shape(name))
+            kind = np.dtype(trt.nptype(self.engine.get_tensor_dtype(name)))
+            values = rng.standard_normal(shape).astype(kind)
+            buffer = cuda.mem_alloc(max(values.nbytes, 1))
+            self._buffers.append(buffer)
+            if self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+                cuda.memcpy_htod(buffer, values)
+            if not self.context.set_tensor_address(name, int(buffer)):
+                raise failure("TensorRT does not take a buffer.", self._logger.problems, self._profile)
+
+    def _enqueue(self) -> bool:
+        return bool(self.context.execute_async_v3(self._stream.handle))
+
+    def launch(self) -> None:
+        """Start a run; returns before it is over."""
+        if self._graph is not None:
+            self._graph.launch()
+        elif not self._enqueue():
+            raise failure("TensorRT cannot run the engine.", self._logger.problems, self._profile)
+
+    def wait(self) -> None:
+        """Wait until all runs are over."""
+        self._stream.synchronize()
+
+    def report(self) -> None:
+        """Let the profiler know the layers' times of the run that is over."""
+        if not self.context.report_to_profiler():
+            raise failure("TensorRT reports no layer times.", self._logger.problems, self._profile)
+
+    def times_ms(self, count: int) -> list[float]:
+        """GPU time of each of `count` runs: events before and after, one more run queued ahead.
+
+        The run ahead keeps the GPU busy while the host enqueues, so that the host's time is not counted.
+        """
+        import pycuda.driver as cuda
+
+        events = [(cuda.Event(), cuda.Event()) for _ in range(count)]
+        self.launch()
+        for before, after in events:
+            before.record(self._stream)
+            self.launch()
+            after.record(self._stream)
+        self.wait()
+        return [before.time_till(after) for before, after in events]
+
+    def free(self) -> None:
+        """Give everything back, TensorRT's objects before the memory they use."""
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = self.context = self.engine = self._runtime = None
+        while self._buffers:
+            self._buffers.pop().free()
+
+
+class TensorRtSession(Session):
+    """An engine on a GPU, ready to be timed."""
+
+    def __init__(self, plan: bytes, profile: TargetProfile, *, graph: bool) -> None:
+        self._profile = profile
+        with on_gpu(profile):
+            self._run: EngineRun | None = EngineRun(plan, profile, graph=graph)
+
+    def _time_runs(self, count: int) -> NDArray[np.float64]:
+        if self._run is None:
+            raise DeviceError("The session was closed; nothing can be timed any more.")
+        with on_gpu(self._profile):
+            return np.array(self._run.times_ms(count))
+
+    def _close(self) -> None:
+        if self._run is not None:
+            with on_gpu(self._profile):
+                self._run.free()
+            self._run = None

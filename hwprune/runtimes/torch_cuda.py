@@ -1,0 +1,294 @@
+"""torch on an NVIDIA GPU: the ONNX network, operator by operator, as a CUDA graph, timed by events.
+
+torch starts one kernel and more for each operator and fuses few of them, so this is another device model than
+TensorRT: tables of the two are never mixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.errors import ConfigError, DeviceError
+from hwprune.nvml import gpus
+from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from hwprune.runtimes.torch_graph import TorchGraph
+
+_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "tf32": (False, True),
+    "cuda_graph": (True, False),
+    "channels_last": (True, False),
+    "cudnn_benchmark": (True, False),
+    "buffers": ("hot", "rotating"),
+}  # the first of each is the default
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+WARM_UP_RUNS = 4  # cuDNN tries its algorithms in the first one
+_MOST_REPLICAS = 64
+
+
+class TorchCudaRuntime(Runtime):
+    """torch on CUDA.
+
+    Profile options:
+        tf32: Whether float32 products are computed in TensorFloat-32 (default false).
+        cuda_graph: Replay one captured graph instead of starting each kernel from Python (default true).
+        channels_last: Memory layout of weights and feature maps (default true).
+        cudnn_benchmark: Let cuDNN try its algorithms and keep the fastest (default true).
+        buffers: `hot` runs on the same weights and images again and again, so that what fits stays in the L2
+            cache; `rotating` takes turns among copies that together are twice as large as it.
+    """
+
+    name = "torch_cuda"
+    install = "pip install torch nvidia-ml-py"
+
+    def available(self) -> bool:
+        """Whether torch is here, was built for CUDA, and finds a GPU."""
+        return self.missing() is None
+
+    def missing(self, profile: TargetProfile | None = None) -> tuple[str, str] | None:
+        """What keeps torch from using a GPU, and what to do."""
+        if importlib.util.find_spec("torch") is None:
+            return "torch is not installed.", f"install it: {self.install}"
+        import torch
+
+        if torch.version.cuda is None:
+            again = "pip install --force-reinstall torch torchvision (on Linux, PyPI's are built for CUDA)"
+            return "The torch that is installed was built without CUDA.", again
+        if torch.cuda.is_available():
+            return None
+        if found := gpus():
+            return (
+                f"The driver {found[0]['gpu_driver']} is too old for the CUDA {torch.version.cuda} of torch.",
+                "update it: sudo apt-get install nvidia-driver-580, then restart",
+            )
+        return (
+            "There is no NVIDIA GPU here, or no driver for it.",
+            "install the driver: sudo apt-get install nvidia-driver-580, then restart; in a container: "
+            "docker run --gpus all; `nvidia-smi` must list the GPU",
+        )
+
+    def describe(self) -> dict[str, str]:
+        """Versions of torch, CUDA and cuDNN."""
+        import torch
+
+        build = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"  # type: ignore[no-untyped-call]
+        return {"runtime": self.name, "version": str(torch.__version__), "build": build}
+
+    def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
+        """Number format, layout and the rest as they are in force, and the GPU as torch sees it."""
+        import torch
+
+        facts = torch.cuda.get_device_properties(torch.device(profile.device))
+        return {
+            **super().settings(profile),
+            **{key: profile.options.get(key, allowed[0]) for key, allowed in _OPTIONS.items()},
+            "gpu": facts.name,
+            "capability": f"{facts.major}.{facts.minor}",
+            "multiprocessors": facts.multi_processor_count,
+        }
+
+    def _check(self, profile: TargetProfile) -> None:
+        wrong = [
+            f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
+            for key, value in profile.options.items()
+            if value not in _OPTIONS.get(key, ())
+        ]
+        if profile.precision not in _DTYPES:
+            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(_DTYPES)}")
+        if wrong:
+            raise ConfigError(
+                "The runtime torch_cuda does not know this setting:\n  - " + "\n  - ".join(wrong),
+                where=f"profile {profile.name}",
+            )
+        _check_gpu(profile)
+
+    def _compile(self, onnx: bytes, profile: TargetProfile) -> TorchSession:
+        import torch
+
+        with _memory_errors(profile):
+            first = _graph(onnx, profile)
+            device = torch.device(profile.device)
+            cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
+            rotating = profile.options.get("buffers") == "rotating"
+            more = replicas(first.bytes, cache_bytes) - 1 if rotating else 0
+            return TorchSession([first, *(_graph(onnx, profile) for _ in range(more))], profile)
+
+    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
+        from hwprune.runtimes.torch_profile import profiled
+
+        with _memory_errors(profile), switches(profile):
+            return profiled(_graph(onnx, profile), runs)
+
+
+def replicas(network_bytes: int, cache_bytes: int) -> int:
+    """Copies of a network that take turns, so that none finds itself in the cache any more."""
+    return min(max(2, math.ceil(2 * cache_bytes / max(network_bytes, 1))), _MOST_REPLICAS)
+
+
+def _check_gpu(profile: TargetProfile) -> None:
+    import torch
+
+    index, count = torch.device(profile.device).index or 0, torch.cuda.device_count()
+    if index >= count:
+        raise DeviceError(
+            "There is no such GPU.",
+            where=f"profile {profile.name}",
+            got=profile.device,
+            allowed=", ".join(f"cuda:{i}" for i in range(count)),
+        )
+    major, minor = torch.cuda.get_device_capability(index)
+    if not has_code(torch.cuda.get_arch_list(), major, minor):
+        raise DeviceError(
+            "The torch that is installed has no code for this GPU.",
+            where=f"{profile.device}: {torch.cuda.get_device_name(index)}",
+            got=f"compute capability {major}.{minor}",
+            allowed=", ".join(torch.cuda.get_arch_list()),
+            do="pip install --upgrade torch torchvision for a newer GPU, or an older torch for an older one",
+        )
+    if profile.precision == "bf16" and major < 8:
+        raise DeviceError(
+            "This GPU has no instructions for bfloat16.",
+            got=f"compute capability {major}.{minor}",
+            allowed="8.0 and above",
+            do="use a profile with precision fp16 or fp32",
+        )
+
+
+def has_code(architectures: Sequence[str], major: int, minor: int) -> bool:
+    """Whether a build for `architectures` (sm_80, sm_90a, compute_120 ...) runs on a compute capability.
+
+    Machine code (sm) runs on later GPUs of the same major number, intermediate code (compute) on all later.
+    """
+    for name in architectures:
+        kind, _, digits = name.partition("_")
+        code = int(digits.rstrip("af") or 0)
+        if code <= 10 * major + minor and (kind == "compute" or code // 10 == major):
+            return True
+    return not architectures
+
+
+@contextlib.contextmanager
+def _memory_errors(profile: TargetProfile) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise DeviceError(
+            "The GPU has too little memory for the networks that are measured together.",
+            where=f"profile {profile.name}, batch {profile.batch}",
+            got=str(error).splitlines()[0],
+            do="end other programs on it (`nvidia-smi` lists them), or use a profile with a smaller batch",
+        ) from error
+
+
+def _graph(onnx: bytes, profile: TargetProfile) -> TorchGraph:
+    import torch
+
+    from hwprune.runtimes.torch_graph import TorchGraph
+
+    dtype = getattr(torch, _DTYPES[profile.precision])
+    last = bool(profile.options.get("channels_last", True))
+    return TorchGraph(onnx, torch.device(profile.device), dtype, channels_last=last)
+
+
+@contextlib.contextmanager
+def switches(profile: TargetProfile) -> Iterator[None]:
+    """Global settings of torch for a profile; they are put back, for training goes on with others."""
+    import torch
+
+    tf32 = bool(profile.options.get("tf32", False))
+    benchmark = bool(profile.options.get("cudnn_benchmark", True))
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = tf32
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=benchmark, deterministic=False, allow_tf32=tf32
+        ):
+            yield
+    finally:
+        products.allow_tf32 = before
+
+
+class TorchSession(Session):
+    """A network on a GPU, or several copies of it that take turns, on a stream of their own."""
+
+    def __init__(self, graphs: list[TorchGraph], profile: TargetProfile) -> None:
+        import torch
+
+        self._profile = profile
+        self._stream = torch.cuda.Stream(torch.device(profile.device))  # type: ignore[no-untyped-call]
+        self._events: list[tuple[Any, Any]] = []
+        self._kept: list[object] = []
+        with self._working():
+            self._turns = itertools.cycle([self._runner(graph) for graph in graphs])
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        import torch
+
+        with (
+            torch.cuda.device(self._profile.device),
+            torch.cuda.stream(self._stream),
+            switches(self._profile),
+        ):
+            yield
+            self._stream.synchronize()
+
+    def _runner(self, graph: TorchGraph) -> Callable[[], object]:
+        """What runs the network once: all its kernels started by one call, or one by one."""
+        import torch
+
+        self._stream.wait_stream(torch.cuda.default_stream(torch.device(self._profile.device)))
+        for _ in range(WARM_UP_RUNS):
+            graph(graph.example)
+        if not self._profile.options.get("cuda_graph", True):
+            return lambda: graph(graph.example)
+        self._stream.synchronize()
+        captured = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(captured, stream=self._stream):
+                result = graph(graph.example)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise DeviceError(
+                "The network cannot be captured as a CUDA graph.",
+                where=f"profile {self._profile.name}",
+                got=str(error).splitlines()[0],
+                do="use a profile with `cuda_graph = false` under [options]",
+            ) from error
+        # The captured kernels read the weights and write the result wherever they were: both must stay.
+        self._kept.append((graph, result))
+        return captured.replay
+
+    def _time_runs(self, count: int) -> NDArray[np.float64]:
+        import torch
+
+        while len(self._events) < count:
+            pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
+            self._events.append(pair)
+        events = self._events[:count]
+        with _memory_errors(self._profile), self._working():
+            for before, after in events:
+                before.record(self._stream)
+                next(self._turns)()
+                after.record(self._stream)
+        return np.array([before.elapsed_time(after) for before, after in events])
+
+    def _close(self) -> None:
+        self._turns = itertools.cycle([])
+        self._events, self._kept = [], []
