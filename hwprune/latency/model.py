@@ -17,6 +17,8 @@ from hwprune.errors import MismatchError
 from hwprune.latency.calibration import Calibration, mean_error
 from hwprune.latency.kernel_model import KernelModel
 from hwprune.latency.lookup import KernelSums
+from hwprune.latency.regressors import REGRESSORS
+from hwprune.latency.tiles import GPU_REGRESSORS
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class LatencyModel:
             np.array([error[number] for number in part["network"]]),
             table.provenance.get("regressors"),
             judged._model if judged else None,
+            REGRESSORS if table.provenance["profile"]["device"] == "cpu" else GPU_REGRESSORS,
         )
         if judged:
             return cls(kernels, space, model, judged.calibration)
