@@ -169,7 +169,7 @@ class Case:
 
 
 def usable(names: list[str]) -> list[TargetProfile]:
-    """The profiles asked for, or all for GPUs, at batch 1 and 32, whose runtime works here; says which do not."""
+    """The profiles asked for, or all for GPUs, at batch 1 and 32, that work here; says why others do not."""
     chosen = [load_profile(name) for name in names or profile_names()]
     if not names:
         chosen = [profile for profile in chosen if profile.device != "cpu"]
