@@ -276,8 +276,7 @@ class OrtSession(Session):
 def _bind(session: ort.InferenceSession, profile: TargetProfile) -> Any:
     import onnxruntime as ort
 
-    gpu = ort_providers.on_gpu(profile)
-    place = ("cuda", ort_providers.gpu_index(profile)) if gpu else ("cpu", 0)
+    place = ort_providers.memory_of(profile)
     rng = np.random.default_rng(0)  # all-zero inputs would time denormals and shortcuts
     binding = session.io_binding()
     for entry in session.get_inputs():

@@ -166,6 +166,13 @@ def test_options_of_cpus_and_gpus_are_not_mixed():
     assert "spinning" not in RUNTIME.settings(GPU)
 
 
+def test_inputs_lie_where_the_provider_reads_them():
+    assert ort_providers.memory_of(GPU) == ("cuda", 1)
+    assert ort_providers.memory_of(with_options(provider="tensorrt")) == ("cuda", 1)
+    assert ort_providers.memory_of(with_options(provider="tensorrt_rtx")) == ("cpu", 0)
+    assert ort_providers.memory_of(TargetProfile(name="cpu")) == ("cpu", 0)
+
+
 def test_tensorrt_providers_have_no_kernels_and_say_so(monkeypatch):
     monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
     with pytest.raises(DeviceError, match="single kernel"):
