@@ -179,6 +179,17 @@ def test_tensorrt_providers_have_no_kernels_and_say_so(monkeypatch):
         RUNTIME.profile_kernels(NET, with_options(provider="tensorrt"))
 
 
+def test_kernels_are_profiled_without_a_graph(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr(
+        "hwprune.runtimes.onnxruntime.profiled_blocking",
+        lambda onnx, profile, runs: asked.append(profile) or [],
+    )
+    RUNTIME.profile_kernels(NET, with_options(cuda_graph=True, tf32=True))
+    assert dict(asked[0].options) == {"tf32": True}
+
+
 def test_kernels_are_profiled_in_a_process_that_waits_for_each(monkeypatch):
     """The other process, run for real with the CPU's provider."""
     seen = {}
