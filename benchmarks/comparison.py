@@ -93,7 +93,7 @@ class Comparison:
             path = self.runs.work / f"judge-{generator}.safetensors"
             history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed)
             evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed)
-            known = Outcomes(evaluator.stops, self.runs.work / f"evaluations-{generator}.safetensors")
+            known = Outcomes(evaluator.stops, self.runs.work / f"evaluations-{generator}.jsonl")
             judge = self._judges[generator] = Racer(evaluator, known)
             space, shares = setup.space, (1.0, 0.5, 0.25)
             self.runs.once(
@@ -129,7 +129,6 @@ class Comparison:
     def _search(self, generator: GeneratorName, constraint: Constraint) -> dict[str, Any]:
         problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=self.judge(generator))
         outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
-        self.judge(generator).outcomes.save()
         return {
             "widths": list(outcome.best.widths),
             "score": outcome.best.score,

@@ -11,7 +11,7 @@ import onnx
 import torch
 from safetensors import safe_open
 
-from hwprune import artifacts
+from hwprune import artifacts, logbook
 from hwprune.config import load_config
 from hwprune.errors import HwpruneError
 from hwprune.latency.table import LatencyTable
@@ -66,6 +66,8 @@ def _read(path: Path) -> None:
     elif path.suffix == ".json":
         header = json.loads(path.read_bytes())
         artifacts.read_json(path, header["kind"], header["schema_version"])
+    elif path.suffix == ".jsonl":
+        logbook.read(path)
     elif path.suffix == ".safetensors":
         _tensors(path)
     elif path.name == "graph.onnx":  # its weights are left out, which the checker does not know

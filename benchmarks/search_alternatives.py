@@ -54,7 +54,7 @@ def main() -> None:
         comparison.setup.held_out.subset(np.random.default_rng(0).permutation(10_000)[:IMAGES]),
         exact.judge.settings,
     )
-    known = Outcomes(evaluator.stops, comparison.runs.work / "evaluations-alternatives.safetensors")
+    known = Outcomes(evaluator.stops, comparison.runs.work / "evaluations-alternatives.jsonl")
     judge = Racer(evaluator, known)
     found: dict[str, Any] = {}
     for way, (settings, uniform, chance) in WAYS.items():
@@ -93,10 +93,8 @@ def one_search(
     )
     begin = starts(problem) if uniform else ()
     outcome = search(problem, settings, seed=seed, starts=begin)
-    judge.outcomes.save()
     total = judge.judge.stops[-1] * len(outcome.candidates)
     exact_top1 = exact(outcome.best.widths)
-    exact.outcomes.save()
     return {"top1": exact_top1, "score": outcome.best.score, "images_share": meter.images / total}
 
 

@@ -28,6 +28,7 @@ _PUBLIC = {
     "search": "hwprune.api.search",
     "train": "hwprune.api.train",
     "export": "hwprune.api.export",
+    "bench": "hwprune.api.bench",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import tempfile
-import time
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -35,30 +34,6 @@ MAX_ARCHIVE_BYTES = 4 * 2**30
 _HEADER = "header.json"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 PART = ".hwprune-part"  # nobody else's: what a killed process left may be removed unasked
-_WRITING_SHARE = 0.02  # of the running time may go into writing a state file
-
-
-class Pace:
-    """Says when a file that grows all the time may be written again: writing takes a small share of the time.
-
-    if pace.due():
-        with pace:
-            write()
-    """
-
-    def __init__(self) -> None:
-        self._next = self._begun = 0.0
-
-    def due(self) -> bool:
-        """Whether enough time has passed since the last writing."""
-        return time.monotonic() >= self._next
-
-    def __enter__(self) -> None:
-        self._begun = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        now = time.monotonic()
-        self._next = now + (now - self._begun) / _WRITING_SHARE
 
 
 def sha256(*blocks: bytes) -> str:
@@ -104,6 +79,20 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
             file.write(content)
 
     _write_atomically(path, write)
+
+
+def append_bytes(path: Path, content: bytes, size: int) -> None:
+    """Put `content` behind the first `size` bytes of a file; what was there is cut off.
+
+    Not atomic: a kill or a full disk may leave a part of it, which the file's reader must be able to tell.
+
+    Raises:
+        StorageError: Full disk, no permission, or the file is gone.
+    """
+    with storage_errors(path), open(path, "r+b") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.write(content)
 
 
 def _write_atomically(path: Path, write: Callable[[str], None]) -> None:

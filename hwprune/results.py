@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class _Stored:
-    """Saving and loading for the frozen dataclasses below."""
+class Stored:
+    """Saving and loading for frozen dataclasses of plain data."""
 
     kind: ClassVar[str]
     made_by: ClassVar[str]
@@ -45,7 +45,7 @@ def _tuples(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileResult(_Stored):
+class ProfileResult(Stored):
     """What `profile` measured.
 
     Attributes:
@@ -189,7 +189,7 @@ def _budget_text(figure: Figure) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchResult(_WithFigures, _Stored):
+class SearchResult(_WithFigures, Stored):
     """The network that `search` chose, and how it was found.
 
     Attributes:
@@ -210,9 +210,11 @@ class SearchResult(_WithFigures, _Stored):
         pruningnet: File name of the judge in the work folder, or "".
         pruningnet_history: Figures of each epoch of the judge.
         history: Figures of each generation.
-        candidates: [score, predicted latency on the first device in ms] of every network evaluated.
+        candidates: [score, latency on the first device in ms, predicted or measured] of every network
+            evaluated.
         corrections: What measuring the leaders of each generation taught: `factors` that the predictions of
-            each budget were multiplied with from then on, and `measured`, [widths, figures] of each leader.
+            each budget were multiplied with from then on, `measured`, [widths, figures] of each leader, and
+            `refitted`, the budgets whose latency model was refitted to all of these.
         inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
     """
 
@@ -248,7 +250,7 @@ class SearchResult(_WithFigures, _Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontResult(_Stored):
+class FrontResult(Stored):
     """Networks of which none is both slower and less accurate than another, from one PruningNet.
 
     Attributes:
@@ -272,7 +274,7 @@ class FrontResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult(_Stored):
+class TrainResult(Stored):
     """What `train` reached; the test images are read here and nowhere before.
 
     Attributes:
@@ -308,7 +310,7 @@ class TrainResult(_Stored):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult(_WithFigures, _Stored):
+class ExportResult(_WithFigures, Stored):
     """The exported file, as it was found on the device.
 
     Attributes:

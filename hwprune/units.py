@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*"
 # The micro sign and the Greek mu look the same; keyboards give either.
 _LATENCY = re.compile(_NUMBER + r"(?P<unit>us|\u00b5s|\u03bcs|ms|s|%)")
+_PERCENT = re.compile(_NUMBER + r"(?P<unit>%)")
 _DURATION = re.compile(_NUMBER + r"(?P<unit>s|m|min|h)?")
 _COUNT = re.compile(_NUMBER + r"(?P<unit>k|M|G|%)?(?:MACs|params)?")
 _BYTES = re.compile(_NUMBER + r"(?P<unit>kB|MB|GB|KiB|MiB|GiB|B|%)")
@@ -74,6 +75,15 @@ def parse_latency(text: str, option: str = "--latency") -> Quantity:
         UsageError: The text is not such a quantity.
     """
     return _parse(_LATENCY, text, _MS, option, "15ms, 800us, 0.015s, or 60% of the unpruned network")
+
+
+def parse_percent(text: str, option: str) -> Quantity:
+    """Parse a share such as `5%` or `0.5%`.
+
+    Raises:
+        UsageError: The text is not such a quantity.
+    """
+    return _parse(_PERCENT, text, {}, option, "5%, 0.5%")
 
 
 def parse_count(text: str, option: str) -> Quantity:

@@ -13,6 +13,7 @@ import numpy as np
 from hwprune.api.targets import Target, folder_target, project_target
 from hwprune.errors import MismatchError, UsageError
 from hwprune.evolution.problem import Constraint
+from hwprune.latency.drift import follow
 from hwprune.latency.fingerprint import space_fingerprint
 from hwprune.results import Figure
 from hwprune.structure.onnx_slice import OnnxSlicer
@@ -131,7 +132,14 @@ class Budget:
         if self.limit is None:
             raise ValueError(f"{self.name} has no budget")
         limit = self.limit * (1 - self.margin if margin else 1)
-        return Constraint(name=self.name, predict=self.predict, limit=limit, unit=self.unit)
+        refit = self.refit if self.device else None
+        return Constraint(name=self.name, predict=self.predict, limit=limit, unit=self.unit, refit=refit)
+
+    def refit(self, networks: NDArray[np.int64], measured_ms: NDArray[np.float64]) -> Predict:
+        """Predictions of latency that follow networks measured on the device now: widths (N, groups)."""
+        if self.target is None:
+            raise ValueError(f"{self.name} is no latency")
+        return follow(self.target.model, networks, measured_ms).predict
 
 
 def parse_budgets(latency: str | Sequence[str], macs: str, params: str, size: str) -> tuple[Asked, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from hwprune.errors import BudgetError
 from hwprune.evolution.problem import Correction
+from hwprune.latency.drift import drifted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from hwprune.api.budgets import Budget
     from hwprune.evolution.problem import Candidate
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from hwprune.progress import Reporter
     from hwprune.results import Figure
     from hwprune.structure.space import Widths
+
+_log = logging.getLogger(__name__)
 
 _QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
 _TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
@@ -46,17 +52,32 @@ class Loop:
             return None
         for net, figures in fresh.items():
             known.setdefault(net, {}).update(figures)
-        return Correction(factors=self._factors(known), measured=fresh)
+        before = {name for one in earlier for name in one.refitted}
+        return self._correction(known, before, fresh)
 
-    def _factors(self, known: dict[Widths, dict[str, float]]) -> dict[str, float]:
-        """What each budget's predictions are to be multiplied with, by all that was measured."""
-        factors = {}
+    def _correction(
+        self, known: dict[Widths, dict[str, float]], before: set[str], fresh: dict[Widths, dict[str, float]]
+    ) -> Correction:
+        """A factor for each budget's predictions, by all that was measured; a refit where none does."""
+        factors, refitted = {}, []
         for budget in self._budgets:
-            measured = {net: figures[budget.name] for net, figures in known.items() if budget.name in figures}
-            if measured:
-                predicted = budget.predict(np.array([*measured], dtype=np.int64))
-                factors[budget.name] = float(np.median(np.array([*measured.values()]) / predicted))
-        return factors
+            rows = {net: figures[budget.name] for net, figures in known.items() if budget.name in figures}
+            networks, figures = np.array([*rows], dtype=np.int64), np.array([*rows.values()])
+            if not rows:
+                continue
+            if budget.name in before or _has_drifted(budget, networks, figures):
+                _log.info("%s: the latency model is refitted, for a factor does not do", budget.name)
+                refitted.append(budget.name)
+            else:
+                factors[budget.name] = float(np.median(figures / budget.predict(networks)))
+        return Correction(factors=factors, measured=fresh, refitted=tuple(refitted))
+
+
+def _has_drifted(budget: Budget, networks: NDArray[np.int64], measured: NDArray[np.float64]) -> bool:
+    """Whether the device of a latency is seen to have changed in more than its speed."""
+    if budget.target is None or budget.device is None:
+        return False
+    return drifted(budget.target.model, networks, measured)
 
 
 def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, float]:
@@ -130,3 +151,20 @@ def _figure(widths: Widths, budget: Budget) -> Figure:
         result = budget.device.networks([widths], **_TIGHT)[0].trusted()
         return budget.figure(predicted, result.ms, result.error_ms)
     return budget.figure(predicted, budget.exact(widths) if budget.exact else predicted, 0.0)
+
+
+def base_figures(budgets: Sequence[Budget]) -> tuple[Figure, ...] | None:
+    """What the unpruned network needs of each thing, measured again; None when that exceeds a budget.
+
+    A share of its own latency needs no measurement.
+    """
+    figures = []
+    for one in budgets:
+        if one.device is None or one.quantity is None or one.quantity.relative:
+            figures.append(one.base_figure())
+            continue
+        result = one.device.base()
+        figures.append(one.figure(one.base, result.ms, result.error_ms))
+        if figures[-1].high_use > 1.0:
+            return None
+    return tuple(figures)

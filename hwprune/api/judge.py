@@ -141,8 +141,8 @@ def accuracy_score(project: Project, net: PruningNet) -> SharedScore:
 
     config, splits = project.config, project.splits
     evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
-    name = checkpoint_path(project, net.space).name.replace("pruningnet", "evaluations")
-    path = project.path(name) if workers.is_main() else None
+    name = checkpoint_path(project, net.space).stem.replace("pruningnet", "evaluations")
+    path = project.path(f"{name}.jsonl") if workers.is_main() else None
     chance = CHANCE if config.search.race else 0.0
     return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path), chance=chance))
 
@@ -155,7 +155,7 @@ class SharedScore:
     """
 
     def __init__(self, racer: Racer) -> None:
-        self.racer, self.outcomes = racer, racer.outcomes
+        self.racer = racer
 
     def __call__(self, widths: Widths, /) -> float:
         """Score one network, on this worker."""

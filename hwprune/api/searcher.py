@@ -12,7 +12,7 @@ import numpy as np
 
 from hwprune.api import judge
 from hwprune.api.budgets import Budget, common_space
-from hwprune.api.closed_loop import Loop, first_within
+from hwprune.api.closed_loop import Loop, base_figures, first_within
 from hwprune.api.project import Project, digest
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
@@ -24,7 +24,7 @@ from hwprune.results import SearchResult
 from hwprune.units import format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hwprune.evolution.problem import AccuracyScore, Correction
@@ -70,16 +70,17 @@ class Searcher:
         """
         budgets = tuple(budgets) or self.budgets
         if all(one.met_by_base for one in budgets):
-            self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
-            return self._result(
-                self.space.full(),
-                figures=tuple(one.base_figure() for one in budgets),
-                base_meets_budget=True,
-                score=1.0,
-                score_kind="macs",
-            )
+            if (figures := base_figures(budgets)) is not None:
+                return self._unpruned(budgets, figures)
+            self.reporter.note("The unpruned network takes longer now than when it was profiled.")
         self._tell(budgets)
         return self._evolve(budgets, starts)
+
+    def _unpruned(self, budgets: Sequence[Budget], figures: tuple[Figure, ...]) -> SearchResult:
+        self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
+        return self._result(
+            self.space.full(), figures=figures, base_meets_budget=True, score=1.0, score_kind="macs"
+        )
 
     def judged(self, result: SearchResult) -> SearchResult:
         """The result with the judge's score, also where the unpruned network was the answer without any."""
@@ -190,12 +191,12 @@ class Searcher:
         config = self.project.config.search
         own = {item.name for item in fields(SearchSettings)}
         settings = SearchSettings(**{k: v for k, v in asdict(config).items() if k in own})
-        with self.reporter.stage("Search", "networks") as progress, _kept(problem.accuracy):
+        with self.reporter.stage("Search", "networks") as progress:
             return evolve(
                 problem,
                 settings,
                 seed=self.seed,
-                state=self.project.path(f"search-{self._key(problem, starts)}.json"),
+                state=self.project.path(f"search-{self._key(problem, starts)}.jsonl"),
                 progress=progress,
                 on_generation=Loop(budgets),
                 starts=(*starts, *judge.starts(problem)),
@@ -216,8 +217,11 @@ class Searcher:
         """How the search went, for reports."""
         networks = np.array([one.widths for one in outcome.candidates], dtype=np.int64)
         first = self.budgets[0]
-        factor = next((one.factor for one in outcome.limits if one.name == first.name), 1.0)
-        latencies_ms = (first.predict(networks) * factor).tolist()
+        names = [one.name for one in outcome.limits]
+        if first.name in names:  # as corrected in the end, or measured
+            latencies_ms = [one.values[names.index(first.name)] for one in outcome.candidates]
+        else:
+            latencies_ms = first.predict(networks).tolist()
         return {
             "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
             "candidates": tuple(
@@ -242,22 +246,12 @@ class Searcher:
         )
 
 
-@contextlib.contextmanager
-def _kept(score: AccuracyScore) -> Iterator[None]:
-    """Write what a PruningNet's score has evaluated, however the search ends."""
-    try:
-        yield
-    finally:
-        if outcomes := getattr(score, "outcomes", None):
-            outcomes.save()
-
-
 def _lesson(correction: Correction | None) -> dict[str, Any]:
     """What a generation's measurements taught, as plain data."""
     if correction is None:
-        return {"factors": {}, "measured": ()}
+        return {"factors": {}, "measured": (), "refitted": ()}
     measured = tuple((net, dict(figures)) for net, figures in correction.measured.items())
-    return {"factors": dict(correction.factors), "measured": measured}
+    return {"factors": dict(correction.factors), "measured": measured, "refitted": correction.refitted}
 
 
 def _texts(budgets: Sequence[Budget]) -> str:

@@ -28,6 +28,7 @@ VERBS = {
     "train": "train the network that search chose",
     "export": "write the ONNX file, check and measure it",
     "report": "base versus pruned, as text, HTML, Markdown and JSON",
+    "bench": "the gate for CI: is a network fast enough, against a baseline or a budget",
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }
 _REPEATED = ("latency",)  # options that are given once for each value
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 an error that the message explains, 2 wrong usage, 130 interrupted.
+        The exit code: 0 done, 1 an error that the message explains, 2 wrong usage, 130 interrupted; a result
+        may have one of its own.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -103,7 +105,7 @@ def _run(verb: str, arguments: list[str]) -> int:
         result = jobs.run(lambda: function(*leading, **options, reporter=console), folder)
     if result is not None:
         console.show(verb, result)
-    return 0
+    return getattr(result, "exit_code", 0)
 
 
 def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from hwprune.gate.words import (
+    CHECKS_HEAD,
+    check_rows,
+    footnote,
+    headline,
+    networks,
+    title,
+)
 from hwprune.report.facts import MISSING
 from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from hwprune.api.lut import LutResult
     from hwprune.api.predict import PredictResult
     from hwprune.api.profile import PlanResult
+    from hwprune.gate.result import BenchResult
     from hwprune.report.facts import Report
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
 
@@ -229,6 +238,21 @@ def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
     yield "test top-1 of the file", text
 
 
+def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:
+    head, rows = networks(result)
+    measured = _table(title(result), *head)
+    for row in rows:
+        measured.add_row(*map(Text, row))
+    yield measured
+    if result.checks:
+        checks = _table("", *CHECKS_HEAD)
+        for row in check_rows(result):
+            checks.add_row(*map(Text, row))
+        yield checks
+    yield Text(footnote(result))
+    yield Text(headline(result), style="bold")
+
+
 def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:
     table = Table(show_header=False)
     for finding in result.findings:
@@ -269,5 +293,6 @@ _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
     "train": _train,
     "export": _export,
     "report": _report,
+    "bench": _bench,
     "doctor": _doctor,
 }

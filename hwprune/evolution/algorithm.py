@@ -166,9 +166,9 @@ class Evolution:
         Raises:
             BudgetError: After the correction no network of the space keeps the limits.
         """
-        self.problem = self.problem.corrected(correction)
         for net, figures in correction.measured.items():
             self._measured[net] = {**self._measured.get(net, {}), **figures}
+        self.problem = self.problem.corrected(correction, self._measured)
         self._sampler = Sampler(self.problem)
         self._update_values(list(self._candidates))
         self._asked, self._rescue = None, True

@@ -1,6 +1,7 @@
-"""The state file of a search: what was asked and scored, so that a killed search loses little.
+"""The state file of a search: what was asked and scored, so that a kill loses nothing that was finished.
 
-Widths are written as text, `"16 32 64"`, one line for each network. Randomness needs no place in the file,
+Its entries: `{"asked": ["16 32 64", ...]}` for a generation begun, `{"score": 0.71}` for a network scored,
+`{"closed": ...}` with what measuring taught for a generation ended. Randomness needs no place in the file,
 for it depends on the seed and the number of the generation alone.
 """
 
@@ -10,9 +11,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hwprune import artifacts
-from hwprune.errors import ArtifactError, MismatchError
+from hwprune.errors import ArtifactError
 from hwprune.evolution.problem import Correction
+from hwprune.logbook import Logbook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hwprune.evolution.problem import Problem
     from hwprune.structure.space import Widths
 
-_KIND, _SCHEMA = "search-state", 1
+_KIND, _SCHEMA = "search-state", 2
 
 
 @dataclass
@@ -57,7 +58,7 @@ def fingerprint(
 
 
 class Journal:
-    """Reads and writes the state file; without a path it only keeps the records in memory.
+    """Keeps the state file; without a path the records are in memory only.
 
     Args:
         path: The state file, or None.
@@ -73,48 +74,47 @@ class Journal:
 
     def __init__(self, path: Path | None, search: dict[str, Any]) -> None:
         self.records: list[Record] = []
-        self._path, self._search = path, search
-        self._pace, self._dirty = artifacts.Pace(), False
-        if path is not None and path.exists():
-            self._read(path)
-
-    def save(self, *, now: bool = True) -> None:
-        """Write the file; with `now` False only when that keeps writing to a small share of the time."""
-        self._dirty = True
-        if self._path is None or not (now or self._pace.due()):
-            return
-        with self._pace:
-            records = [_record_payload(record) for record in self.records]
-            artifacts.write_json(self._path, _KIND, _SCHEMA, {"search": self._search, "generations": records})
-        self._dirty = False
-
-    def flush(self) -> None:
-        """Write what `save` put off."""
-        if self._dirty:
-            self.save()
-
-    def _read(self, path: Path) -> None:
-        payload = artifacts.read_json(path, _KIND, _SCHEMA)
-        found = payload.get("search")
-        if found != self._search:
-            known = found if isinstance(found, dict) else {}
-            other = [key for key, value in self._search.items() if known.get(key) != value]
-            raise MismatchError(
-                "This search state belongs to another search.",
-                where=path,
-                got=f"another {', '.join(other)}",
-                do="delete the file to start this search anew, or repeat the options of that search",
-            )
+        self._book = Logbook(path, _KIND, _SCHEMA, search)
         try:
-            choices = [set(map(int, text.split())) for _, text in self._search["groups"]]
-            self.records = [_record(entry, choices) for entry in payload["generations"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            choices = [set(map(int, text.split())) for _, text in search["groups"]]
+            for entry in self._book.entries:
+                self._replay(entry, choices)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise ArtifactError(
                 "The search state in this file is not consistent.",
                 where=path,
                 got=f"{type(error).__name__}: {error}",
                 do="delete the file and search again",
             ) from error
+
+    def begin(self, widths: list[Widths]) -> Record:
+        """A new generation that asks for these networks."""
+        self._book.add({"asked": [_text(net) for net in widths]})
+        self.records.append(Record(widths))
+        return self.records[-1]
+
+    def score(self, score: float) -> None:
+        """The score of the next network of the last generation."""
+        self._book.add({"score": score})
+        self.records[-1].scores.append(score)
+
+    def close(self, correction: Correction | None) -> None:
+        """The end of the last generation, and what measuring its leaders taught."""
+        self._book.add({"closed": None if correction is None else _lesson(correction)})
+        self.records[-1].correction, self.records[-1].closed = correction, True
+
+    def _replay(self, entry: dict[str, Any], choices: Sequence[set[int]]) -> None:
+        ((what, found),) = entry.items()
+        if what == "asked":
+            self.records.append(Record([_widths(text, choices) for text in found]))
+            return
+        record = self.records[-1]
+        if what == "score" and len(record.scores) < len(record.widths):
+            record.scores += _numbers([found])
+        elif what == "closed" and len(record.scores) == len(record.widths) and not record.closed:
+            record.closed, record.correction = True, None if found is None else _correction(found, choices)
+        else:
+            raise ValueError(f"{what!r} does not fit here")
 
 
 def _text(widths: Sequence[int]) -> str:
@@ -128,33 +128,21 @@ def _widths(text: str, choices: Sequence[set[int]]) -> Widths:
     return widths
 
 
-def _record_payload(record: Record) -> dict[str, Any]:
-    payload: dict[str, Any] = {
-        "widths": [_text(widths) for widths in record.widths],
-        "scores": record.scores,
-        "closed": record.closed,
+def _lesson(correction: Correction) -> dict[str, Any]:
+    measured = {_text(net): dict(figures) for net, figures in correction.measured.items()}
+    return {
+        "factors": dict(correction.factors),
+        "measured": measured,
+        "refitted": list(correction.refitted),
     }
-    if record.correction is not None:
-        measured = {_text(net): dict(figures) for net, figures in record.correction.measured.items()}
-        payload["correction"] = {"factors": dict(record.correction.factors), "measured": measured}
-    return payload
 
 
-def _record(entry: dict[str, Any], choices: Sequence[set[int]]) -> Record:
-    record = Record(
-        widths=[_widths(text, choices) for text in entry["widths"]],
-        scores=_numbers(entry["scores"]),
-        closed=bool(entry["closed"]),
+def _correction(found: dict[str, Any], choices: Sequence[set[int]]) -> Correction:
+    return Correction(
+        factors=_figures(found["factors"]),
+        measured={_widths(text, choices): _figures(row) for text, row in found["measured"].items()},
+        refitted=tuple(map(str, found["refitted"])),
     )
-    if len(record.scores) > len(record.widths):
-        raise ValueError("more scores than networks")
-    if "correction" in entry:
-        found = entry["correction"]
-        record.correction = Correction(
-            factors=_figures(found["factors"]),
-            measured={_widths(text, choices): _figures(row) for text, row in found["measured"].items()},
-        )
-    return record
 
 
 def _figures(found: dict[str, Any]) -> dict[str, float]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import SearchSpace, Widths
 
+    Predict = Callable[[NDArray[np.int64]], NDArray[np.float64] | NDArray[np.int64]]
+
 # A figure may exceed its limit by this much: the last bits of a prediction depend on the size of the batch.
 ROUNDING = 1e-9
 
@@ -63,16 +65,19 @@ class Constraint:
         limit: The most that a network may have, in `unit`.
         unit: `ms`, `MACs`, `params` or `bytes`.
         factor: What predictions are multiplied with; measuring leaders corrects it.
+        refit: Makes a predictor that follows measured networks, (N, groups) and their figures (N,), for when
+            a factor does not do; None where there is none.
 
     Raises:
         UsageError: The limit or the factor is not a number above zero.
     """
 
     name: str
-    predict: Callable[[NDArray[np.int64]], NDArray[np.float64] | NDArray[np.int64]]
+    predict: Predict
     limit: float
     unit: str
     factor: float = 1.0
+    refit: Callable[[NDArray[np.int64], NDArray[np.float64]], Predict] | None = None
 
     def __post_init__(self) -> None:
         for what, value in (("limit", self.limit), ("factor", self.factor)):
@@ -97,10 +102,12 @@ class Correction:
     Attributes:
         factors: Constraint name -> what its predictions are to be multiplied with from now on.
         measured: Network -> constraint name -> its measured figure, which stands in place of the prediction.
+        refitted: Constraints whose predictor is to follow all that was measured, for a factor does not do.
     """
 
     factors: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[Widths, Mapping[str, float]] = field(default_factory=dict)
+    refitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,19 +177,40 @@ class Problem:
         """The constraint that a network with these figures comes nearest to."""
         return max(zip(self.constraints, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)[0]
 
-    def corrected(self, correction: Correction) -> Problem:
-        """The same problem with the factors of `correction`.
+    def corrected(
+        self, correction: Correction, measured: Mapping[Widths, Mapping[str, float]] | None = None
+    ) -> Problem:
+        """The same problem with the factors, and refitted predictors, of `correction`.
+
+        Args:
+            correction: What the last measurements taught.
+            measured: All that was measured so far, for predictors that are refitted.
 
         Raises:
-            UsageError: A factor names no constraint.
+            UsageError: It names something that is no constraint, or one whose predictor cannot be refitted.
         """
-        unknown = set(correction.factors) - {constraint.name for constraint in self.constraints}
-        if unknown:
+        known = {one.name for one in self.constraints}
+        fixed = {one.name for one in self.constraints if one.refit is None}
+        if unknown := (set(correction.factors) - known) | (set(correction.refitted) - (known - fixed)):
             raise UsageError(
                 "A correction names no constraint of this search.", got=", ".join(sorted(unknown))
             )
-        constraints = (replace(c, factor=correction.factors.get(c.name, c.factor)) for c in self.constraints)
-        return replace(self, constraints=tuple(constraints))
+        constraints = (
+            _refitted(one, measured or correction.measured) if one.name in correction.refitted else one
+            for one in self.constraints
+        )
+        factors = correction.factors
+        return replace(
+            self, constraints=tuple(replace(c, factor=factors.get(c.name, c.factor)) for c in constraints)
+        )
+
+
+def _refitted(constraint: Constraint, measured: Mapping[Widths, Mapping[str, float]]) -> Constraint:
+    known = {net: row[constraint.name] for net, row in measured.items() if constraint.name in row}
+    if constraint.refit is None or not known:
+        return constraint
+    networks = np.array([*known], dtype=np.int64)
+    return replace(constraint, predict=constraint.refit(networks, np.array([*known.values()])), factor=1.0)
 
 
 def within(load: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -180,12 +180,16 @@ def _descend(genome: Genome, load: Callable[[NDArray[np.int64]], NDArray[np.floa
 
 
 def _impossible(problem: Problem, genome: Genome, fastest: NDArray[np.int64]) -> ImpossibleBudgetError:
-    """Say which limit no network keeps, and what the fastest network needs."""
-    for constraint in problem.constraints:
-        alone = _descend(genome, constraint.values)
-        needed = float(constraint.values(genome.widths(alone[None]))[0])
-        if needed > constraint.limit:
-            return _too_tight(constraint, needed)
+    """Say which limits no network keeps, and what the network that needs least of each needs."""
+    needed = {one.name: _least(genome, one) for one in problem.constraints}
+    if alone := [one for one in problem.constraints if needed[one.name] > one.limit]:
+        return ImpossibleBudgetError(
+            "No network of this space keeps the budget.",
+            where=", ".join(one.name for one in alone),
+            got=", ".join(one.text(one.limit) for one in alone),
+            allowed="; ".join(_at_least(one, needed[one.name]) for one in alone),
+            do="raise the budget, or allow narrower widths",
+        )
     values = problem.values(genome.widths(fastest[None]))[0]
     pairs = list(zip(problem.constraints, values.tolist(), strict=True))
     return ImpossibleBudgetError(
@@ -196,11 +200,11 @@ def _impossible(problem: Problem, genome: Genome, fastest: NDArray[np.int64]) ->
     )
 
 
-def _too_tight(constraint: Constraint, needed: float) -> ImpossibleBudgetError:
-    return ImpossibleBudgetError(
-        "No network of this space keeps the budget.",
-        where=constraint.name,
-        got=constraint.text(constraint.limit),
-        allowed=f"at least {constraint.text(needed)}, the figure of the network that needs least",
-        do="raise the budget, or allow narrower widths",
-    )
+def _at_least(constraint: Constraint, needed: float) -> str:
+    return f"at least {constraint.text(needed)}, the figure of the network that needs least {constraint.name}"
+
+
+def _least(genome: Genome, constraint: Constraint) -> float:
+    """The least that any network needs of one thing."""
+    alone = _descend(genome, constraint.values)
+    return float(constraint.values(genome.widths(alone[None]))[0])

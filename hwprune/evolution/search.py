@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hwprune.errors import BudgetError, StorageError
+from hwprune.errors import BudgetError
 from hwprune.evolution.algorithm import Evolution, SearchSettings, finite
-from hwprune.evolution.journal import Journal, Record, fingerprint
+from hwprune.evolution.journal import Journal, fingerprint
 from hwprune.evolution.problem import ROUNDING, RacingScore
 from hwprune.progress import silent
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from hwprune.evolution.journal import Record
     from hwprune.evolution.problem import Candidate, Correction, Problem
     from hwprune.progress import Progress
     from hwprune.structure.space import Widths
@@ -151,7 +151,6 @@ def search(
         _close(evolution, record, journal, on_generation)
         history.append(_summary(evolution, record))
         _log.info("generation %d: best score %.4f", history[-1].generation, history[-1].best_score)
-    journal.flush()
     return _outcome(evolution, history, journal, seed)
 
 
@@ -162,10 +161,7 @@ def _begin(evolution: Evolution, journal: Journal) -> Record | None:
         evolution.resume(record.widths)
         return record
     widths = evolution.ask()
-    if not widths:
-        return None
-    journal.records.append(Record(widths))
-    return journal.records[-1]
+    return journal.begin(widths) if widths else None
 
 
 def _evaluate(evolution: Evolution, record: Record, journal: Journal, progress: Progress) -> None:
@@ -173,16 +169,10 @@ def _evaluate(evolution: Evolution, record: Record, journal: Journal, progress: 
     settings, done = evolution.settings, len(evolution.candidates)
     total = max(settings.population * settings.generations, done + len(record.widths))
     earlier = [evolution.best.score] if evolution.best else []
-    try:
-        for score in _scores(evolution, record):
-            record.scores.append(finite(score))
-            journal.save(now=False)
-            best = max(earlier + record.scores)
-            progress(done + len(record.scores), total, best=best, generation=evolution.generation)
-    except BaseException:
-        with contextlib.suppress(StorageError):  # the first error is the one to tell
-            journal.flush()
-        raise
+    for score in _scores(evolution, record):
+        journal.score(finite(score))
+        best = max(earlier + record.scores)
+        progress(done + len(record.scores), total, best=best, generation=evolution.generation)
 
 
 def _scores(evolution: Evolution, record: Record) -> Iterator[float]:
@@ -211,13 +201,10 @@ def _bar(evolution: Evolution, widths: Sequence[Widths], scores: Sequence[float]
 
 def _close(evolution: Evolution, record: Record, journal: Journal, hook: GenerationHook | None) -> None:
     """Ask the hook about the finished generation, once, and apply its answer."""
-    if not record.closed and hook is not None:
-        journal.flush()  # measuring takes a while
-        earlier = [one.correction for one in journal.records if one.correction is not None]
-        record.correction = hook(evolution.ranked()[: evolution.settings.leaders], earlier)
     if not record.closed:
-        record.closed = True
-        journal.save()
+        earlier = [one.correction for one in journal.records if one.correction is not None]
+        leaders = evolution.ranked()[: evolution.settings.leaders]
+        journal.close(hook(leaders, earlier) if hook else None)
     if record.correction is not None:
         evolution.correct(record.correction)
 

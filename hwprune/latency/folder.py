@@ -40,9 +40,9 @@ class TableFolder:
         """The unpruned network's graph."""
         return read_graph(self.graph_onnx)
 
-    def model(self) -> LatencyModel:
-        """The latency model, fitted to the table."""
-        return LatencyModel.fit(self.table, self.space, self.graph)
+    def model(self, *, anew: bool = False) -> LatencyModel:
+        """The latency model, fitted to the table; `anew` judges it again."""
+        return LatencyModel.fit(self.table, self.space, self.graph, anew=anew)
 
     def save(self, folder: Path) -> None:
         """Write everything.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.errors import MismatchError
+from hwprune.latency.judgement import Judgement
 from hwprune.latency.regressors import REGRESSORS, Regressor, kind_of
 
 if TYPE_CHECKING:
@@ -34,13 +35,14 @@ class KernelModel:
         network: Number of the network it was profiled in; folds never split a network.
         error: Relative error of that network's latency.
         chosen: Family -> regressor, where that is decided already; compared by cross-validation otherwise.
-        judged: A model of a part of the rows whose choices and errors are taken over, which saves time.
+        judged: Choices and errors that are taken over, which saves time.
         regressors: Those to compare, by name.
 
     Attributes:
         chosen: Family -> name of the regressor in use.
         errors: Family -> regressor -> sum of absolute errors over sum of times, cross-validated; the one in
             use first.
+        spreads: Family -> spread of the logarithm of its cross-validated predictions.
     """
 
     def __init__(
@@ -50,16 +52,17 @@ class KernelModel:
         network: NDArray[np.int64],
         error: NDArray[np.float64],
         chosen: Mapping[str, str] | None = None,
-        judged: KernelModel | None = None,
+        judged: Judgement | None = None,
         regressors: Mapping[str, type[Regressor]] = REGRESSORS,
     ) -> None:
         self._regressors = regressors
         self._specs, self._time_us, self._network = specs, time_us, network
         self._weights = 1 / (_BASE_ERROR**2 + error**2)
         self._unseen_us = np.full(len(specs), np.nan)
-        self.chosen: dict[str, str] = dict(judged.chosen) if judged else {}
-        self.errors: dict[str, dict[str, float]] = dict(judged.errors) if judged else {}
-        self._spread: dict[str, float] = dict(judged._spread) if judged else {}
+        judged = judged or Judgement()
+        self.chosen: dict[str, str] = dict(judged.regressors)
+        self.errors: dict[str, Mapping[str, float]] = dict(judged.kernel_errors)
+        self.spreads: dict[str, float] = dict(judged.spreads)
         self._models: dict[str, Regressor] = {}
         families = np.array([spec.family for spec in specs])
         for family in sorted(set(families.tolist())):
@@ -82,7 +85,7 @@ class KernelModel:
         self.errors[family] = dict(sorted(missed.items(), key=lambda item: item[1]))
         best = self.chosen[family] = next(iter(self.errors[family]))
         self._unseen_us[rows] = unseen[best]
-        self._spread[family] = _log_spread(unseen[best], self._time_us[rows])
+        self.spreads[family] = _log_spread(unseen[best], self._time_us[rows])
 
     def _cross_predict(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions for each row by a model that saw none of its network: (rows,); nan when impossible."""
@@ -124,7 +127,7 @@ class KernelModel:
         guess = self._regress(specs)
         families = [spec.family for spec in specs]
         noise = np.array([self._measured.noise.get(family, _BASE_ERROR) for family in families])
-        total = np.array([self._spread[family] for family in families])
+        total = np.array([self.spreads[family] for family in families])
         thin = 1 + _THIN / (1 + self._measured.cell_counts(specs))
         model_var = np.maximum(total**2 - noise**2, (0.1 * total) ** 2) * thin
         mean_us, count = self._measured.lookup(specs)

@@ -7,6 +7,7 @@ groups (behind a concatenation) or uses a width that is no choice is computed on
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from hwprune.structure.kernels import NetworkKernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,10 +35,17 @@ class KernelSums:
         kernels: The kernels of the space's networks.
         space: The space; its choices are prepared for.
         values: The value of each kernel: specs -> (N,).
+        factors: What the values at some places of the network are multiplied with.
     """
 
-    def __init__(self, kernels: NetworkKernels, space: SearchSpace, values: Values) -> None:
-        self._space, self._kernels = space, kernels
+    def __init__(
+        self,
+        kernels: NetworkKernels,
+        space: SearchSpace,
+        values: Values,
+        factors: Mapping[KernelSlot, float] = MappingProxyType({}),
+    ) -> None:
+        self._space, self._kernels, self._factors = space, kernels, factors
         self._specs = _Remembered(values)
         by_groups: dict[tuple[int, ...], list[KernelSlot]] = {}
         for slot in kernels.slots:
@@ -50,7 +58,12 @@ class KernelSums:
             groups: self._table(groups, slots) for groups, slots in by_groups.items() if 1 <= len(groups) <= 2
         }
         rest = tuple(slot for groups, slots in by_groups.items() if len(groups) > 2 for slot in slots)
-        self._rest = _Wide(rest, self._specs)
+        self._rest = _Wide(rest, self._specs, factors)
+
+    @property
+    def values(self) -> Values:
+        """The value of each kernel, without its factor; those that are known already cost nothing."""
+        return self._specs
 
     def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """Widths (N, groups) -> sums (N,)."""
@@ -102,7 +115,7 @@ class KernelSums:
         total = np.zeros(len(widths))
         for slot in slots:
             specs, where = _slot_specs(slot, widths)
-            total += self._specs(specs)[where]
+            total += self._factors.get(slot, 1.0) * self._specs(specs)[where]
         return total
 
 
@@ -142,8 +155,11 @@ class _Remembered:
 class _Wide:
     """Kernels that follow three groups or more: tables over channel counts, filled as they are met."""
 
-    def __init__(self, slots: tuple[KernelSlot, ...], specs: _Remembered) -> None:
+    def __init__(
+        self, slots: tuple[KernelSlot, ...], specs: _Remembered, factors: Mapping[KernelSlot, float]
+    ) -> None:
         self._kernels = NetworkKernels(slots, {}, {})
+        self._factors = [factors.get(slot, 1.0) for slot in slots]
         self._specs = specs
         self._tables: dict[int, NDArray[np.float64]] = {}
 
@@ -153,7 +169,7 @@ class _Wide:
             return total
         inputs, outputs = self._kernels.channels(widths)
         for index, slot in enumerate(self._kernels.slots):
-            total += self._slot(index, slot, inputs[:, index], outputs[:, index])
+            total += self._factors[index] * self._slot(index, slot, inputs[:, index], outputs[:, index])
         return total
 
     def _slot(

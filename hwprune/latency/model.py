@@ -15,6 +15,7 @@ import numpy as np
 
 from hwprune.errors import MismatchError
 from hwprune.latency.calibration import Calibration, mean_error
+from hwprune.latency.judgement import Judgement
 from hwprune.latency.kernel_model import KernelModel
 from hwprune.latency.lookup import KernelSums
 from hwprune.latency.regressors import REGRESSORS
@@ -22,6 +23,8 @@ from hwprune.latency.tiles import GPU_REGRESSORS
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
 
     from hwprune.latency.table import LatencyTable
@@ -34,18 +37,14 @@ _MIN_HELD_OUT = 3
 
 def judged(table: LatencyTable, space: SearchSpace, graph: NetGraph) -> LatencyTable:
     """The table with its regressors compared and the error of its predictions."""
-    model = LatencyModel.fit(table, space, graph)
+    model = LatencyModel.fit(table, space, graph, anew=True)
     errors = {
         "mean": model.relative_error,
         "interval_95": list(model.relative_error_interval),
         "held_out": int(table.held_out.sum()),
     }
-    added = {
-        "prediction_error": errors,
-        "regressors": model.regressors,
-        "regressor_errors": model.kernel_errors,
-    }
-    return replace(table, provenance={**table.provenance, **added})
+    added = model.judgement.to_provenance(table)
+    return replace(table, provenance={**table.provenance, "prediction_error": errors, **added})
 
 
 class LatencyModel:
@@ -57,37 +56,30 @@ class LatencyModel:
         relative_error_interval: 95 % confidence interval of `relative_error`.
         errors: The absolute relative errors behind both, one for each network that judged.
         calibration: Correction at the level of networks.
-        kernel_errors: Family of kernels -> regressor -> share of the time it misses, cross-validated when
-            the table was made; the first regressor of each family is the best.
+        judgement: Which regressors are in use, and how much each misses.
         kernels: The kernels of the space's networks.
         space: The search space.
     """
 
-    relative_error: float
-    relative_error_interval: tuple[float, float]
-    errors: NDArray[np.float64]
-    calibration: Calibration
-    kernel_errors: dict[str, dict[str, float]]
-    kernels: NetworkKernels
-    space: SearchSpace
-
     def __init__(
-        self, kernels: NetworkKernels, space: SearchSpace, model: KernelModel, calibration: Calibration
+        self, kernels: NetworkKernels, space: SearchSpace, model: KernelModel, judgement: Judgement
     ) -> None:
-        self.kernels, self.calibration = kernels, calibration
-        self.kernel_errors = model.errors
-        self.relative_error, self.relative_error_interval = float("nan"), (float("nan"), float("nan"))
-        self.errors = np.zeros(0)
-        self.space, self._model = space, model
+        self.kernels, self.space, self.judgement = kernels, space, judgement
+        self.errors, self.calibration = judgement.errors, judgement.calibration
+        self.relative_error, self.relative_error_interval = mean_error(judgement.errors)
+        self._model = model
 
     @classmethod
-    def fit(cls, table: LatencyTable, space: SearchSpace, base_onnx: bytes | NetGraph) -> Self:
+    def fit(
+        cls, table: LatencyTable, space: SearchSpace, base_onnx: bytes | NetGraph, *, anew: bool = False
+    ) -> Self:
         """Fit to a table; its held-out networks judge a first model, then they are learnt from too.
 
         Args:
             table: What was measured.
             space: The search space; its choices decide what `predict` is fastest at.
             base_onnx: The unpruned network.
+            anew: Judge again, whatever judgement the table keeps.
 
         Raises:
             MismatchError: The table's kernels are not those of this network.
@@ -103,14 +95,15 @@ class LatencyModel:
                 allowed=f"{len(space.groups)}",
             )
         seen = ~table.held_out
-        judged = cls._fit(table, space, kernels, seen)
-        judged.kernel_errors = table.provenance.get("regressor_errors", judged.kernel_errors)
-        if (~seen).sum() < _MIN_HELD_OUT:
-            return judged
-        final = cls._fit(table, space, kernels, np.ones_like(seen), judged)
-        final.kernel_errors = judged.kernel_errors
-        final._judge(judged.predict(table.widths[~seen]), table.networks["latency_ms"].to_numpy()[~seen])
-        return final
+        enough = (~seen).sum() >= _MIN_HELD_OUT
+        kept = None if anew else Judgement.of(table)
+        if kept is not None:
+            return cls._fit(table, space, kernels, np.ones_like(seen) if enough else seen, kept)
+        first = cls._fit(table, space, kernels, seen)
+        if not enough:
+            return first
+        missed = np.abs(first.predict(table.widths[~seen]) / _measured_ms(table)[~seen] - 1)
+        return cls._fit(table, space, kernels, np.ones_like(seen), replace(first.judgement, errors=missed))
 
     @classmethod
     def _fit(
@@ -119,40 +112,34 @@ class LatencyModel:
         space: SearchSpace,
         kernels: NetworkKernels,
         rows: NDArray[np.bool_],
-        judged: Self | None = None,
+        judged: Judgement | None = None,
     ) -> Self:
-        networks = table.networks[rows]
-        numbers = networks["network"].to_numpy()
+        """Fit to some of the networks; without a judgement cross-validation makes one."""
+        numbers = table.networks["network"].to_numpy()[rows]
+        measured_ms = _measured_ms(table)[rows]
         used = table.kernels["network"].isin(numbers).to_numpy()
         part = table.kernels[used]
-        specs = [spec for spec, keep in zip(table.specs(), used, strict=True) if keep]
-        error = dict(zip(numbers, networks["error_ms"] / networks["latency_ms"], strict=True))
+        error = dict(zip(numbers, table.networks["error_ms"].to_numpy()[rows] / measured_ms, strict=True))
         model = KernelModel(
-            specs,
+            [spec for spec, keep in zip(table.specs(), used, strict=True) if keep],
             part["time_us"].to_numpy(dtype=np.float64),
             part["network"].to_numpy(),
             np.array([error[number] for number in part["network"]]),
             table.provenance.get("regressors"),
-            judged._model if judged else None,
+            judged,
             REGRESSORS if table.provenance["profile"]["device"] == "cpu" else GPU_REGRESSORS,
         )
-        if judged:
-            return cls(kernels, space, model, judged.calibration)
-        measured_ms = networks["latency_ms"].to_numpy(dtype=np.float64)
-        sums_ms = model.unseen_sums_ms(numbers)
-        fitted = cls(kernels, space, model, Calibration.fit(sums_ms, measured_ms))
-        known = np.isfinite(sums_ms)
-        fitted._judge(fitted.calibration(sums_ms[known]), measured_ms[known])
-        return fitted
+        calibration, errors = (
+            (judged.calibration, judged.errors) if judged else _crossed(model, numbers, measured_ms)
+        )
+        judgement = Judgement(model.chosen, model.errors, model.spreads, calibration, errors)
+        return cls(kernels, space, model, judgement)
 
-    @property
-    def regressors(self) -> dict[str, str]:
-        """Family of kernels -> name of the regressor in use."""
-        return dict(self._model.chosen)
-
-    def _judge(self, predicted_ms: NDArray[np.float64], measured_ms: NDArray[np.float64]) -> None:
-        self.errors = np.abs(predicted_ms / measured_ms - 1)
-        self.relative_error, self.relative_error_interval = mean_error(self.errors)
+    def scaled(self, factors: Mapping[KernelSlot, float]) -> Self:
+        """This model with the times of the kernels at some places of the network multiplied."""
+        other = type(self)(self.kernels, self.space, self._model, self.judgement)
+        other._sums = KernelSums(self.kernels, self.space, self._sums.values, factors)
+        return other
 
     def predict(self, widths: ArrayLike) -> NDArray[np.float64]:
         """Latency of networks: widths (N, groups) -> milliseconds (N,).
@@ -183,3 +170,17 @@ class LatencyModel:
     @functools.cached_property
     def _variances(self) -> KernelSums:
         return KernelSums(self.kernels, self.space, self._model.variance)
+
+
+def _measured_ms(table: LatencyTable) -> NDArray[np.float64]:
+    latencies_ms: NDArray[np.float64] = table.networks["latency_ms"].to_numpy(dtype=np.float64)
+    return latencies_ms
+
+
+def _crossed(
+    model: KernelModel, numbers: NDArray[np.int64], measured_ms: NDArray[np.float64]
+) -> tuple[Calibration, NDArray[np.float64]]:
+    """The calibration of networks by kernels that were predicted without having seen them, and its errors."""
+    sums_ms = model.unseen_sums_ms(numbers)
+    calibration, known = Calibration.fit(sums_ms, measured_ms), np.isfinite(sums_ms)
+    return calibration, np.abs(calibration(sums_ms[known]) / measured_ms[known] - 1)

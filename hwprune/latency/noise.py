@@ -37,6 +37,15 @@ class MachineNoise:
     too_noisy: bool
 
 
+def yardstick(runtime: Runtime, profile: TargetProfile) -> bytes:
+    """A small network that is always the same: what other networks of one machine can be related to.
+
+    Raises:
+        DeviceError: The runtime is not here.
+    """
+    return runtime.lower(conv_chain(_CHANNELS, size=14), profile)
+
+
 def thread_speed_up(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0) -> float:
     """How many times faster a small network runs on the profile's threads than on one of them.
 
@@ -58,7 +67,7 @@ def machine_noise(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0
     Raises:
         DeviceError: The runtime is not here.
     """
-    content = runtime.lower(conv_chain(_CHANNELS, size=14), profile)
+    content = yardstick(runtime, profile)
     with runtime.compile(content, profile) as network, runtime.compile(content, profile) as twin:
         result = measure(network, twin, relative_error=1e-4, max_seconds=seconds)
     lows = np.array([low_percentile(block) for block in result.samples_ms])

@@ -175,7 +175,9 @@ class _Profiler:
     def _fit(self) -> None:
         table = self._table()
         if self.model is not None:  # which regressors are best is asked at the beginning and at the end
-            table = replace(table, provenance={**table.provenance, "regressors": self.model.regressors})
+            table = replace(
+                table, provenance={**table.provenance, "regressors": dict(self.model.judgement.regressors)}
+            )
         self.model = LatencyModel.fit(table, self.space, self.bench.graph)
         self.fitted = {record.index for record in self._steady}
         self.units_ms = table.units_ms

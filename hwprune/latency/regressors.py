@@ -6,6 +6,7 @@ on one thread: on a busy machine OpenMP's waiting threads made a fit of seconds 
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
@@ -152,6 +153,7 @@ class Shaped(Regressor):
 REGRESSORS: dict[str, type[Regressor]] = {cls.name: cls for cls in (Shaped, Trees, Boosting)}
 
 
+@functools.lru_cache(maxsize=65536)  # making a spec is slow, and the same few are asked for again and again
 def kind_of(spec: KernelSpec) -> KernelSpec:
     """The spec without its channels."""
     return replace(spec, in_channels=0, out_channels=0, groups=min(spec.groups, 2))

@@ -79,7 +79,7 @@ class PrunableConv2d(PrunableModule):
     def __init__(self, module: nn.Conv2d, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
         super().__init__(module, layer, generators)
         self.stride, self.padding, self.dilation = module.stride, module.padding, module.dilation
-        self.groups = module.groups
+        self.groups, self.kernel_size = module.groups, module.kernel_size
 
     def set_widths(self, widths: Widths) -> None:
         """Choose the widths of the next forward passes."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune import artifacts
 from hwprune.errors import ArtifactError, MismatchError
+from hwprune.logbook import Logbook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import Widths
 
-_KIND, _SCHEMA = "evaluations", 1
+_KIND, _SCHEMA = "evaluations", 2
 _log = logging.getLogger(__name__)
 
 
@@ -32,12 +33,16 @@ class Outcomes:
     """
 
     def __init__(self, stops: Sequence[int], path: Path | None = None) -> None:
-        self._stops, self._path = tuple(stops), path
+        self._stops = tuple(stops)
         self._known: dict[Widths, NDArray[np.bool_]] = {}
-        self._pace = artifacts.Pace()
-        self._dirty = False
-        if path is not None and path.exists():
-            self._read(path)
+        head = {"stops": list(self._stops)}
+        try:
+            self._book = Logbook(path, _KIND, _SCHEMA, head)
+            self._read()
+        except (ArtifactError, MismatchError, KeyError, TypeError, ValueError, AttributeError) as error:
+            _log.warning("%s is not used, candidates are evaluated again: %s", path, error)
+            self._known.clear()
+            self._book = Logbook(path, _KIND, _SCHEMA, head, afresh=True)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -47,45 +52,22 @@ class Outcomes:
         return self._known.get(tuple(widths), np.zeros(0, dtype=np.bool_))
 
     def add(self, widths: Sequence[int], fresh: NDArray[np.bool_]) -> None:
-        """Remember the outcomes on the next part."""
-        self._known[tuple(widths)] = np.concatenate([self.of(widths), fresh])
-        self._dirty = True
-        if self._pace.due():
-            self.save()
-
-    def save(self) -> None:
-        """Write the file, if anything is new.
+        """Remember the outcomes on the next part.
 
         Raises:
             StorageError: Full disk, no permission.
         """
-        if self._path is None or not self._dirty:
-            return
-        import torch
+        self._take(tuple(widths), fresh)
+        packed = base64.b64encode(np.packbits(fresh).tobytes()).decode()
+        self._book.add({"network": " ".join(map(str, widths)), "images": fresh.size, "right": packed})
 
-        with self._pace:
-            right = np.zeros((len(self._known), self._stops[-1]), dtype=np.bool_)
-            for row, known in zip(right, self._known.values(), strict=True):
-                row[: known.size] = known
-            tensors = {
-                "widths": torch.tensor(list(self._known), dtype=torch.int32),
-                "seen": torch.tensor([known.size for known in self._known.values()], dtype=torch.int32),
-                "right": torch.from_numpy(np.packbits(right, axis=1)),
-            }
-            artifacts.write_tensors(self._path, _KIND, _SCHEMA, tensors, {"stops": self._stops})
-        self._dirty = False
+    def _take(self, widths: Widths, fresh: NDArray[np.bool_]) -> None:
+        self._known[widths] = np.concatenate([self.of(widths), fresh])
 
-    def _read(self, path: Path) -> None:
-        try:
-            tensors, info = artifacts.read_tensors(path, _KIND, _SCHEMA)
-            if tuple(info["stops"]) != self._stops:
-                raise ValueError("other parts of sub-val")
-            right = np.unpackbits(tensors["right"].numpy(), axis=1, count=self._stops[-1]).astype(np.bool_)
-            seen = tensors["seen"].tolist()
-            if not set(seen) <= set(self._stops):
+    def _read(self) -> None:
+        for entry in self._book.entries:
+            net, count = tuple(map(int, entry["network"].split())), int(entry["images"])
+            packed = np.frombuffer(base64.b64decode(entry["right"], validate=True), dtype=np.uint8)
+            if self.of(net).size + count not in self._stops or packed.size != -(-count // 8):
                 raise ValueError("not whole parts of sub-val")
-            for net, count, row in zip(tensors["widths"].tolist(), seen, right, strict=True):
-                self._known[tuple(net)] = row[:count].copy()
-        except (ArtifactError, MismatchError, KeyError, TypeError, ValueError) as error:
-            _log.warning("%s is not used, candidates are evaluated again: %s", path, error)
-            self._known.clear()
+            self._take(net, np.unpackbits(packed, count=count).astype(np.bool_))

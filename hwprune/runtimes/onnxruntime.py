@@ -144,7 +144,13 @@ class OnnxRuntime(Runtime):
         return quantise(onnx, images) if profile.precision == "int8" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:
-        return OrtSession(_open(onnx, session_options(profile), profile), profile)
+        session = _open(onnx, session_options(profile), profile)
+        try:
+            return OrtSession(session, profile)
+        except MemoryError as error:
+            raise DeviceError(
+                "There is no memory for the network's inputs and outputs.", got=error
+            ) from error
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
         if not ort_providers.on_gpu(profile):
@@ -245,6 +251,8 @@ class OrtSession(Session):
             for index in range(1, count + 1):
                 run(binding)
                 stamps[index] = wall(), core()
+        except Exception as error:  # as in `_open`
+            raise DeviceError("The network failed while it ran.", got=str(error)[:300]) from error
         finally:
             if collecting:
                 gc.enable()

@@ -122,7 +122,7 @@ def find_groups(
     for module in twin.modules():
         if type(module) is nn.Conv2d and _is_grouped(module):
             module.__class__ = _CoupledConv2d
-    stop = time.monotonic() + max_seconds
+    stop = time.thread_time() + max_seconds
     graph = _build(twin, inputs, max_seconds / 2)
     names = {module: name for name, module in twin.named_modules()}
     names.update({parameter: name for name, parameter in twin.named_parameters()})
@@ -132,7 +132,7 @@ def find_groups(
     for root in _roots(twin, graph):
         if names[root] in visited:
             continue
-        left = stop - time.monotonic()
+        left = stop - time.thread_time()
         if left <= 0:
             skipped[names[root]] = "there was no time left to analyse it"
             continue

@@ -41,6 +41,7 @@ _SAME_CHANNELS |= {
     "Transpose",
 }
 _LARGE_BYTES = 4096
+_MOST_ELEMENTS = 2**28  # of one input: a gigabyte of 32-bit floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,42 @@ def parse_model(content: bytes) -> onnx.ModelProto:
             do="save it as one file, weights inside",
         )
     return model
+
+
+def static_inputs(content: bytes) -> tuple[str, ...]:
+    """What a network reads, such as `float[1, 3, 224, 224]`: a name of the type and a shape for each input.
+
+    Raises:
+        ModelError: Not an ONNX model, or none that can be timed: a size is not fixed, or beyond all reason.
+    """
+    graph = parse_model(content).graph
+    if not graph.node:
+        raise ModelError("This is not an ONNX model, or an empty one.", got="no operators")
+    weights = {init.name for init in graph.initializer}
+    return tuple(_static_input(entry) for entry in graph.input if entry.name not in weights)
+
+
+def _static_input(entry: Any) -> str:
+    kind = entry.type.tensor_type  # empty when the input is no tensor
+    sizes = [dim.dim_value for dim in kind.shape.dim]  # 0 where a size is open
+    if not kind.HasField("shape") or min(sizes, default=1) < 1:
+        names = ", ".join(str(dim.dim_value or dim.dim_param or "?") for dim in kind.shape.dim)
+        raise ModelError(
+            "Only networks with static shapes can be timed.",
+            where=f"input {entry.name}",
+            got=f"[{names}]" if kind.HasField("shape") else "a shape that is not known",
+            allowed="sizes such as [1, 3, 224, 224]",
+            do="export the network with a fixed batch and image size, without dynamic axes",
+        )
+    if math.prod(sizes) > _MOST_ELEMENTS:
+        raise ModelError(
+            "The network reads more than can be timed.",
+            where=f"input {entry.name}",
+            got=sizes,
+            allowed=f"{_MOST_ELEMENTS} numbers",
+        )
+    types = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    return f"{types.get(kind.elem_type, f'type {kind.elem_type}')}{sizes}"  # whoever runs it knows its types
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

@@ -59,8 +59,8 @@ def trace(
         example_inputs: One batch, (N, C, H, W), or a tuple of such inputs.
         name: The model's name, kept in the space.
         exclude: Patterns (`layer4.*`) of layers whose output channels must stay.
-        max_seconds: Limit on the dependency analysis; what is not analysed by then is frozen. Trying the
-            groups is stopped likewise, at three times the limit.
+        max_seconds: Limit on the dependency analysis, in seconds of computing; what is not analysed by then
+            is frozen. Trying the groups is stopped likewise, at three times the limit.
 
     Returns:
         The space, with the paper's 31 ratios as each group's choices.
@@ -76,7 +76,7 @@ def trace(
     for group in raw:
         owners.claim(group)
     keep = [group for group in raw if group.problem is None]
-    stop = time.monotonic() + _TRIAL_PATIENCE * max_seconds
+    stop = time.thread_time() + _TRIAL_PATIENCE * max_seconds
     while True:  # each round freezes at least one group, so it ends
         space = _assemble(model, keep, owners, positions, name, tuple(inputs[0].shape))
         broken = broken_groups(model, space, inputs, stop)

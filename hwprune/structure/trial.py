@@ -84,7 +84,7 @@ def broken_groups(
         model: Not modified.
         space: The groups to try.
         inputs: Example inputs.
-        stop: `time.monotonic()` after which what has not been tried counts as broken.
+        stop: `time.thread_time()` after which what has not been tried counts as broken.
 
     Returns:
         Group index -> reason; empty when every trial ran.
@@ -95,7 +95,7 @@ def broken_groups(
 
 
 def _halve(bench: _Bench, candidates: Sequence[int]) -> dict[int, str]:
-    if time.monotonic() > bench.stop:
+    if time.thread_time() > bench.stop:
         return dict.fromkeys(candidates, _NO_TIME)
     errors = [error for seed in range(2) if (error := bench.run(bench.draw(candidates, seed)))]
     if not errors:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hwprune.training.settings import LayoutName, PrecisionName
 
 _log = logging.getLogger(__name__)
+_OVERRUN_INPUTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,25 @@ def choose_execution(
         )
     last = Execution(device=device, bf16=bf16, channels_last=True)
     use_last = channels_last == "on" or (channels_last == "auto" and _takes(module, last, example[:2]))
+    if use_last and not bf16 and device.type == "cpu" and _overruns(module):
+        _log.info("channels-last is off: oneDNN would write past the end of a gradient")
+        use_last = False
     return last if use_last else Execution(device=device, bf16=bf16)
+
+
+def _overruns(module: nn.Module) -> bool:
+    """Whether oneDNN would write past the end of a weight's gradient, which crashes at any time later.
+
+    So does version 3.12 (torch 2.14), in float32 and channels last on one thread, with 1x1 convolutions that
+    have a stride and fewer than 8 input channels. Layers whose width changes may come down to that.
+    """
+    return torch.get_num_threads() == 1 and any(map(_may_overrun, module.modules()))
+
+
+def _may_overrun(part: Any) -> bool:
+    if getattr(part, "kernel_size", None) != (1, 1):
+        return False
+    return max(part.stride) > 1 and getattr(part, "in_channels", 0) < _OVERRUN_INPUTS
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -113,6 +113,12 @@ def test_the_impossible_one_of_several_budgets_is_named(space_of):
         Sampler(problem)
     assert caught.value.where == "macs"
     assert "11 MACs" in str(caught.value.allowed)
+    problem = problem_of(space, lambda w: w.sum(axis=1), 7.0, macs=(lambda w: w.sum(axis=1), 5.0))
+    with pytest.raises(BudgetError) as caught:
+        Sampler(problem)
+    assert caught.value.where == "latency, macs", "all of them"
+    assert "11 ms" in str(caught.value.allowed)
+    assert "11 MACs" in str(caught.value.allowed)
 
 
 def test_a_space_that_is_frozen_altogether_has_one_network():

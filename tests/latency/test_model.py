@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hwprune.errors import MismatchError
+from hwprune.latency.kernel_model import KernelModel
 from hwprune.latency.lookup import KernelSums
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.profiler import profile_space
@@ -38,6 +39,39 @@ def test_unseen_networks_are_predicted(quiet_model, chain, fake_profile):
     macs = space.macs(networks).astype(float)
     proxy = macs * (truth / macs).mean()
     assert errors.mean() < np.abs(proxy / truth - 1).mean() / 3
+
+
+def test_what_a_table_keeps_of_its_judgement_saves_time_and_changes_nothing(quiet_table, chain, monkeypatch):
+    content, space = chain
+    networks = pool(space, 60, np.random.default_rng(5))
+    anew = LatencyModel.fit(quiet_table, space, content, anew=True)
+    monkeypatch.setattr(KernelModel, "_cross_predict", None)  # would be called otherwise
+    kept = LatencyModel.fit(quiet_table, space, content)
+    np.testing.assert_array_equal(kept.predict(networks), anew.predict(networks))
+    np.testing.assert_array_equal(kept.uncertainty_ms(networks), anew.uncertainty_ms(networks))
+    assert kept.relative_error_interval == anew.relative_error_interval
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"of": [1, 2]},
+        {"spreads": {}},
+        {"spreads": None},
+        {"calibration": [1.0]},
+        {"calibration": [float("nan"), 0.0, 0.0]},
+        {"calibration": [-1.0, 0.0, 0.0]},
+        {"errors": ["much"]},
+    ],
+)
+def test_a_judgement_that_does_not_serve_is_made_again(quiet_table, chain, damage):
+    content, space = chain
+    where = dict(quiet_table.provenance)
+    where["judgement"] = {**where["judgement"], **damage}
+    table = replace(quiet_table, provenance=where)
+    networks = pool(space, 20, np.random.default_rng(5))
+    expected = LatencyModel.fit(quiet_table, space, content).predict(networks)
+    np.testing.assert_allclose(LatencyModel.fit(table, space, content).predict(networks), expected, rtol=1e-9)
 
 
 def test_measured_kernels_keep_their_measurement_when_there_is_no_noise(chain, fake_profile, tmp_path):
@@ -110,9 +144,9 @@ def test_concatenations_are_predicted(fake_profile, concat_net, tmp_path):
 
 
 def test_the_better_regressor_is_chosen_and_all_are_told(quiet_model, quiet_table):
-    errors = quiet_model.kernel_errors["conv"]
+    errors = quiet_model.judgement.kernel_errors["conv"]
     assert set(errors) == {"shaped", "trees", "boosting"}
-    assert quiet_model.regressors["conv"] == min(errors, key=errors.get)
+    assert quiet_model.judgement.regressors["conv"] == min(errors, key=errors.get)
     assert quiet_table.provenance["regressors"]["conv"] in errors
 
 

@@ -34,7 +34,7 @@ def test_columns_are_documented_and_in_the_file(quiet_table, saved):
 
 def test_provenance_says_where_the_figures_come_from(quiet_table):
     where = {"profile", "device", "runtime", "libraries", "space", "graph", "fusion", "reference"}
-    how = {"seed", "date", "noise", "prediction_error", "regressors", "regressor_errors", "load"}
+    how = {"seed", "date", "noise", "prediction_error", "regressors", "regressor_errors", "judgement", "load"}
     assert where | how <= set(quiet_table.provenance)
     assert quiet_table.provenance["device"] == device_fingerprint("cpu")
     assert quiet_table.reference_ms > 0

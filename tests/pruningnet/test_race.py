@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hwprune.logbook import Logbook
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import CHANCE, Racer, behind
 
@@ -90,25 +91,36 @@ def test_equal_networks_are_not_behind_one_another():
 
 
 def test_outcomes_are_kept_on_disk(tmp_path):
-    path = tmp_path / "evaluations.safetensors"
+    path = tmp_path / "evaluations.jsonl"
     kept, judge = Outcomes(STOPS, path), Judge()
     first = Racer(judge, kept)
     scores = [first((50,)), *first.race([(20,)], (50,))]
-    kept.save()
     again = Racer(judge, Outcomes(STOPS, path))
     assert [again((50,)), *again.race([(20,)], (50,))] == scores
     assert again.images == 0
     assert len(again.outcomes) == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "other parts"])
+@pytest.mark.parametrize("damage", ["altered", "other parts", "no parts"])
 def test_a_file_that_does_not_serve_is_begun_anew(tmp_path, damage):
-    path = tmp_path / "evaluations.safetensors"
-    kept = Outcomes(STOPS, path)
-    Racer(Judge(), kept)((50,))
-    kept.save()
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-5])
-    stops = STOPS if damage == "truncated" else (800, 1600)
+    path = tmp_path / "evaluations.jsonl"
+    Racer(Judge(), Outcomes(STOPS, path))((50,))
+    if damage == "altered":
+        path.write_bytes(path.read_bytes().replace(b"50", b"51", 1))
+    if damage == "no parts":
+        Logbook(path, "evaluations", 2, {"stops": STOPS}, afresh=True).add(
+            {"network": "50", "images": 3, "right": "4A=="}
+        )
+    stops = (800, 1600) if damage == "other parts" else STOPS
     fresh = Outcomes(stops, path)
     assert len(fresh) == 0
+    fresh.add((50,), np.ones(stops[0], dtype=bool))
+    assert Outcomes(stops, path).of((50,)).all()
+    assert len(Outcomes(stops, path)) == 1
+
+
+def test_what_was_evaluated_before_a_kill_in_the_middle_of_a_line_is_kept(tmp_path):
+    path = tmp_path / "evaluations.jsonl"
+    Racer(Judge(), Outcomes(STOPS, path))((50,))
+    path.write_bytes(path.read_bytes()[:-7])
+    assert Outcomes(STOPS, path).of((50,)).size == STOPS[-2]

@@ -12,13 +12,35 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hwprune.errors import ModelError
+from hwprune.errors import DeviceError, ModelError
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.onnxruntime import SPINNING, OnnxRuntime, session_options, spinning
 from hwprune.runtimes.probes import conv_chain, model_bytes
 
 PROFILE = TargetProfile(name="test")
 RUNTIME = OnnxRuntime()
+
+
+def test_a_network_that_fails_while_it_runs_is_a_device_error():
+    """Random whole numbers are no valid indices of a table of two rows."""
+    ends = [
+        helper.make_tensor_value_info("rows", TensorProto.INT64, [4]),
+        helper.make_tensor_value_info("output", TensorProto.FLOAT, [4]),
+    ]
+    table = numpy_helper.from_array(np.ones(2, dtype=np.float32), "table")
+    gather = helper.make_node("Gather", ["table", "rows"], ["output"])
+    model = model_bytes(helper.make_graph([gather], "lookup", ends[:1], ends[1:], [table]))
+    with RUNTIME.compile(model, PROFILE) as session, pytest.raises(DeviceError, match="while it ran"):
+        session.time_runs(1)
+
+
+def test_too_little_memory_for_inputs_and_outputs_is_a_device_error(monkeypatch):
+    def no_memory(_):
+        raise MemoryError("std::bad_alloc")
+
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", no_memory)
+    with pytest.raises(DeviceError, match="no memory"):
+        RUNTIME.compile(conv_chain([4, 4]), PROFILE)
 
 
 def residual_net(stem: int, hidden: int) -> bytes:

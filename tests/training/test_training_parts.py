@@ -197,6 +197,23 @@ def test_channels_last_is_given_up_for_models_that_cannot_take_it():
     assert choose_execution(nn.Conv2d(3, 4, 3), images, "fp32", "off").channels_last is False
 
 
+@pytest.mark.parametrize(
+    ("threads", "layer", "last"),
+    [
+        (1, nn.Conv2d(7, 8, 1, stride=2), False),
+        (2, nn.Conv2d(7, 8, 1, stride=2), True),
+        (1, nn.Conv2d(8, 8, 1, stride=2), True),
+        (1, nn.Conv2d(7, 8, 1), True),
+        (1, nn.Conv2d(7, 8, 3, stride=2), True),
+    ],
+)
+def test_channels_last_is_given_up_where_onednn_writes_past_the_end(monkeypatch, threads, layer, last):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    images = torch.randn(2, layer.in_channels, 8, 8)
+    for wish in ("auto", "on"):
+        assert choose_execution(layer, images, "fp32", wish).channels_last is last
+
+
 def test_auto_precision_follows_the_device():
     cpu = torch.device("cpu")
     execution = choose_execution(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8), "auto", "off")

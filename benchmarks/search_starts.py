@@ -1,0 +1,204 @@
+"""Other ways to begin and to make fronts, on one judge and with the same number of evaluations.
+
+    python benchmarks/search_starts.py --seed 0
+
+The judge is the `residual` PruningNet of `comparison.py --seed 0`, trained now if need be. First: the
+default search against the same search with the optimum of an additive importance (`search_additive.py`) among
+its first networks, and that optimum alone; 144 evaluations on 2,500 images at 50 and at 30 % of the latency,
+two seeds; what is found is scored on all 10,000 held-out images. Then: a front of 30 to 60 % of the latency
+by searches at five budgets, as `hwprune search --latency 30%:60%` does, against NSGA-II (pymoo) with as many
+evaluations; told by the hypervolume over top-1 on all held-out images. Prints one JSON line last.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from common import finish
+from comparison import Comparison
+from comparison_setup import BUDGETS, DATA, EVOLUTION, Setup
+from search_additive import additive_optimum, worth_of
+
+from hwprune.api.judge import starts
+from hwprune.evolution.pareto import pareto_front
+from hwprune.evolution.problem import Constraint, Problem
+from hwprune.evolution.sampling import Sampler
+from hwprune.evolution.search import search
+from hwprune.pruningnet.evaluate import Evaluator
+from hwprune.pruningnet.importance import importance
+from hwprune.pruningnet.outcomes import Outcomes
+from hwprune.pruningnet.race import Racer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.structure.space import Widths
+
+SEEDS, IMAGES = (1, 2), 2500
+FRONT = tuple(np.geomspace(0.6, 0.3, 5).tolist())  # shares of the latency
+FRONT_EVOLUTION = replace(EVOLUTION, generations=3)
+NSGA_POPULATION = 40
+IMPORTANCE_BATCHES, BATCH = 8, 64
+
+
+class Bench:
+    """The judge on few images for searching, and on all for the verdict."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison, setup = comparison, comparison.setup
+        self.exact = comparison.judge("residual")
+        few = setup.held_out.subset(np.random.default_rng(0).permutation(len(setup.held_out))[:IMAGES])
+        evaluator = Evaluator(self.exact.judge.net, setup.train, few, self.exact.judge.settings)
+        known = Outcomes(evaluator.stops, comparison.runs.work / "evaluations-starts.jsonl")
+        self.score = Racer(evaluator, known, chance=0.0)
+
+    def problem(self, share: float) -> Problem:
+        """The networks within a share of the latency."""
+        setup = self.comparison.setup
+        limit = Constraint(
+            name="latency", predict=setup.model.predict, limit=share * setup.base_ms, unit="ms"
+        )
+        return Problem(space=setup.space, constraints=(limit,), accuracy=self.score)
+
+    def additive(self, kind: Any, problem: Problem) -> Widths:
+        """The optimum of an additive importance of the trained base network."""
+        setup, base = self.comparison.setup, self.comparison.base()
+        some = setup.train.subset(np.arange(IMPORTANCE_BATCHES * BATCH))
+        scores = importance(kind, base, setup.space, some.batches(BATCH))
+        return additive_optimum(problem, worth_of(setup.space, scores))
+
+
+def main() -> None:
+    """Compare beginnings, then fronts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of the comparison whose judge is used")
+    parser.add_argument("--data", type=Path, default=DATA)
+    options = parser.parse_args()
+    bench = Bench(Comparison(Setup(options.data), options.seed))
+    begins = {budget: beginnings(bench, share) for budget, share in BUDGETS.items()}
+    fronts = {str(seed): front_figures(bench, seed) for seed in SEEDS}
+    finish(
+        "search_starts",
+        {
+            "evaluations": EVOLUTION.population * EVOLUTION.generations,
+            "beginnings": begins,
+            "front_evaluations": len(FRONT) * FRONT_EVOLUTION.population * FRONT_EVOLUTION.generations,
+            "fronts": fronts,
+        },
+    )
+
+
+def beginnings(bench: Bench, share: float) -> dict[str, Any]:
+    """Top-1 on all held-out images of what each beginning leads to."""
+    problem = bench.problem(share)
+    usual = starts(problem)
+    optima = {kind: bench.additive(kind, problem) for kind in ("l1", "taylor")}
+    ways = {"the default": usual} | {
+        f"and the optimum by {kind}": [one, *usual] for kind, one in optima.items()
+    }
+    found: dict[str, Any] = {
+        f"the optimum by {kind} alone": {"top1": [bench.exact(one)]} for kind, one in optima.items()
+    }
+    for way, begin in ways.items():
+        best = [search(problem, EVOLUTION, seed=seed, starts=begin).best.widths for seed in SEEDS]
+        found[way] = {"top1": [bench.exact(one) for one in best]}
+    for way, row in found.items():
+        row["mean_top1"] = round(float(np.mean(row["top1"])), 5)
+        print(f"{share:.0%}", way, row, flush=True)
+    return found
+
+
+def front_figures(bench: Bench, seed: int) -> dict[str, Any]:
+    """Hypervolume of the front that each way ends with."""
+    ways = {"searches at five budgets": by_budgets, "NSGA-II": by_nsga2}
+    found = {}
+    for way, make in ways.items():
+        networks = make(bench, seed)
+        points = [(bench.comparison.setup.share(net), bench.exact(net)) for net in networks]
+        found[way] = {"points": sorted(points), "hypervolume": round(hypervolume(points), 6)}
+        print(seed, way, found[way], flush=True)
+    return found
+
+
+def by_budgets(bench: Bench, seed: int) -> list[Widths]:
+    """What searches from the loosest budget to the tightest give, each beginning with the earlier ones."""
+    found: list[Widths] = []
+    for share in FRONT:
+        problem = bench.problem(share)
+        begin = [*found[:-4:-1], *starts(problem)]
+        found.append(search(problem, FRONT_EVOLUTION, seed=seed, starts=begin).best.widths)
+    return found
+
+
+def by_nsga2(bench: Bench, seed: int) -> list[Widths]:
+    """The undominated networks of pymoo's NSGA-II, begun inside the loosest budget as the searches are."""
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.problem import Problem as Task
+    from pymoo.operators.crossover.sbx import SBX
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.optimize import minimize
+
+    loose, tight = bench.problem(FRONT[0]), bench.problem(FRONT[-1])
+    sampler = Sampler(loose)
+    genome, rng = sampler.genome, np.random.default_rng(seed)
+
+    class Networks(Task):
+        """Choice indices to top-1, negated, and latency."""
+
+        def __init__(self) -> None:
+            super().__init__(
+                n_var=len(genome.sizes),
+                n_obj=2,
+                n_ieq_constr=2,
+                xl=0,
+                xu=genome.full.astype(float),
+                vtype=int,
+            )
+
+        def _evaluate(self, x: Any, out: Any, *args: Any, **options: Any) -> None:
+            widths = genome.widths(np.rint(x).astype(np.int64))
+            load = loose.load(widths)
+            inside = load <= 1.0  # as in a search, no network outside the budget is evaluated
+            scores = [
+                bench.score(tuple(net)) if ok else 0.0
+                for net, ok in zip(widths.tolist(), inside, strict=True)
+            ]
+            out["F"] = np.column_stack([-np.array(scores), load])
+            out["G"] = np.column_stack([load - 1.0, FRONT[-1] / FRONT[0] * 0.9 - load])
+
+    begin = [*starts(loose), *starts(tight)]
+    first = sampler.repair(genome.nearest(begin), rng)
+    first = np.concatenate([first, sampler.draw(NSGA_POPULATION - len(first), rng)])
+    evaluations = len(FRONT) * FRONT_EVOLUTION.population * FRONT_EVOLUTION.generations
+    result = minimize(
+        Networks(),
+        NSGA2(
+            pop_size=NSGA_POPULATION,
+            sampling=first.astype(float),
+            crossover=SBX(prob=0.9, eta=3, vtype=float, repair=RoundingRepair()),
+            mutation=PM(prob=0.9, eta=3, vtype=float, repair=RoundingRepair()),
+            eliminate_duplicates=True,
+        ),
+        ("n_eval", evaluations),
+        seed=seed,
+    )
+    rows = np.rint(np.atleast_2d(result.X)).astype(np.int64)
+    return [tuple(net) for net in genome.widths(rows).tolist()]
+
+
+def hypervolume(points: Sequence[tuple[float, float]]) -> float:
+    """Area that (share of latency, top-1) dominate, from 60 % of the latency and a top-1 of zero."""
+    shares, scores = zip(*points, strict=True)
+    kept = pareto_front(scores, shares)
+    front = sorted((shares[index], scores[index]) for index in kept.tolist())
+    ends = [share for share, _ in front[1:]] + [FRONT[0]]
+    return sum(max(end - share, 0.0) * score for (share, score), end in zip(front, ends, strict=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A result of `hwprune bench` as Markdown for a job summary and as JUnit XML."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from hwprune.gate.verdict import Verdict
+from hwprune.gate.words import (
+    CHECKS_HEAD,
+    check_row,
+    check_rows,
+    footnote,
+    headline,
+    name,
+    networks,
+    title,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from hwprune.gate.result import BenchResult
+    from hwprune.gate.verdict import Check
+
+_MARKS = {Verdict.PASS: "✅", Verdict.MEASURED: "📏", Verdict.TOO_NOISY: "⚠️"}
+_MARKUP = re.compile(r"([\\`*_\[\]|~#])")
+# What XML 1.0 cannot hold, escaped or not: names of files may be any bytes.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def markdown(result: BenchResult) -> str:
+    """One section of Markdown; several of them make one summary."""
+    lines = [f"## {_MARKS.get(result.verdict, '❌')} hwprune bench: {_plain(title(result))}", ""]
+    lines += [f"**{_plain(headline(result))}**", "", *_table(*networks(result))]
+    if result.checks:
+        lines += ["", *_table(CHECKS_HEAD, check_rows(result))]
+    return "\n".join([*lines, "", _plain(footnote(result)), ""]) + "\n"
+
+
+def junit(result: BenchResult) -> str:
+    """One test suite with a test case for each limit; too noisy to tell is an error, a breach a failure."""
+    failures = sum(check.verdict == check.limit.breach for check in result.checks)
+    errors = sum(check.verdict == Verdict.TOO_NOISY for check in result.checks)
+    counts = {"tests": max(len(result.checks), 1), "failures": failures, "errors": errors, "skipped": 0}
+    attributes = {"name": f"hwprune bench: {title(result)}", **counts, "timestamp": result.date}
+    suite = ElementTree.Element("testsuite", _texts(attributes))
+    for check in result.checks:
+        _case(suite, check, result.model.ms)
+    if not result.checks:
+        _case(suite, None, result.model.ms)
+    notes = [*(": ".join(row) for row in networks(result)[1]), footnote(result)]
+    ElementTree.SubElement(suite, "system-out").text = _xml("\n".join(notes))
+    suites = ElementTree.Element("testsuites", _texts(counts))
+    suites.append(suite)
+    ElementTree.indent(suites)
+    text: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return text.decode() + "\n"
+
+
+def _case(suite: ElementTree.Element, check: Check | None, ms: float) -> None:
+    """A test case; its time is that of one run of the network."""
+    case_name = f"{name(check)}, at most {check.limit.text}" if check else "latency"
+    attributes = {"classname": "hwprune.bench", "name": case_name, "time": f"{ms / 1e3:.9f}"}
+    case = ElementTree.SubElement(suite, "testcase", _texts(attributes))
+    if check is None or check.verdict == Verdict.PASS:
+        return
+    kind = "error" if check.verdict == Verdict.TOO_NOISY else "failure"
+    _, value, interval, allowed, verdict = check_row(check)
+    message = f"{verdict}: {value} ({interval}), allowed {allowed}"
+    ElementTree.SubElement(case, kind, _texts({"type": verdict, "message": message}))
+
+
+def _texts(attributes: Mapping[str, object]) -> dict[str, str]:
+    return {key: _xml(str(value)) for key, value in attributes.items()}
+
+
+def _xml(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    return lines + [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in rows]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line: a file's name may hold anything."""
+    one_line = " ".join(_xml(text).split())
+    return _MARKUP.sub(r"\\\1", escape(one_line, quote=False))

@@ -1,0 +1,194 @@
+"""What `hwprune bench` found, as it is kept for later runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from hwprune import artifacts
+from hwprune.errors import MismatchError
+from hwprune.gate.verdict import Check, Estimate, Limit, Verdict, overall
+from hwprune.latency.table import condition_differences
+from hwprune.results import Stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CONDITIONS = ("profile", "device", "runtime")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One network and its latency.
+
+    Attributes:
+        file: The ONNX file, as it was named.
+        sha256: Digest of that file.
+        inputs: What it reads, such as `float32[1, 3, 224, 224]`.
+        ms: Latency of one run of a whole batch, milliseconds.
+        error: Relative standard error of `ms`; the spread of the machine's own speed is in it.
+    """
+
+    file: str
+    sha256: str
+    inputs: tuple[str, ...]
+    ms: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A latency relative to another one.
+
+    Attributes:
+        value: The ratio.
+        error: Relative standard error of it.
+    """
+
+    value: float
+    error: float
+
+    def over(self, other: Ratio) -> Ratio:
+        """How two latencies stand to each other that are known relative to the same third one."""
+        return Ratio(value=self.value / other.value, error=math.hypot(self.error, other.error))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResult(Stored):
+    """A network measured against its baseline.
+
+    Attributes:
+        verdict: The gravest of all checks.
+        model: The network.
+        baseline: What it is compared with; None without a baseline.
+        compared_with: `model` for a baseline measured in the same run, `figures` for one that is known by its
+            stored figures, "" without a baseline.
+        ratio: Latency relative to the baseline's; None without one.
+        yardstick: Latency relative to that of `latency.noise.yardstick`: how figures of different hours are
+            compared, for their machine is not equally fast in both. None where it was not asked for.
+        checks: The limits and what was found.
+        noise: Relative spread of the reference network over the session.
+        stolen: Share of the session's time in which other programs had the core.
+        blocks: Interleaved blocks behind the figures.
+        trusted: Whether the machine was quiet enough.
+        percentiles_ms: Of all single runs, as they came.
+        conditions: Target profile, device and runtime.
+        libraries: Versions.
+        date: When it was measured, UTC.
+    """
+
+    kind: ClassVar[str] = "bench-result"
+    made_by: ClassVar[str] = "hwprune bench MODEL.onnx --output FILE"
+
+    verdict: Verdict
+    model: Timed
+    baseline: Timed | None
+    compared_with: str
+    ratio: Ratio | None
+    yardstick: Ratio | None
+    checks: tuple[Check, ...]
+    noise: float
+    stolen: float
+    blocks: int
+    trusted: bool
+    percentiles_ms: dict[str, float]
+    conditions: dict[str, Any]
+    libraries: dict[str, str]
+    date: str
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command."""
+        return self.verdict.exit_code
+
+    @property
+    def deciding(self) -> Check | None:
+        """The check behind the verdict; None when nothing was limited."""
+        return next((check for check in self.checks if check.verdict == self.verdict), None)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what an earlier run kept.
+
+        Raises:
+            ArtifactError: Missing, damaged, or not such a file.
+        """
+        raw = super().load(path)
+        try:
+            return cls(**_classes(vars(raw)))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise artifacts.broken(path, error, cls.made_by) from error
+
+    def check_comparable(self, now: dict[str, Any], where: Path) -> None:
+        """Refuse to compare these figures with those of another machine or other settings.
+
+        Args:
+            now: The conditions of the present run.
+            where: The file that these figures are from.
+
+        Raises:
+            MismatchError: Names what differs.
+            ArtifactError: They are not related to the yardstick.
+        """
+        if self.yardstick is None:
+            raise artifacts.broken(where, "no yardstick", self.made_by)
+        if different := condition_differences(_plain(now), _plain(self.conditions)):
+            raise MismatchError(
+                "The baseline's figures were measured under other conditions.",
+                where=where,
+                got=f"here {'; '.join(different)}",
+                allowed="the same device, runtime and target profile",
+                do=f"keep the baseline's model ({self.model.file}) beside its figures, and both are measured "
+                "here, interleaved; or measure it on this machine: hwprune bench BASELINE.onnx --output FILE",
+            )
+
+
+def _plain(conditions: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it: a list and a tuple are the same."""
+    plain: dict[str, Any] = json.loads(json.dumps(conditions))
+    return plain
+
+
+def _classes(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a result, with plain tables turned into their classes, and checked."""
+    made = dict(fields)
+    made["model"] = _timed(made["model"])
+    made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
+    for name in ("ratio", "yardstick"):
+        made[name] = None if made[name] is None else _ratio(made[name])
+    made["checks"] = tuple(_check(one) for one in made["checks"])
+    made["verdict"] = Verdict(made["verdict"])
+    if made["verdict"] != overall(made["checks"]):
+        raise ValueError("its verdict does not follow from its checks")
+    for name in _CONDITIONS:
+        if not isinstance(made["conditions"][name], dict):
+            raise ValueError(f"conditions.{name} is not a table")
+    runtime = made["conditions"]["runtime"]
+    if not all(isinstance(runtime[name], str) for name in ("runtime", "version")):
+        raise ValueError("conditions.runtime names no runtime")
+    if not isinstance(made["trusted"], bool):
+        raise ValueError("trusted is not true or false")
+    return made
+
+
+def _timed(fields: dict[str, Any]) -> Timed:
+    timed = Timed(**fields)
+    if not all(isinstance(text, str) for text in (timed.file, timed.sha256, *timed.inputs)):
+        raise ValueError("a file or its digest is not text")
+    if not (0 < timed.ms < math.inf and 0 <= timed.error < math.inf):
+        raise ValueError("a latency is not above zero")
+    return timed
+
+
+def _ratio(fields: dict[str, Any]) -> Ratio:
+    ratio = Ratio(**fields)
+    if not (0 < ratio.value < math.inf and 0 <= ratio.error < math.inf):
+        raise ValueError("a ratio is not above zero")
+    return ratio
+
+
+def _check(fields: dict[str, Any]) -> Check:
+    limit = {**fields["limit"], "breach": Verdict(fields["limit"]["breach"])}
+    return Check(limit=Limit(**limit), found=Estimate(**fields["found"]), verdict=Verdict(fields["verdict"]))

@@ -1,0 +1,98 @@
+"""A result of `hwprune bench` in words and rows, the same on the terminal, in Markdown and in JUnit XML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwprune.gate.verdict import Check, Verdict
+from hwprune.units import format_ms
+
+if TYPE_CHECKING:
+    from hwprune.gate.result import BenchResult, Timed
+
+CHECKS_HEAD = ("limit", "measured", "interval", "allowed", "verdict")
+NOTHING_LIMITED = "Measured. Nothing was limited: --baseline FILE or --budget 15ms gives a verdict."
+
+
+def title(result: BenchResult) -> str:
+    """What was measured where."""
+    return f"{_shown(result.model)} on {result.conditions['profile'].get('name', '?')}"
+
+
+def networks(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The networks as a table: its head and its rows."""
+    own, other = result.model, result.baseline
+    if other is None or result.ratio is None:
+        return ("network", "latency"), [(_shown(own), _latency(own))]
+    stored = " (stored figures)" if result.compared_with == "figures" else ""
+    return ("network", "latency", "of the baseline"), [
+        (_shown(own), _latency(own), f"{100 * result.ratio.value:.1f} %"),
+        (f"{_shown(other)}, the baseline{stored}", _latency(other), "100 %"),
+    ]
+
+
+def check_rows(result: BenchResult) -> list[tuple[str, ...]]:
+    """The limits, in the columns of `CHECKS_HEAD`."""
+    return [check_row(check) for check in result.checks]
+
+
+def check_row(check: Check) -> tuple[str, ...]:
+    """One limit: what it is about, the figure, its interval, what is allowed, the verdict."""
+    found, most = check.found, check.limit.most
+    value, low, high, allowed = (_figure(check, one) for one in (found.value, found.low, found.high, most))
+    return name(check), value, f"{low} to {high}", allowed, check.verdict.value
+
+
+def name(check: Check) -> str:
+    """What a limit is about."""
+    if check.limit.unit == "ms":
+        return "latency"
+    regression = check.limit.breach == Verdict.REGRESSION
+    return "latency against the baseline" if regression else "share of the baseline's latency"
+
+
+def headline(result: BenchResult) -> str:
+    """The verdict in a sentence or two."""
+    check = result.deciding
+    if check is None:
+        return NOTHING_LIMITED
+    what, value, interval, allowed, verdict = check_row(check)
+    text = f"{verdict.capitalize()}: {what} {value} ({interval}), allowed {allowed}."
+    if result.verdict != Verdict.TOO_NOISY:
+        return text
+    if not result.trusted:
+        return f"{text} The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
+    return f"{text} The limit is inside the interval: measure longer (--max-time 2m) or on a quieter machine."
+
+
+def footnote(result: BenchResult) -> str:
+    """How it was measured."""
+    how = {
+        "model": "interleaved with the baseline in one run",
+        "figures": "compared with stored figures of this kind of machine, both by way of a yardstick network",
+        "": "interleaved with a yardstick network",
+    }[result.compared_with]
+    device, runtime = result.conditions["device"], result.conditions["runtime"]
+    stolen = f", {result.stolen:.0%} of the time taken by other programs" if result.stolen >= 0.01 else ""
+    return (
+        f"{result.blocks} blocks, {how}; the machine's speed spread by {result.noise:.1%}{stolen}. "
+        f"{device.get('model', 'unknown device')}, {runtime['runtime']} {runtime['version']}, {result.date}."
+    )
+
+
+def _shown(timed: Timed) -> str:
+    """The name of a file, which may be any bytes, as text that every terminal can show."""
+    return timed.file.encode(errors="replace").decode()
+
+
+def _latency(timed: Timed) -> str:
+    return f"{format_ms(timed.ms)} ± {format_ms(timed.error * timed.ms)}"
+
+
+def _figure(check: Check, value: float) -> str:
+    """A figure as its limit is written: a change, a share, or a time."""
+    if check.limit.unit == "ms":
+        return format_ms(value)
+    if check.limit.breach == Verdict.REGRESSION:
+        return f"{100 * (value - 1):+.1f} %"
+    return f"{100 * value:.1f} %"

@@ -1,0 +1,76 @@
+"""A device that does not behave as its table says any more: kernels of one kind changed more than others.
+
+A machine that is slower as a whole needs one factor. When neighbours take cache, or a runtime was updated,
+some kernels slow down and others do not; then the model is refitted to whole networks measured since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwprune.latency.model import LatencyModel
+
+_FEW = 5  # networks, below which nothing but a factor can be told
+_SEEN = 2.0  # times the model's own error that is left after the best factor
+_LEAST_ERROR = 0.005  # relative: no measurement of whole networks is believed more closely
+_PRIOR = 0.25  # how far a kernel's time is believed to have changed, relatively
+_SHARED = 0.5  # the part of it that kernels of one family have in common
+_LEAST_FACTOR = 0.2
+
+
+def drifted(model: LatencyModel, networks: NDArray[np.int64], measured_ms: NDArray[np.float64]) -> bool:
+    """Whether one factor for all networks does not explain what was measured.
+
+    Args:
+        model: The latency model.
+        networks: Widths of networks measured since it was fitted, (N, groups).
+        measured_ms: Their latencies, (N,).
+    """
+    if len(networks) < _FEW:
+        return False
+    _, missed = _against(model, networks, measured_ms)
+    return bool(np.sqrt(np.mean(missed**2)) > _SEEN * _error(model))
+
+
+def follow(
+    model: LatencyModel, networks: NDArray[np.int64], measured_ms: NDArray[np.float64]
+) -> LatencyModel:
+    """The model with a factor for each kernel, by what was measured of whole networks.
+
+    The best factor for all networks, and departures from it: a Gaussian prior, in which kernels of one family
+    depart alike in part, is conditioned on the networks (Bayesian linear regression).
+
+    Args:
+        model: The latency model.
+        networks: Widths of networks measured since it was fitted, (N, groups).
+        measured_ms: Their latencies, (N,).
+    """
+    factor, missed = _against(model, networks, measured_ms)
+    slots = model.kernels.slots
+    times_us = np.stack([model.kernel_us(slot, networks) for slot in slots], axis=1)
+    shares = times_us / times_us.sum(axis=1, keepdims=True)  # (N, slots)
+    families = np.array([slot.full.family for slot in slots])
+    prior = _PRIOR**2 * np.where(families[:, None] == families, _SHARED, 0.0)
+    prior += _PRIOR**2 * (1 - _SHARED) * np.eye(len(slots))
+    seen = shares @ prior @ shares.T + _error(model) ** 2 * np.eye(len(networks))
+    departures = prior @ shares.T @ np.linalg.solve(seen, missed)  # (slots,)
+    factors = np.maximum(factor * (1 + departures), _LEAST_FACTOR).tolist()
+    return model.scaled(dict(zip(slots, factors, strict=True)))
+
+
+def _against(
+    model: LatencyModel, networks: NDArray[np.int64], measured_ms: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """The factor that suits most networks, and how far each is off with it: (N,), relative."""
+    ratios = measured_ms / model.predict(networks)
+    factor = float(np.median(ratios))
+    return factor, ratios / factor - 1
+
+
+def _error(model: LatencyModel) -> float:
+    return max(model.relative_error, _LEAST_ERROR)
