@@ -112,19 +112,22 @@ class Project:
             UsageError: There is no such profile, or it is for another device than asked for.
             DeviceError: The device is unknown or has no runtime here.
         """
-        from hwprune.runtimes.profiles import default_profile, load_profile
+        from hwprune.runtimes.profiles import default_profile, load_profile, on_gpu
 
         own = self.config.target
-        if profile:
-            target = load_profile(profile)
-            if device and target.device != device:
-                raise UsageError(
-                    "The profile is for another device.", where=profile, got=device, allowed=target.device
-                )
+        if not (profile or own.profile):
+            return default_profile(device or own.device)
+        target = load_profile(profile or own.profile)
+        wanted = device or own.device
+        if target.device != "cpu" and wanted.startswith("cuda"):
+            target = on_gpu(target, wanted)  # the same conditions on another GPU
+        if not device or target.device in (device, f"{device}:0"):
             return target
-        device = device or own.device
-        target = load_profile(own.profile) if own.profile else default_profile(device)
-        return target if target.device == device else default_profile(device)
+        if profile:
+            raise UsageError(
+                "The profile is for another device.", where=profile, got=device, allowed=target.device
+            )
+        return default_profile(device)
 
     def table_folder(self, profile: str) -> Path:
         """Where everything about one target profile lies: latency table, search space, unpruned ONNX."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hwprune.latency.calibration import Calibration
-from hwprune.latency.regressors import REGRESSORS
+from hwprune.latency.tiles import GPU_REGRESSORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ class Judgement:
         numbers = [*self.spreads.values(), *self.judged_ms.ravel().tolist(), self.calibration.scale]
         return (
             self.regressors.keys() == self.spreads.keys()
-            and set(self.regressors.values()) <= set(REGRESSORS)
+            and set(self.regressors.values()) <= set(GPU_REGRESSORS)
             and bool(np.isfinite([*numbers, self.calibration.offset_ms, self.calibration.spread]).all())
             and min(numbers) >= 0
             and bool((self.judged_ms[:, 1] > 0).all())

@@ -36,6 +36,7 @@ class KernelModel:
         error: Relative error of that network's latency.
         chosen: Family -> regressor, where that is decided already; compared by cross-validation otherwise.
         judged: Choices and errors that are taken over, which saves time.
+        regressors: Those to compare, by name.
 
     Attributes:
         chosen: Family -> name of the regressor in use.
@@ -52,7 +53,9 @@ class KernelModel:
         error: NDArray[np.float64],
         chosen: Mapping[str, str] | None = None,
         judged: Judgement | None = None,
+        regressors: Mapping[str, type[Regressor]] = REGRESSORS,
     ) -> None:
+        self._regressors = regressors
         self._specs, self._time_us, self._network = specs, time_us, network
         self._weights = 1 / (_BASE_ERROR**2 + error**2)
         self._unseen_us = np.full(len(specs), np.nan)
@@ -70,7 +73,7 @@ class KernelModel:
         self._measured = _Measured(specs, time_us)
 
     def _choose(self, family: str, rows: NDArray[np.int64], decided: str | None) -> None:
-        names = [decided] if decided in REGRESSORS else list(REGRESSORS)
+        names = [decided] if decided and decided in self._regressors else list(self._regressors)
         if self._time_us[rows].sum() < _SMALL_SHARE * self._time_us.sum():
             names = ["trees"]
         unseen = {name: self._cross_predict(name, rows) for name in names}
@@ -98,7 +101,7 @@ class KernelModel:
 
     def _fit(self, name: str, rows: NDArray[np.int64]) -> Regressor:
         specs = [self._specs[row] for row in rows]
-        return REGRESSORS[name]().fit(specs, self._time_us[rows], self._weights[rows])
+        return self._regressors[name]().fit(specs, self._time_us[rows], self._weights[rows])
 
     def unseen_sums_ms(self, networks: NDArray[np.int64]) -> NDArray[np.float64]:
         """Sum over the kernels of each network, each predicted without having seen the network: (N,) ms."""

@@ -18,6 +18,8 @@ from hwprune.latency.calibration import Calibration, mean_error
 from hwprune.latency.judgement import Judgement
 from hwprune.latency.kernel_model import KernelModel
 from hwprune.latency.lookup import KernelSums
+from hwprune.latency.regressors import REGRESSORS
+from hwprune.latency.tiles import GPU_REGRESSORS
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
 if TYPE_CHECKING:
@@ -131,6 +133,7 @@ class LatencyModel:
             np.array([error[number] for number in part["network"]]),
             table.provenance.get("regressors"),
             judged,
+            REGRESSORS if table.provenance["profile"]["device"] == "cpu" else GPU_REGRESSORS,
         )
         calibration, judged_ms = (
             (judged.calibration, judged.judged_ms) if judged else _crossed(model, numbers, figures_ms)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _FLOOR_US = 0.05  # added before the logarithm: reorders that were not needed took 0
 _TREES = 40
-_MIN_KIND_ROWS = 6  # fewer rows of one kind than this cannot carry a line of their own
+MIN_KIND_ROWS = 6  # fewer rows of one kind than this cannot carry a line of their own
 _IRLS_ROUNDS = 3
 _RIDGE = 1e-3
 
@@ -106,25 +106,36 @@ class Shaped(Regressor):
     def _fit(
         self, specs: Sequence[KernelSpec], log_us: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> None:
-        time_us, terms = np.exp(log_us), _cost_terms(specs)
+        time_us = np.exp(log_us)
+        self._learn_shape(specs, time_us, weights)
+        terms = self._terms(specs)
         self.rate_ = float(np.median(time_us / macs(specs)))
         self.costs_: dict[KernelSpec, NDArray[np.float64]] = {}
-        for kind, rows in _by_kind(specs).items():
-            if len(rows) >= _MIN_KIND_ROWS:
+        for kind, rows in by_kind(specs).items():
+            if len(rows) >= MIN_KIND_ROWS:
                 self.costs_[kind] = _costs(terms[rows], time_us[rows], weights[rows])
         self.general_ = None
-        if any(kind not in self.costs_ for kind in _by_kind(specs)):
+        if any(kind not in self.costs_ for kind in by_kind(specs)):
             self.general_ = Trees().fit(specs, time_us - _FLOOR_US, weights)
         self.rest_ = Trees()
         self.rest_.leaf = 5
         self.rest_.words_ = self.words_
         self.rest_._fit(specs, log_us - np.log(self._line(specs)), weights)
 
+    def _learn_shape(
+        self, specs: Sequence[KernelSpec], time_us: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> None:
+        """Learn what the terms themselves depend on; here they are fixed."""
+
+    def _terms(self, specs: Sequence[KernelSpec]) -> NDArray[np.float64]:
+        """What the hardware may charge for: (N, terms), none negative."""
+        return _cost_terms(specs)
+
     def _line(self, specs: Sequence[KernelSpec]) -> NDArray[np.float64]:
         """The sum of costs of each kernel; for kinds without a line, what the trees say."""
-        terms = _cost_terms(specs)
+        terms = self._terms(specs)
         line = np.full(len(specs), np.nan)
-        for kind, rows in _by_kind(specs).items():
+        for kind, rows in by_kind(specs).items():
             if kind in self.costs_:
                 line[rows] = terms[rows] @ self.costs_[kind]
         unknown = np.flatnonzero(np.isnan(line))
@@ -148,7 +159,8 @@ def kind_of(spec: KernelSpec) -> KernelSpec:
     return replace(spec, in_channels=0, out_channels=0, groups=min(spec.groups, 2))
 
 
-def _by_kind(specs: Sequence[KernelSpec]) -> dict[KernelSpec, NDArray[np.int64]]:
+def by_kind(specs: Sequence[KernelSpec]) -> dict[KernelSpec, NDArray[np.int64]]:
+    """The rows of each kind of kernel."""
     rows: dict[KernelSpec, list[int]] = {}
     for index, spec in enumerate(specs):
         rows.setdefault(kind_of(spec), []).append(index)

@@ -30,6 +30,7 @@ _ACTIVATIONS = {
     "BatchNormalization",
     "PRelu",
 }
+_POSITIVE = ("step", "cliff", "macs_per_us", "bytes_per_us", "heavy_ms", "tile_rows", "tile_channels")
 _FREE = {"Identity", "Dropout", "Flatten", "Reshape", "Constant"}
 
 
@@ -41,6 +42,10 @@ class FakeDevice:
         step: Channels in one block; convolutions pay for whole blocks.
         cliff: Input channels of a convolution should be a multiple of this.
         cliff_cost: How many times slower a convolution is that misses it.
+        processors: Tiles that are computed at a time, as on a GPU: a convolution pays for whole waves of
+            them, and `step` only counts the channels read; 0 has no tiles.
+        tile_rows: Positions of the output in a tile.
+        tile_channels: Channels of the output in a tile.
         macs_per_us: Multiply-accumulates per microsecond and thread.
         bytes_per_us: Bytes moved per microsecond by all other kernels.
         kernel_us: Cost of starting a kernel, microseconds.
@@ -58,6 +63,9 @@ class FakeDevice:
     step: int = 16
     cliff: int = 1
     cliff_cost: float = 1.8
+    processors: int = 0
+    tile_rows: int = 64
+    tile_channels: int = 64
     macs_per_us: float = 40_000.0
     bytes_per_us: float = 10_000.0
     kernel_us: float = 1.0
@@ -73,11 +81,7 @@ class FakeDevice:
 
     def __post_init__(self) -> None:
         low = [f.name for f in fields(self) if getattr(self, f.name) < 0]
-        low += [
-            name
-            for name in ("step", "cliff", "macs_per_us", "bytes_per_us", "heavy_ms")
-            if not getattr(self, name) > 0
-        ]
+        low += [name for name in _POSITIVE if not getattr(self, name) > 0]
         if low:
             raise ConfigError("A pretended device has impossible properties.", got=", ".join(low))
 
@@ -210,12 +214,23 @@ def _node_us(node: Any, shapes: dict[str, tuple[int, ...]], device: FakeDevice, 
         return device.kernel_us + _bytes(shapes[node.output[0]]) / device.bytes_per_us
     weight, out = shapes[node.input[1]], shapes[node.output[0]]
     outputs, inputs = (weight[0], weight[1]) if node.op_type == "Conv" or _transposed(node) else weight[1::-1]
+    if device.processors and inputs > 1:
+        return device.kernel_us + _waves_us(outputs, inputs * math.prod(weight[2:]), out, device)
     blocks = math.ceil(outputs / device.step) * device.step
     if inputs > 1:  # not depthwise
         blocks *= math.ceil(inputs / device.step) * device.step
     macs = blocks * math.prod(weight[2:]) * math.prod(out[2:]) * out[0]
     slow = device.cliff_cost if inputs > device.cliff and inputs % device.cliff else 1.0
     return device.kernel_us + slow * macs / device.macs_per_us / threads
+
+
+def _waves_us(outputs: int, depth: int, out: tuple[int, ...], device: FakeDevice) -> float:
+    """Whole waves of whole tiles, each as deep as the sum of one element, in steps of channels."""
+    rows = math.ceil(out[0] * math.prod(out[2:]) / device.tile_rows)
+    waves = math.ceil(rows * math.ceil(outputs / device.tile_channels) / device.processors)
+    depth = math.ceil(depth / device.step) * device.step
+    tile_macs = device.tile_rows * device.tile_channels * depth
+    return waves * tile_macs * device.processors / device.macs_per_us
 
 
 def _transposed(node: Any) -> bool:

@@ -49,6 +49,13 @@ def gpu_index(profile: TargetProfile) -> int:
     return int(profile.device.partition(":")[2] or 0)
 
 
+def memory_of(profile: TargetProfile) -> tuple[str, int]:
+    """Where inputs and outputs lie; a plugin brings no memory of the GPU with it, so its own copies count."""
+    if provider_of(profile) in ("cuda", "tensorrt"):
+        return "cuda", gpu_index(profile)
+    return "cpu", 0
+
+
 def missing(profile: TargetProfile) -> tuple[str, str] | None:
     """What a profile's provider lacks here, and the command that brings it; None when nothing."""
     import onnxruntime as ort

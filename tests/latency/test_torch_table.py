@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 import torch
 
 from hwprune.latency.model import LatencyModel
@@ -55,6 +56,7 @@ class OnCpu(TorchCudaRuntime):
         return profiled(on_cpu(onnx, profile), runs)
 
 
+@pytest.mark.filterwarnings("ignore::hwprune.errors.HwpruneWarning")  # a short look on a busy machine
 def test_a_latency_table_is_made_of_what_the_profiler_says(net_of, tmp_path):
     """Everything above the device: sampling, profiling by operator, table, latency model, predictions."""
     content, space = net_of((3, 24, 32, 10))

@@ -166,10 +166,28 @@ def test_options_of_cpus_and_gpus_are_not_mixed():
     assert "spinning" not in RUNTIME.settings(GPU)
 
 
+def test_inputs_lie_where_the_provider_reads_them():
+    assert ort_providers.memory_of(GPU) == ("cuda", 1)
+    assert ort_providers.memory_of(with_options(provider="tensorrt")) == ("cuda", 1)
+    assert ort_providers.memory_of(with_options(provider="tensorrt_rtx")) == ("cpu", 0)
+    assert ort_providers.memory_of(TargetProfile(name="cpu")) == ("cpu", 0)
+
+
 def test_tensorrt_providers_have_no_kernels_and_say_so(monkeypatch):
     monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
     with pytest.raises(DeviceError, match="single kernel"):
         RUNTIME.profile_kernels(NET, with_options(provider="tensorrt"))
+
+
+def test_kernels_are_profiled_without_a_graph(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr(
+        "hwprune.runtimes.onnxruntime.profiled_blocking",
+        lambda onnx, profile, runs: asked.append(profile) or [],
+    )
+    RUNTIME.profile_kernels(NET, with_options(cuda_graph=True, tf32=True))
+    assert dict(asked[0].options) == {"tf32": True}
 
 
 def test_kernels_are_profiled_in_a_process_that_waits_for_each(monkeypatch):

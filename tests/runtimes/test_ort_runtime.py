@@ -35,7 +35,7 @@ def test_a_network_that_fails_while_it_runs_is_a_device_error():
 
 
 def test_too_little_memory_for_inputs_and_outputs_is_a_device_error(monkeypatch):
-    def no_memory(_):
+    def no_memory(session, profile):
         raise MemoryError("std::bad_alloc")
 
     monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", no_memory)

@@ -1,0 +1,256 @@
+"""What hwprune does on a GPU machine: everything that is installed is run, and one JSON file is written.
+
+    python benchmarks/gpu_report.py                       # all profiles for GPUs whose runtime works here
+    python benchmarks/gpu_report.py --profiles cuda-torch-fp32 --models torchvision:mobilenet_v2 --seconds 60
+
+Parts: the staircase of each profile; a latency table for each model and profile, judged by networks that had
+no part in it (mean error, share within 5 %, rank correlation); latencies of the unpruned networks by all
+runtimes; PruningNet's training speed and time per candidate. Each part is kept as soon as it is done, and one
+that is in the file is not run again: the same command goes on where it was stopped. A part that fails leaves
+its error in the file, and the next run tries it again. Without a GPU it says so and ends with code 2;
+`--profiles cpu-1t` tries the script itself on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+import traceback
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gpu_report_training import candidate_seconds, training_speed
+from scipy.stats import kendalltau, spearmanr
+
+from hwprune.environment import device_fingerprint, library_versions
+from hwprune.errors import HwpruneError
+from hwprune.exporter import export_base
+from hwprune.latency.measure import measure_many
+from hwprune.latency.model import LatencyModel
+from hwprune.latency.profiler import profile_space
+from hwprune.latency.sampling import planned
+from hwprune.latency.staircase import probe_staircase
+from hwprune.models.registry import build, default_image_size
+from hwprune.nvml import GpuLog
+from hwprune.runtimes.profiles import load_profile, profile_names
+from hwprune.runtimes.registry import all_runtimes, get_runtime
+from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.structure.trace import trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from hwprune.runtimes.base import Session, TargetProfile
+    from hwprune.structure.space import Widths
+
+RESULTS = Path(__file__).parent / "results"
+MODELS = ("torchvision:resnet50", "torchvision:mobilenet_v2")
+BATCHES = (1, 32)
+TRUTH_SEED = 1_000_003
+ALIVE = 8
+
+
+class Report:
+    """The file of results, written after each part."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.parts: dict[str, Any] = json.loads(path.read_text())["parts"] if path.is_file() else {}
+
+    def part(self, name: str, run: Callable[[], Any]) -> Any:
+        """Run a part unless it is in the file; keep what comes out, or what went wrong."""
+        if name in self.parts and "error" not in self.parts[name]:
+            print(f"{name}: kept from an earlier run", flush=True)
+            return self.parts[name]
+        print(f"{name} ...", flush=True)
+        started = time.perf_counter()
+        try:
+            found = run()
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:  # the other parts are worth having all the same
+            traceback.print_exc()
+            found = {"error": f"{type(error).__name__}: {error}"}
+        self.parts[name] = {**found, "seconds": round(time.perf_counter() - started, 1)}
+        self.save()
+        return self.parts[name]
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        content = {
+            "command": ["python", *sys.argv],
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "libraries": library_versions(),
+            "parts": self.parts,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".part")
+        draft.write_text(json.dumps(content, indent=1) + "\n")
+        draft.replace(self.path)
+
+
+class Case:
+    """One model under one profile."""
+
+    def __init__(self, model: str, target: TargetProfile, multiple: int) -> None:
+        size = default_image_size(model)
+        net = build(model).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            space = trace(net, torch.zeros(1, 3, size, size), name=model)
+        self.target, self.runtime = target, get_runtime(target)
+        self.space = space.with_choices(multiple)
+        self.base = self.runtime.lower(export_base(net, (target.batch, 3, size, size)), target)
+        self.slicer = OnnxSlicer(self.base, self.space)
+
+    def accuracy(self, folder: Path, seconds: float, networks: int) -> dict[str, Any]:
+        """Build the table, then predict and measure networks that it does not know."""
+        table = profile_space(
+            self.space, self.base, self.target, self.runtime, folder=folder, max_seconds=seconds
+        )
+        model = LatencyModel.fit(table, self.space, self.base)
+        drawn = [planned(self.space, 3 + i, TRUTH_SEED) for i in range(networks)]
+        with GpuLog(self.target.device) as log:
+            measured = self.measure(drawn, table.units_ms)
+        predicted = model.predict(drawn)
+        errors = predicted / measured - 1
+        return {
+            "networks": len(table.networks),
+            "held_out_error": model.relative_error,
+            "mean_error": float(np.abs(errors).mean()),
+            "bias": float(np.median(errors)),
+            "within_5_percent": float((np.abs(errors) < 0.05).mean()),
+            "kendall": float(kendalltau(predicted, measured).statistic),
+            "spearman": float(spearmanr(predicted, measured).statistic),
+            "regressors": dict(model.judgement.regressors),
+            "predicted_ms": np.round(predicted, 6).tolist(),
+            "measured_ms": np.round(measured, 6).tolist(),
+            "gpu": log.summary(),
+            "runtime": {**self.runtime.describe(), **self.runtime.settings(self.target)},
+        }
+
+    def session(self, widths: Widths) -> Session:
+        """A network, compiled."""
+        return self.runtime.compile(self.slicer.slice(widths), self.target)
+
+    def measure(self, networks: list[Widths], units_ms: tuple[float, float]) -> NDArray[np.float64]:
+        """Milliseconds of networks, against the table's own references, a few alive at a time."""
+        found: list[float] = []
+        with self.session(planned(self.space, 2, 0)) as light, self.session(self.space.full()) as heavy:
+            for start in range(0, len(networks), ALIVE):
+                part = networks[start : start + ALIVE]
+                with contextlib.ExitStack() as stack:
+                    sessions = [stack.enter_context(self.session(net)) for net in part]
+                    results = measure_many(
+                        sessions,
+                        light,
+                        heavy=heavy,
+                        relative_error=0.005,
+                        max_seconds=30.0,
+                        units_ms=units_ms,
+                    )
+                found += [one.ms for one in results]
+        return np.array(found)
+
+    def unpruned(self) -> dict[str, Any]:
+        """Latency of the unpruned network, and its distribution."""
+        with self.session(self.space.full()) as one, self.session(self.space.full()) as other:
+            (result,) = measure_many([one], other, relative_error=0.005, max_seconds=10.0)
+        return {"ms": result.ms, "error_ms": result.error_ms, "noise": result.noise, **result.distribution()}
+
+
+def usable(names: list[str]) -> list[TargetProfile]:
+    """The profiles asked for, or all for GPUs, at batch 1 and 32, that work here; says why others do not."""
+    chosen = [load_profile(name) for name in names or profile_names()]
+    if not names:
+        chosen = [profile for profile in chosen if profile.device != "cpu"]
+        others = [
+            replace(p, batch=b, name=f"{p.name}-b{b}")
+            for p in chosen
+            for b in BATCHES
+            if p.batch == 1 and b > 1
+        ]
+        known = {(p.runtime, p.precision, p.batch) for p in chosen}
+        chosen += [p for p in others if (p.runtime, p.precision, p.batch) not in known]
+    found = []
+    for profile in chosen:
+        try:
+            get_runtime(profile)
+        except HwpruneError as error:
+            print(f"Left out: profile {profile.name}: {error}", flush=True)
+        else:
+            found.append(profile)
+    return found
+
+
+def staircase(target: TargetProfile) -> dict[str, Any]:
+    """Latency over the width of one layer, and the channel multiple that it shows."""
+    return asdict(probe_staircase(get_runtime(target), target, seconds=20.0))
+
+
+def run_all(report: Report, targets: list[TargetProfile], options: argparse.Namespace) -> None:
+    """Every part in turn; what needs least time and tells most comes first."""
+    report.part("machine", lambda: machine(targets[0].device))
+    for target in targets:
+        report.part(f"staircase/{target.name}", lambda target=target: staircase(target))
+    for model in options.models:
+        for target in targets:
+            stairs = report.parts[f"staircase/{target.name}"]
+
+            def case(model: str = model, target: TargetProfile = target, stairs: Any = stairs) -> Case:
+                return Case(model, target, stairs.get("multiple", 8))
+
+            tag = f"{model.rpartition(':')[2]}/{target.name}"
+            folder = options.out.parent / "gpu_report_tables" / tag
+            report.part(f"unpruned/{tag}", lambda case=case: case().unpruned())
+            report.part(
+                f"table/{tag}",
+                lambda case=case, folder=folder: case().accuracy(folder, options.seconds, options.networks),
+            )
+    device = torch.device(targets[0].device)
+    for model in options.models:
+        name = model.rpartition(":")[2]
+        report.part(f"pruningnet/{name}", lambda model=model: training_speed(model, device, options.steps))
+        report.part(f"candidate/{name}", lambda model=model: candidate_seconds(model, device))
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The device and, of every runtime, what it lacks."""
+    lacking = {runtime.name: runtime.missing() for runtime in all_runtimes()}
+    return {"device": device_fingerprint(device), "missing": lacking}
+
+
+def main() -> None:
+    """Run the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--profiles", nargs="*", default=[])
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--seconds", type=float, default=120.0, help="device time for each table")
+    parser.add_argument("--networks", type=int, default=40, help="that judge each table")
+    parser.add_argument("--steps", type=int, default=30, help="of PruningNet's training")
+    parser.add_argument("--out", type=Path, default=RESULTS / "gpu_report.json")
+    options = parser.parse_args()
+    targets = usable(options.profiles)
+    if not targets:
+        print("No profile can be run here: this machine has no GPU that a runtime can use. See docs/gpus.md.")
+        sys.exit(2)
+    report = Report(options.out)
+    run_all(report, targets, options)
+    failed = [name for name, part in report.parts.items() if "error" in part]
+    print(f"Wrote {options.out}: {len(report.parts)} parts, {len(failed)} failed {' '.join(failed)}")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
