@@ -13,6 +13,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import tempfile
@@ -35,6 +36,8 @@ MAX_ARCHIVE_BYTES = 4 * 2**30
 _HEADER = "header.json"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 PART = ".hwprune-part"  # nobody else's: what a killed process left may be removed unasked
+_DEEPEST = 40  # levels of a JSON file; ours have a dozen
+_LARGEST = 2**63  # no count or time of ours is near it, and not every reader could hold more
 _WRITING_SHARE = 0.02  # of the running time may go into writing a state file
 
 
@@ -202,7 +205,7 @@ def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> 
 
 def _json_payload(path: Path, content: bytes, kind: str, schema_version: int, made_by: str) -> dict[str, Any]:
     try:
-        file = json.loads(content)
+        file = _parsed(content)
     except (ValueError, RecursionError) as error:
         raise broken(path, error, made_by) from error
     if not isinstance(file, dict) or not isinstance(file.get("payload"), dict):
@@ -212,6 +215,42 @@ def _json_payload(path: Path, content: bytes, kind: str, schema_version: int, ma
         raise broken(path, "its checksum does not fit its content", made_by)
     payload: dict[str, Any] = file["payload"]
     return payload
+
+
+def _parsed(content: bytes | str) -> Any:
+    """What a JSON text says, when it is what we write: numbers are finite and fit 64 bits, texts are Unicode.
+
+    Raises:
+        ValueError, RecursionError: It is not.
+    """
+    found = json.loads(content, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+    _check_depth(found, _DEEPEST)
+    text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair could not be written again
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if not -_LARGEST <= number < _LARGEST:
+        raise ValueError(f"{text[:20]}... has more than 64 bits")
+    return number
+
+
+def _check_depth(found: Any, left: int) -> None:
+    if isinstance(found, dict | list):
+        if not left:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        for item in found.values() if isinstance(found, dict) else found:
+            _check_depth(item, left - 1)
 
 
 def write_archive(
@@ -378,10 +417,10 @@ def read_tensors(
     content = read_bytes(path, made_by)
     try:
         length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        header = _parsed(content[8 : 8 + length]).get("__metadata__", {})
         tensors = load(content)
         text = header.get("info", "{}")
-        info = json.loads(text)
+        info = _parsed(text)
         if not isinstance(info, dict):
             raise TypeError("its info is not a table")
     except (SafetensorError, ValueError, AttributeError, RecursionError, TypeError, OverflowError) as error:

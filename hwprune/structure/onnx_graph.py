@@ -109,7 +109,13 @@ def read_graph(base_onnx: bytes) -> NetGraph:
         model = onnx.shape_inference.infer_shapes(weightless)
     except Exception as error:  # shape inference raises errors of its own
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
-    graph = model.graph
+    try:
+        return _net_graph(model.graph)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ModelError("The ONNX model is not consistent.", got=str(error)[:300]) from error
+
+
+def _net_graph(graph: Any) -> NetGraph:
     names = carried(graph)
     weights = {init.name: init.name for init in graph.initializer}
     shapes = dict(_value_shapes((*graph.input, *graph.value_info, *graph.output)))
@@ -121,7 +127,19 @@ def read_graph(base_onnx: bytes) -> NetGraph:
         elif node.op_type not in QDQ:
             nodes.append(_graph_node(node, weights, names))
     inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
+    _check_order(nodes, inputs)
     return NetGraph(tuple(nodes), shapes, inputs, names)
+
+
+def _check_order(nodes: Iterable[GraphNode], inputs: Iterable[str]) -> None:
+    """Each tensor is made once, before it is read: whoever follows a graph comes to an end."""
+    made = set(inputs)
+    for node in nodes:
+        if unknown := [name for name in node.inputs if name not in made]:
+            raise ValueError(f"{node.op} reads {unknown[0]!r}, which nothing before it makes")
+        if not node.output or node.output in made:
+            raise ValueError(f"{node.op} makes {node.output!r}, which has no name or is made twice")
+        made.add(node.output)
 
 
 def without_weights(base_onnx: bytes) -> bytes:
