@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from dataclasses import fields, is_dataclass
@@ -17,14 +18,17 @@ def misfits(payload: Any, cls: type) -> list[str]:
     """
     if not isinstance(payload, dict):
         return [f"{type(payload).__name__} in place of a table"]
-    hints = {name: hint for name, hint in typing.get_type_hints(cls).items() if not _of_class(hint)}
+    hints = _hints(cls)
     wrong = {item.name for item in fields(cls)} ^ set(payload)
     wrong |= {name for name in payload.keys() & hints.keys() if not _fits(payload[name], hints[name])}
     return sorted(str(name)[:80] for name in wrong)
 
 
-def _of_class(hint: Any) -> bool:
-    return typing.get_origin(hint) is ClassVar
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Field -> its type."""
+    hints = typing.get_type_hints(cls)
+    return {name: hint for name, hint in hints.items() if typing.get_origin(hint) is not ClassVar}
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune import artifacts
+from hwprune.payloads import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

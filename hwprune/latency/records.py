@@ -181,7 +181,10 @@ def _record(payload: dict[str, Any]) -> NetworkRecord:
 def _session(path: Path) -> dict[str, Any]:
     """What the records of a folder were made under; says what to do when that cannot be read."""
     try:
-        return artifacts.read_json(path, _SESSION, _SCHEMA)
+        kept = artifacts.read_json(path, _SESSION, _SCHEMA)
+        if not all(isinstance(kept.get(key), dict) for key in ("profile", "device", "runtime")):
+            raise artifacts.broken(path, "no profile, device or runtime")
+        return kept
     except ArtifactError as error:
         raise MismatchError(
             "The records of this profile cannot be continued.",

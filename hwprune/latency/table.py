@@ -321,7 +321,7 @@ def _runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> li
     """The name and the first two parts of the version count: runtimes change kernels with the second."""
 
     def identity(facts: Mapping[str, str]) -> tuple[str, list[str]]:
-        return facts.get("runtime", ""), facts.get("version", "").split(".")[:2]
+        return facts.get("runtime", ""), str(facts.get("version", "")).split(".")[:2]
 
     if identity(one) == identity(other):
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -109,10 +110,25 @@ def read_graph(base_onnx: bytes) -> NetGraph:
         model = onnx.shape_inference.infer_shapes(weightless)
     except Exception as error:  # shape inference raises errors of its own
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
-    try:
+    with consistency():
         return _net_graph(model.graph)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ModelError("The ONNX model is not consistent.", got=str(error)[:300]) from error
+
+
+@contextlib.contextmanager
+def consistency() -> Iterator[None]:
+    """Where a well-formed model is read that may yet lack inputs, outputs, sizes or values.
+
+    Raises:
+        ModelError: In place of what looking for them raises.
+    """
+    try:
+        yield
+    except (IndexError, KeyError, TypeError, ValueError, MemoryError) as error:
+        raise ModelError(
+            "The ONNX model is not consistent.",
+            got=f"{type(error).__name__}: {error}"[:300],
+            do="export it again",
+        ) from error
 
 
 def _net_graph(graph: Any) -> NetGraph:

@@ -14,6 +14,7 @@ from fuzz_mutator import bad_bytes, bad_json, bad_toml, sealed
 from safetensors.torch import save
 
 from hwprune import artifacts
+from hwprune.errors import ArtifactError
 from hwprune.config import Config, load_config, save_config
 from hwprune.evolution.journal import Journal as SearchJournal
 from hwprune.latency import compare
@@ -127,15 +128,16 @@ def _read_table(sandbox: Path, content: bytes) -> None:
         if "/" not in name:
             (sandbox / name).write_bytes(inside)
     folder = TableFolder.load(sandbox)
-    compare.summary(folder), compare.problems(folder)
+    compare.summary(folder)
 
 
-def _read_records(sandbox: Path, content: bytes) -> object:
+def _read_records(sandbox: Path, content: bytes) -> None:
     files = seeds.table_files()
     session = json.loads(files["networks/session.json"])["payload"]
     (sandbox / "session.json").write_bytes(files["networks/session.json"])
     (sandbox / "network-00000.json").write_bytes(content)
-    return Journal(sandbox, session).load()
+    if not Journal(sandbox, session).load():
+        raise ArtifactError("The record is left out, and its network is measured again.")
 
 
 def _read_session(sandbox: Path, content: bytes) -> object:

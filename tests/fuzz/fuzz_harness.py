@@ -8,11 +8,13 @@ a connection opened, a pickled object looked up.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import signal
 import sys
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -134,9 +136,13 @@ def _limits() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     handler = signal.signal(signal.SIGALRM, late)
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY_BYTES, hard))
+    logging.disable()  # a warning for each input would be the most of the work
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        logging.disable(logging.NOTSET)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.signal(signal.SIGALRM, handler)
 

@@ -149,13 +149,14 @@ def _parquet() -> Reader:
 
 def _read_quantity(_: Path, content: bytes) -> None:
     text = content.decode("utf-8", "surrogateescape")
-    refused = 0
-    for parse in (lambda: parse_budgets(text, text, text, text), lambda: parse_seconds(text, "--seconds")):
-        try:
-            parse()
-        except HwpruneError:
-            refused += 1
-    if refused == 2:
+    places = [("", "", ""), (text, "", ""), ("", text, ""), ("", "", text)]
+    asks = [lambda place=place: parse_budgets("5ms" if any(place) else text, *place) for place in places]
+    understood = 0
+    for ask in (*asks, lambda: parse_seconds(text, "--seconds")):
+        with contextlib.suppress(HwpruneError):
+            ask()
+            understood += 1
+    if not understood:
         raise UsageError("Neither a budget nor a time.", got=text)
 
 
@@ -201,12 +202,12 @@ def _parsed(words: list[str]) -> int:
     return 0
 
 
-def readers(_: Path) -> list[Reader]:
+def readers() -> list[Reader]:
     """All of them."""
     state = seeds.network().state_dict()
     commands = (
         *("search --latency 60% --macs 300M --seed 1 --score macs", "predict --widths 1,2,3", "lut show table"),
-        *("lut merge a b --output c", "train --epochs 2 --seed 1", "export --onnx --output x.onnx", "report --no-json"),
+        *("lut merge a b --output c", "train --epochs 2", "export --onnx --output x.onnx", "report --no-json"),
         *("init --model resnet20 --data digits --image-size 32", "profile --device cpu --max-time 5s", "doctor"),
         "search --latency 5ms:20ms --points 8 --project .",
     )

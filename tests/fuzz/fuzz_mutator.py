@@ -87,7 +87,7 @@ def _inner(rng: Random, tree: Any) -> Any:
 
 def _other(rng: Random, value: Any) -> Any:
     """Something else in the place of a value: often near to it, for that gets further."""
-    if rng.random() < 0.4 and isinstance(value, int | float):
+    if rng.random() < 0.4 and isinstance(value, int | float) and abs(value) < 1e300:
         return rng.choice((value + 1, value - 1, -value, value * 2, float(value), str(value), value * 10**6))
     if rng.random() < 0.2 and isinstance(value, str):
         return rng.choice((value + "x", value[:-1], value.upper(), [value], f"../{value}", f"/{value}"))
