@@ -117,6 +117,8 @@ class Figure:
     def __post_init__(self) -> None:
         if self.unit != "ms" and self.name not in _COUNTS:
             raise ValueError(f"a figure of {self.name!r} in {self.unit!r}")
+        if self.limit is not None and self.limit <= 0:
+            raise ValueError(f"a limit of {self.limit}")
 
     @property
     def value(self) -> float:

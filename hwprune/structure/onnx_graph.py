@@ -143,6 +143,9 @@ def _net_graph(graph: Any) -> NetGraph:
         elif node.op_type not in QDQ:
             nodes.append(_graph_node(node, weights, names))
     inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
+    texts = (*shapes, *inputs, *names, *(text for one in nodes for text in (one.op, one.weight or "")))
+    if not all(isinstance(text, str) for text in texts):  # what is no Unicode comes as bytes
+        raise ValueError("a name is not Unicode")
     _check_order(nodes, inputs)
     return NetGraph(tuple(nodes), shapes, inputs, names)
 
@@ -153,7 +156,7 @@ def _check_order(nodes: Iterable[GraphNode], inputs: Iterable[str]) -> None:
     for node in nodes:
         if unknown := [name for name in node.inputs if name not in made]:
             raise ValueError(f"{node.op} reads {unknown[0]!r}, which nothing before it makes")
-        if not node.output or node.output in made:
+        if not isinstance(node.output, str) or not node.output or node.output in made:
             raise ValueError(f"{node.op} makes {node.output!r}, which has no name or is made twice")
         made.add(node.output)
 

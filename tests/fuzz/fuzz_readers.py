@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 # Inputs of each thousand or so; slow readers get fewer.
 SHARES = {
-    **{"config": 50, "profile": 70, "latency-table": 10, "plan": 50, "checkpoint": 60},
-    **{"profile-result": 50, "search-result": 60, "search-front": 50, "train-result": 50, "export-result": 50},
-    **{"search-space": 50, "width-curves": 50, "staircase": 50, "search-state": 60},
-    **{"latency-network": 30, "latency-session": 50, "onnx": 90, "weights.safetensors": 40, "weights.pt": 40},
-    **{"image-folder": 40, "parquet": 60, "quantity": 110, "command-line": 20},
+    **{"config": 30, "profile": 40, "latency-table": 4, "plan": 25, "checkpoint": 30},
+    **{"profile-result": 40, "search-result": 25, "search-front": 20, "train-result": 40, "export-result": 40},
+    **{"search-space": 12, "width-curves": 40, "staircase": 60, "search-state": 40},
+    **{"latency-network": 15, "latency-session": 90, "onnx": 110, "weights.safetensors": 110, "weights.pt": 80},
+    **{"image-folder": 12, "parquet": 80, "quantity": 200, "command-line": 6},
 }
 
 
