@@ -2,10 +2,10 @@
 
     python benchmarks/fuzz.py --inputs 100000
 
-Readers, mutations and the watch over them are those of `tests/fuzz`; each reader runs in a process of its own,
-so that a crash is a failure too. The last line, which `results/fuzz.json` holds too, is JSON: inputs `accepted`,
-`refused` with a documented error, and `failures` (anything else), in all and by reader; `peak_mb` is how much the
-most memory of the process grew.
+Readers, mutations and the watch over them are those of `tests/fuzz`; each reader runs in a process of its
+own, so that a crash is a failure too. The last line, which `results/fuzz.json` holds too, is JSON: inputs
+`accepted`, `refused` with a documented error, and `failures` (anything else), in all and by reader;
+`peak_mb` is how much the most memory of the process grew.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from common import finish
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fuzz"))
 
-from fuzz_harness import MEMORY_BYTES, Outcome, Reader, fuzz  # noqa: E402
-from fuzz_readers import all_readers, counts  # noqa: E402
+from fuzz_harness import MEMORY_BYTES, Outcome, Reader, fuzz
+from fuzz_readers import all_readers, counts
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py --minutes 60
 
-After each round: resident memory, open file handles, threads, and files in the folder for temporary ones. A line
-is fitted to each over time, the first fifth left out (caches fill, allocators settle); the slope is growth per
-hour with a 95 % interval by Theil and Sen, which single jumps do not move. The last line, which
+After each round: resident memory, open file handles, threads, and files in the folder for temporary ones.
+A line is fitted to each over time, the first fifth left out (caches fill, allocators settle); the slope is
+growth per hour with a 95 % interval by Theil and Sen, which single jumps do not move. The last line, which
 `results/soak.json` holds too, is JSON.
 """
 

@@ -260,7 +260,7 @@ class SearchResult(_WithFigures, _Stored):
     inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        super(SearchResult, self).__post_init__()
+        super().__post_init__()
         if not len(self.widths) == len(self.groups) == len(self.full_widths):
             raise ValueError("widths and groups do not go together")
         if not all(map(_is_file_name, (self.profile, self.pruningnet or "none"))):

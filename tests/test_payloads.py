@@ -28,7 +28,12 @@ class Outer:
 
 
 GOOD = {
-    **{"name": "a", "value": 1, "many": [1, 2], "pair": [1, 2.5], "inner": [{"x": 1}], "table": {"a": [None]}},
+    "name": "a",
+    "value": 1,
+    "many": [1, 2],
+    "pair": [1, 2.5],
+    "inner": [{"x": 1}],
+    "table": {"a": [None]},
     "flag": True,
 }
 

@@ -75,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
     except SystemExit as error:
         if error.code == _TERMINATED and workers.is_main():
-            print("\nTerminated. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+            print(
+                "\nTerminated. What was finished is kept; the same command goes on from there.",
+                file=sys.stderr,
+            )
         raise
 
 

@@ -78,8 +78,13 @@ _PROVENANCE = (
     *("model", "space", "graph", "fusion", "reference"),
 )
 _OPTIONAL: Mapping[str, type | tuple[type, ...]] = {
-    **{"prediction_error": dict, "regressors": dict, "regressor_errors": dict, "merged_from": list},
-    **{"noise": (int, float), "left_out": int, "date": str},
+    "prediction_error": dict,
+    "regressors": dict,
+    "regressor_errors": dict,
+    "merged_from": list,
+    "noise": (int, float),
+    "left_out": int,
+    "date": str,
 }
 _TEXTS = ("widths", "date", "tensor", "op", "activation", "precision")
 _MOST_PARTS = 1000  # kernels of the runtime behind one row; a real one has a handful

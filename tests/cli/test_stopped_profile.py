@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGKILL in the middle of `profile`: it says so, keeps what was measured, and goes on."""
+"""SIGINT, SIGTERM and SIGKILL in the middle of `profile`: what was measured is kept, and it goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers of what hwprune itself writes: settings, profiles, tables, plans, results, journals, spaces, weights."""
+"""Readers of what hwprune writes: settings, profiles, tables, plans, results, journals, spaces, weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fuzz_mutator import bad_bytes, bad_json, bad_toml, sealed
 from safetensors.torch import save
 
 from hwprune import artifacts
-from hwprune.errors import ArtifactError
 from hwprune.config import Config, load_config, save_config
+from hwprune.errors import ArtifactError
 from hwprune.evolution.journal import Journal as SearchJournal
 from hwprune.latency import compare
 from hwprune.latency.curves import Inversion, WidthCurve, WidthCurves
@@ -97,7 +97,7 @@ def _result(kind: type[Any], sandbox: Path) -> Reader:
 def _used(result: Any) -> None:
     """What every user of a result does with it: whatever was loaded must allow that."""
     for one in getattr(result, "figures", ()):
-        one.text(one.value), one.title, one.met, one.high_use  # noqa: B018
+        one.text(one.value), one.title, one.met, one.high_use
     for point in getattr(result, "points", ()):
         _used(point)
     repr(result)
@@ -182,7 +182,10 @@ def _search_state(sandbox: Path) -> Reader:
     search = {"identity": "x", "seed": 0, "groups": [["0", "8 16"], ["3", "8 16 24"]], "starts": []}
     network = {"widths": ["8 8", "16 24"], "scores": [0.5], "closed": False}
     correction = {"factors": {"fake": 1.01}, "measured": {"8 8": {"fake": 1.5}}}
-    payload = {"search": search, "generations": [{**network, "closed": True, "correction": correction}, network]}
+    payload = {
+        "search": search,
+        "generations": [{**network, "closed": True, "correction": correction}, network],
+    }
     return _json("search-state", lambda path: SearchJournal(path, search), sealed("search-state", 1, payload))
 
 
@@ -201,7 +204,9 @@ def _bad_tensors(rng: Random, content: bytes) -> bytes:
     tensors, meta = load(content), header["__metadata__"]
     if rng.random() < 0.3:
         name = rng.choice(sorted(tensors))
-        tensors[name] = rng.choice((torch.zeros(0), tensors[name].double(), tensors[name][None], torch.tensor(1)))
+        tensors[name] = rng.choice(
+            (torch.zeros(0), tensors[name].double(), tensors[name][None], torch.tensor(1))
+        )
     info = json.dumps(bad_json(rng, json.loads(meta["info"])))
     meta = {**meta, "info": info, "checksum": artifacts._tensor_digest(tensors, info)}
     return save(tensors, {key: str(value) for key, value in meta.items()})
@@ -240,7 +245,10 @@ def readers(sandbox: Path) -> list[Reader]:
         Reader(name="latency-table", seeds=(_packed(files),), mutate=_bad_table, read=_read_table),
         _plan(sandbox),
         _checkpoint(sandbox),
-        *(_result(kind, sandbox) for kind in (ProfileResult, SearchResult, FrontResult, TrainResult, ExportResult)),
+        *(
+            _result(kind, sandbox)
+            for kind in (ProfileResult, SearchResult, FrontResult, TrainResult, ExportResult)
+        ),
         _json("search-space", SearchSpace.load, files["space.json"]),
         _json("width-curves", WidthCurves.load, curves),
         _json("staircase", lambda path: Staircase.load(path).inversions(), steps),

@@ -1,7 +1,7 @@
 """Feeds mutated inputs to a reader and watches what it does.
 
-A reader may accept an input or raise one of `hwprune.errors`. Anything else is a failure: another exception, an
-input that takes half a minute, memory beyond the limit, a file opened outside of the sandbox, a process started,
+A reader may accept an input or raise one of `hwprune.errors`. Anything else is a failure: another exception,
+half a minute for an input, memory beyond the limit, a file opened outside of the sandbox, a process started,
 a connection opened, a pickled object looked up.
 """
 
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 MEMORY_BYTES = 2**31  # that a reader may take beyond what the process has
 _SECONDS = 30.0
 _SWAPPED = 0.02  # share of inputs that are another reader's files
-_RUNS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "pickle.find_class")
+_RUNS = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "socket.connect",
+    "pickle.find_class",
+)
 _CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod")
 _LIBRARIES = tuple(map(os.path.realpath, (sys.prefix, sys.base_prefix, Path(__file__).parents[2])))
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/lib")
@@ -74,7 +82,13 @@ class Outcome:
 
 
 def fuzz(
-    reader: Reader, sandbox: Path, *, count: int, seed: int = 0, first: int = 0, others: tuple[bytes, ...] = ()
+    reader: Reader,
+    sandbox: Path,
+    *,
+    count: int,
+    seed: int = 0,
+    first: int = 0,
+    others: tuple[bytes, ...] = (),
 ) -> Outcome:
     """Feed `count` mutated inputs to a reader.
 
@@ -117,7 +131,9 @@ def _feed(reader: Reader, sandbox: Path, content: bytes, label: str, outcome: Ou
         outcome.refused += not seen
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        seen.append(f"{type(error).__name__}: {str(error)[:200]} at {Path(frame.filename).name}:{frame.lineno}")
+        seen.append(
+            f"{type(error).__name__}: {str(error)[:200]} at {Path(frame.filename).name}:{frame.lineno}"
+        )
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if seen:
@@ -147,7 +163,9 @@ def _limits() -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-_watching: tuple[str, list[str]] | None = None  # an audit hook stays for good, so it asks whether it is wanted
+_watching: tuple[str, list[str]] | None = (
+    None  # an audit hook stays for good, so it asks whether it is wanted
+)
 _hooked = False
 
 

@@ -35,13 +35,72 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-_NUMBERS = ("0", "-1", "1", "2", "2147483648", "9223372036854775808", "1e400", "nan", "", "x", "1,2", "9" * 5000)
+_NUMBERS = (
+    "0",
+    "-1",
+    "1",
+    "2",
+    "2147483648",
+    "9223372036854775808",
+    "1e400",
+    "nan",
+    "",
+    "x",
+    "1,2",
+    "9" * 5000,
+)
 _PATHS = ("x" * 300, "x/" * 3000, "\udcff", "a b", "-", "--", "'", "$(touch x)", "x/../y", "[red]", "\x1b[2J")
-_BUDGETS = ("60%", "15ms", "0ms", "-1ms", "1e400ms", "1ms:2ms", "2ms:1ms", "cpu/x=60%", "=", "a=b=c", ":", "%", "∞ms")
+_BUDGETS = (
+    "60%",
+    "15ms",
+    "0ms",
+    "-1ms",
+    "1e400ms",
+    "1ms:2ms",
+    "2ms:1ms",
+    "cpu/x=60%",
+    "=",
+    "a=b=c",
+    ":",
+    "%",
+    "∞ms",
+)
 _OPTIONS = (
-    *("--latency", "--macs", "--params", "--size", "--points", "--point", "--project", "--device", "--profile"),
-    *("--json", "--seed", "--epochs", "--score", "--output", "--onnx", "--widths", "--model", "--data", "--help"),
-    *("--batch", "--max-time", "--plan", "--image-size", "--start", "--force", "--no-force", "--x", "-h", "--"),
+    *(
+        "--latency",
+        "--macs",
+        "--params",
+        "--size",
+        "--points",
+        "--point",
+        "--project",
+        "--device",
+        "--profile",
+    ),
+    *(
+        "--json",
+        "--seed",
+        "--epochs",
+        "--score",
+        "--output",
+        "--onnx",
+        "--widths",
+        "--model",
+        "--data",
+        "--help",
+    ),
+    *(
+        "--batch",
+        "--max-time",
+        "--plan",
+        "--image-size",
+        "--start",
+        "--force",
+        "--no-force",
+        "--x",
+        "-h",
+        "--",
+    ),
 )
 _NO_WORK = ("quickstart", "init", "profile", "doctor")  # they measure or train: only their words are read
 
@@ -80,7 +139,9 @@ def _bad_onnx(rng: Random, content: bytes) -> bytes:
         elif change == 6:
             del node.input[rng.randrange(len(node.input) + 1) :]
         elif change == 7:
-            node.op_type = rng.choice(("Concat", "Transpose", "MatMul", "Loop", "ConstantOfShape", "x" * 9999, ""))
+            node.op_type = rng.choice(
+                ("Concat", "Transpose", "MatMul", "Loop", "ConstantOfShape", "x" * 9999, "")
+            )
         elif change == 8 and node.attribute:
             one = rng.choice(node.attribute)
             one.type = rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 8))
@@ -133,7 +194,9 @@ def _parquet() -> Reader:
     images = [{"bytes": seeds.picture(row, "PNG"), "path": "../../etc/passwd"} for row in range(6)]
     label = {"_type": "ClassLabel", "names": ["ant", "bee"]}
     meta = {"huggingface": json.dumps({"info": {"features": {"label": label}}})}
-    table = pa.table({"image": pa.array(images, kind), "label": pa.array([0, 1] * 3)}).replace_schema_metadata(meta)
+    table = pa.table(
+        {"image": pa.array(images, kind), "label": pa.array([0, 1] * 3)}
+    ).replace_schema_metadata(meta)
     contents = []
     for compression in ("none", "snappy", "gzip", "zstd"):
         file = io.BytesIO()
@@ -177,7 +240,7 @@ def _bad_command(rng: Random, content: bytes) -> bytes:
 
 
 def _read_command(sandbox: Path, content: bytes) -> None:
-    """Exit codes 0, 1 and 2 are documented, 2 being words that are not understood; nothing else leaves `main`."""
+    """Exit codes 0, 1 and 2 (words that are not understood) are documented; nothing else leaves `main`."""
     text = content.decode("utf-8", "surrogateescape")
     try:
         words = [word.replace("\0", "") for word in shlex.split(text)]  # no process is given a NUL
@@ -206,9 +269,22 @@ def readers() -> list[Reader]:
     """All of them."""
     state = seeds.network().state_dict()
     commands = (
-        *("search --latency 60% --macs 300M --seed 1 --score macs", "predict --widths 1,2,3", "lut show table"),
-        *("lut merge a b --output c", "train --epochs 2", "export --onnx --output x.onnx", "report --no-json"),
-        *("init --model resnet20 --data digits --image-size 32", "profile --device cpu --max-time 5s", "doctor"),
+        *(
+            "search --latency 60% --macs 300M --seed 1 --score macs",
+            "predict --widths 1,2,3",
+            "lut show table",
+        ),
+        *(
+            "lut merge a b --output c",
+            "train --epochs 2",
+            "export --onnx --output x.onnx",
+            "report --no-json",
+        ),
+        *(
+            "init --model resnet20 --data digits --image-size 32",
+            "profile --device cpu --max-time 5s",
+            "doctor",
+        ),
         "search --latency 5ms:20ms --points 8 --project .",
     )
     return [

@@ -1,4 +1,4 @@
-"""Turns good inputs into bad ones: bytes, JSON trees, and lines of TOML. The same generator, the same input."""
+"""Turns good inputs into bad ones: bytes, JSON trees, lines of TOML. The same generator gives the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,59 @@ _LONG = "x" * 20_000
 _HUGE = 10**400
 EXTREMES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, -0.0, 0.5, 1e-320, 1e308, float("inf"), float("-inf"), float("nan")),
-    *(2**31, 2**63, -(2**63) - 1, 2**64, _HUGE, "", "0", "-1", "nan", "1e400", "../../etc/passwd", "/etc/passwd"),
-    *("a\0b", "\ud800", "\U0001f600", _LONG, [], {}, [[]], [None], {"": None}, [1] * 1000, "__import__('os')"),
+    *(
+        2**31,
+        2**63,
+        -(2**63) - 1,
+        2**64,
+        _HUGE,
+        "",
+        "0",
+        "-1",
+        "nan",
+        "1e400",
+        "../../etc/passwd",
+        "/etc/passwd",
+    ),
+    *(
+        "a\0b",
+        "\ud800",
+        "\U0001f600",
+        _LONG,
+        [],
+        {},
+        [[]],
+        [None],
+        {"": None},
+        [1] * 1000,
+        "__import__('os')",
+    ),
 )
-_TEXTS = (b"NaN", b"1e400", b"-0", b"9223372036854775808", b"-1", b"[" * 5000, b"null", b'"', b"\xff\xfe", b"\0" * 64)
+_TEXTS = (
+    b"NaN",
+    b"1e400",
+    b"-0",
+    b"9223372036854775808",
+    b"-1",
+    b"[" * 5000,
+    b"null",
+    b'"',
+    b"\xff\xfe",
+    b"\0" * 64,
+)
 _TOML = (
     *("nan", "inf", "-inf", "-0.0", "1e400", "9" * 30, "9" * 5000, "0x7fffffffffffffff", "true", '""', "''"),
-    *('"\\u0000"', '"../../etc/passwd"', "[]", "[[]]", "{}", "{a = 1}", "1979-05-27", "[" * 3000, f'"{_LONG}"'),
+    *(
+        '"\\u0000"',
+        '"../../etc/passwd"',
+        "[]",
+        "[[]]",
+        "{}",
+        "{a = 1}",
+        "1979-05-27",
+        "[" * 3000,
+        f'"{_LONG}"',
+    ),
     *("25:61:61", "1979-02-30T00:00:00Z", "1_000", "'''", "[1, 2", '["a", 1]', "\\", "cpu"),
 )
 
@@ -79,7 +125,9 @@ def _inner(rng: Random, tree: Any) -> Any:
     """A container of the tree, any depth being as likely as another."""
     node = tree
     while True:
-        inner = [one for one in (node.values() if isinstance(node, dict) else node) if isinstance(one, dict | list)]
+        inner = [
+            one for one in (node.values() if isinstance(node, dict) else node) if isinstance(one, dict | list)
+        ]
         if not inner or rng.random() < 0.25:
             return node
         node = rng.choice(inner)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import fuzz_files
 import fuzz_models
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,11 +14,29 @@ if TYPE_CHECKING:
 
 # Inputs of each thousand or so; slow readers get fewer.
 SHARES = {
-    **{"config": 30, "profile": 40, "latency-table": 4, "plan": 25, "checkpoint": 30},
-    **{"profile-result": 40, "search-result": 25, "search-front": 20, "train-result": 40, "export-result": 40},
-    **{"search-space": 12, "width-curves": 40, "staircase": 60, "search-state": 40},
-    **{"latency-network": 15, "latency-session": 90, "onnx": 110, "weights.safetensors": 110, "weights.pt": 80},
-    **{"image-folder": 12, "parquet": 80, "quantity": 200, "command-line": 6},
+    "config": 30,
+    "profile": 40,
+    "latency-table": 4,
+    "plan": 25,
+    "checkpoint": 30,
+    "profile-result": 40,
+    "search-result": 25,
+    "search-front": 20,
+    "train-result": 40,
+    "export-result": 40,
+    "search-space": 12,
+    "width-curves": 40,
+    "staircase": 60,
+    "search-state": 40,
+    "latency-network": 15,
+    "latency-session": 90,
+    "onnx": 110,
+    "weights.safetensors": 110,
+    "weights.pt": 80,
+    "image-folder": 12,
+    "parquet": 80,
+    "quantity": 200,
+    "command-line": 6,
 }
 
 

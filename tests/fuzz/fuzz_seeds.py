@@ -25,7 +25,9 @@ from hwprune.structure.trace import trace
 PROFILE = TargetProfile(name="fake", runtime="fake")
 _EPOCH = {"epoch": 1, "loss": 1.5, "top1": 0.25, "lr": 0.1, "seconds": 2.0}
 _FIGURES = (
-    Figure(name="fake", unit="ms", base=2.0, predicted=1.0, measured=1.1, error=0.01, budget="60%", limit=1.2),
+    Figure(
+        name="fake", unit="ms", base=2.0, predicted=1.0, measured=1.1, error=0.01, budget="60%", limit=1.2
+    ),
     Figure(name="macs", unit="MACs", base=2e6, predicted=1e6, measured=1e6, budget="1M", limit=1e6),
 )
 _STAMP = {"structure": "0123456789abcdef"}
@@ -60,7 +62,13 @@ def table_files() -> dict[str, bytes]:
         folder = Path(name)
         runtime = FakeRuntime(FakeDevice(step=8))
         table = profile_space(
-            space(), onnx_bytes(), PROFILE, runtime, folder=folder / "profile", max_error=1e-9, max_networks=16
+            space(),
+            onnx_bytes(),
+            PROFILE,
+            runtime,
+            folder=folder / "profile",
+            max_error=1e-9,
+            max_networks=16,
         )
         TableFolder(table, space(), without_weights(onnx_bytes())).save(folder / "table")
         files = {path.name: path.read_bytes() for path in sorted((folder / "table").iterdir())}
@@ -71,11 +79,21 @@ def table_files() -> dict[str, bytes]:
 def results() -> tuple[ProfileResult | SearchResult | FrontResult | TrainResult | ExportResult, ...]:
     """One result of every kind."""
     search = SearchResult(
-        **{"model": "resnet20", "widths": (8, 16), "groups": ("0", "3"), "full_widths": (16, 24)},
-        **{"figures": _FIGURES, "binding": "fake", "base_meets_budget": False, "score": 0.5},
-        **{"score_kind": "pruningnet", "images": True, "profile": "fake", "target": PROFILE.to_payload()},
+        model="resnet20",
+        widths=(8, 16),
+        groups=("0", "3"),
+        full_widths=(16, 24),
+        figures=_FIGURES,
+        binding="fake",
+        base_meets_budget=False,
+        score=0.5,
+        score_kind="pruningnet",
+        images=True,
+        profile="fake",
+        target=PROFILE.to_payload(),
         **{"seed": 0, "pruningnet": "pruningnet-0123456789abcdef.safetensors", **_STAMP},
-        **{"pruningnet_history": (_EPOCH,), "candidates": ((0.5, 1.0), (0.25, 0.5))},
+        pruningnet_history=(_EPOCH,),
+        candidates=((0.5, 1.0), (0.25, 0.5)),
         history=({"generation": 1, "evaluated": 8, "best": 0.5},),
         corrections=({"factors": {"fake": 1.01}, "measured": [[[8, 16], {"fake": 1.1}]]},),
     )
@@ -83,20 +101,45 @@ def results() -> tuple[ProfileResult | SearchResult | FrontResult | TrainResult 
         search,
         FrontResult(budget="1ms:2ms", points=(search,), searched=3, **_STAMP),
         ProfileResult(
-            **{"model": "resnet20", "profile": "fake", "groups": 2, "frozen": {"7": "the classifier"}},
-            **{"networks": 16, "kernels": 64, "channel_multiple": 8, "base_ms": 2.0, "base_error_ms": 0.01},
-            **{"base_digest": "0" * 64, "target": PROFILE.to_payload(), "error_percent": None, "seconds": 9.5},
+            model="resnet20",
+            profile="fake",
+            groups=2,
+            frozen={"7": "the classifier"},
+            networks=16,
+            kernels=64,
+            channel_multiple=8,
+            base_ms=2.0,
+            base_error_ms=0.01,
+            base_digest="0" * 64,
+            target=PROFILE.to_payload(),
+            error_percent=None,
+            seconds=9.5,
             **_STAMP,
         ),
         TrainResult(
-            **{"model": "resnet20", "widths": (8, 16), "base_top1": 0.9, "top1": 0.8, "start": "scratch"},
-            **{"base_source": "trained by the recipe of the pruned network", "epochs": 2, "test_images": 360},
+            model="resnet20",
+            widths=(8, 16),
+            base_top1=0.9,
+            top1=0.8,
+            start="scratch",
+            base_source="trained by the recipe of the pruned network",
+            epochs=2,
+            test_images=360,
             **{"seed": 0, "history": (_EPOCH,), "base_history": (_EPOCH,), **_STAMP},
         ),
         ExportResult(
-            **{"file": "pruned.onnx", "bytes": 999, "precision": "fp32", "max_difference": 1e-6},
-            **{"tolerance": 1e-3, "widths": (8, 16), "profile": "fake", "figures": _FIGURES},
-            **{"within_budget": True, "weights": "trained", "top1": 0.8, "trained_top1": 0.8},
+            file="pruned.onnx",
+            bytes=999,
+            precision="fp32",
+            max_difference=1e-6,
+            tolerance=1e-3,
+            widths=(8, 16),
+            profile="fake",
+            figures=_FIGURES,
+            within_budget=True,
+            weights="trained",
+            top1=0.8,
+            trained_top1=0.8,
             **{"digest": "0" * 64, **_STAMP},
         ),
     )

@@ -73,7 +73,12 @@ def png(width: int, height: int, rows: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.slow
@@ -98,7 +103,9 @@ def test_a_parquet_file_of_one_image_many_times_is_refused(tmp_path: Path) -> No
         [pa.DictionaryArray.from_arrays(indices, pa.array([image], pa.binary()))], ["bytes"]
     )
     labels = pa.array(np.arange(rows) % 2)
-    pq.write_table(pa.table({"image": encoded, "label": labels}), tmp_path / "train.parquet", store_schema=False)
+    pq.write_table(
+        pa.table({"image": encoded, "label": labels}), tmp_path / "train.parquet", store_schema=False
+    )
     assert (tmp_path / "train.parquet").stat().st_size < 2**22
     assert "exhaust the memory" in refused("parquet", tmp_path)
 
@@ -128,7 +135,11 @@ def test_a_safetensors_header_of_a_huge_declared_size_is_refused(tmp_path: Path,
 @pytest.mark.slow
 def test_json_that_is_nested_a_million_deep_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    for text in ("[" * 10**6, '{"a":' * 10**6, '{"kind":"kind","schema_version":1,"payload":{"a":' + "[" * 900):
+    for text in (
+        "[" * 10**6,
+        '{"a":' * 10**6,
+        '{"kind":"kind","schema_version":1,"payload":{"a":' + "[" * 900,
+    ):
         path.write_text(text)
         assert "damaged" in refused("json", path)
 

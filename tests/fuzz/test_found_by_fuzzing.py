@@ -28,7 +28,9 @@ from hwprune.training.optimiser import Optimiser
 from hwprune.training.settings import TrainSettings
 
 
-@pytest.mark.parametrize("text", ["seed = " + "9" * 5000, "a = " + "[" * 3000, "[profiling]\nmax_error = nan"])
+@pytest.mark.parametrize(
+    "text", ["seed = " + "9" * 5000, "a = " + "[" * 3000, "[profiling]\nmax_error = nan"]
+)
 def test_toml_that_its_parser_gives_up_on(tmp_path: Path, text: str) -> None:
     for name, load in (("hwprune.toml", load_config), ("p.toml", load_profile)):
         (tmp_path / name).write_text(text)
@@ -102,7 +104,9 @@ def test_a_session_without_conditions(tmp_path: Path, session: dict[str, Any]) -
         Journal(tmp_path, {"profile": {}, "device": {}, "runtime": {}})
 
 
-@pytest.mark.parametrize("info", [{}, {"identity": [], "history": []}, {"identity": {}, "history": [{"a": 1}]}])
+@pytest.mark.parametrize(
+    "info", [{}, {"identity": [], "history": []}, {"identity": {}, "history": [{"a": 1}]}]
+)
 def test_a_checkpoint_without_a_history(tmp_path: Path, info: dict[str, Any]) -> None:
     module = seeds.network()
     tensors = {f"weight/{name}": tensor for name, tensor in module.state_dict().items()}

@@ -34,9 +34,7 @@ def check(readers: dict[str, Reader], name: str, folder: Path, count: int, seed:
 
 
 @pytest.mark.parametrize("name", SHARES)
-def test_a_sample_gives_documented_errors_only(
-    readers: dict[str, Reader], name: str, tmp_path: Path
-) -> None:
+def test_a_sample_gives_documented_errors_only(readers: dict[str, Reader], name: str, tmp_path: Path) -> None:
     check(readers, name, tmp_path, counts(SAMPLE)[name], seed=1)
 
 

@@ -104,7 +104,7 @@ def _read_table(path: Path) -> pa.Table:
 
 
 def _read_columns(path: Path, file: pq.ParquetFile) -> pa.Table:
-    """Images and labels, read piece by piece: encoded images hardly shrink, so a small file has no huge content."""
+    """Images and labels, read piece by piece: encoded images hardly shrink, so small files hold little."""
     import pyarrow as pa
 
     most = _EXPANSION * path.stat().st_size + _SLACK_BYTES
