@@ -27,7 +27,7 @@ READS = {
     "search": ("latency/fake/profile.json", "latency/fake/space.json", "latency/fake/table.json",
                "latency/fake/kernels.csv", "latency/fake/networks.csv"),
     "train": ("search.json", "search-space.json", "base-*.safetensors", "pruned-*.safetensors"),
-    "export": ("search.json", "search-space.json", "train.json", "pruned.safetensors"),
+    "export": ("search.json", "search-space.json", "pruned.safetensors"),
     "report": ("search.json", "search-space.json", "train.json", "export.json",
                "latency/fake/profile.json", "latency/fake/curves.json", "latency/fake/staircase.json"),
 }  # fmt: skip
