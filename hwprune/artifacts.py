@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from hwprune import strict_json
 from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, StorageError
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def read_json(path: Path, kind: str, schema_version: int, made_by: str = "") -> 
 
 def _json_payload(path: Path, content: bytes, kind: str, schema_version: int, made_by: str) -> dict[str, Any]:
     try:
-        file = json.loads(content)
+        file = strict_json.parse(content)
     except (ValueError, RecursionError) as error:
         raise broken(path, error, made_by) from error
     if not isinstance(file, dict) or not isinstance(file.get("payload"), dict):
@@ -367,10 +368,10 @@ def read_tensors(
     content = read_bytes(path, made_by)
     try:
         length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        header = strict_json.parse(content[8 : 8 + length]).get("__metadata__", {})
         tensors = load(content)
         text = header.get("info", "{}")
-        info = json.loads(text)
+        info = strict_json.parse(text)
         if not isinstance(info, dict):
             raise TypeError("its info is not a table")
     except (SafetensorError, ValueError, AttributeError, RecursionError, TypeError, OverflowError) as error:

@@ -6,6 +6,7 @@ import inspect
 import json
 import math
 import re
+import sys
 import tomllib
 import typing
 from dataclasses import dataclass, field, fields
@@ -204,7 +205,7 @@ def load_config(path: Path) -> Config:
     """
     try:
         content = tomllib.loads(artifacts.read_bytes(path, "hwprune init", _MAX_BYTES).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of a thousand digits are no TOMLDecodeError
         raise ConfigError(
             "The configuration is not a TOML file.", where=path, got=error, do="mend that line"
         ) from error
@@ -267,7 +268,7 @@ def _convert(hint: Any, value: Any, label: str, problems: list[str]) -> Any:
         allowed, fits = "a list of texts", isinstance(value, list) and all(isinstance(v, str) for v in value)
         value = tuple(value) if fits else value
     elif hint is float:
-        allowed, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        allowed, fits = "a finite number", _is_number(value)
         value = float(value) if fits else value
     else:
         allowed = {int: "a whole number", bool: "true or false", str: "a text"}[hint]
@@ -275,6 +276,10 @@ def _convert(hint: Any, value: Any, label: str, problems: list[str]) -> Any:
     if not fits:
         problems.append(f"{label} = {value!r}; allowed: {allowed}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _toml(value: object) -> str:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_LONGEST_NAME = 200
+
+
 class HwpruneError(Exception):
     """Base of all errors that a user can cause and mend.
 
@@ -121,5 +124,6 @@ class HwpruneWarning(UserWarning):
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Names spelt like `name`, or all of them when none is near, as text for `allowed`."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5)
+    # Comparing takes the square of the length, and no name of ours is that long.
+    close = difflib.get_close_matches(name, names, n=count, cutoff=0.5) if len(name) <= _LONGEST_NAME else []
     return f"did you mean {' or '.join(close)}?" if close else ", ".join(names)

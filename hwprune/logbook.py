@@ -11,7 +11,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hwprune import artifacts
+from hwprune import artifacts, strict_json
 from hwprune.errors import MismatchError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _line(content: Any) -> bytes:
 
 
 def _content(line: bytes) -> Any:
-    found = json.loads(line)
+    found = strict_json.parse(line)
     entry = found["entry"]
     if found["sum"] != artifacts.sha256(_text(entry).encode())[:16]:
         raise ValueError("its checksum does not fit its content")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hwprune import artifacts
+from hwprune.payloads import as_tuples, misfits
 from hwprune.units import format_value
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ class Stored:
             ArtifactError: Missing (names the command that makes it), damaged, or of another kind.
         """
         payload = artifacts.read_json(path, cls.kind, cls.schema_version, cls.made_by)
-        names = {item.name for item in fields(cls)}  # type: ignore[arg-type]
-        if set(payload) != names:
-            raise artifacts.broken(path, f"unexpected fields {set(payload) ^ names}", cls.made_by)
-        return cls.from_payload(payload)
+        if wrong := misfits(payload, cls):
+            raise artifacts.broken(path, f"unexpected fields: {', '.join(wrong)}", cls.made_by)
+        try:
+            return cls.from_payload(payload)
+        except ValueError as error:
+            raise artifacts.broken(path, error, cls.made_by) from error
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any]) -> Self:
@@ -42,15 +45,9 @@ class Stored:
 
         Raises:
             TypeError: A field is missing, or there is one that the result does not have.
+            ValueError: The fields do not go together.
         """
         return cls(**{name: as_tuples(value) for name, value in payload.items()})
-
-
-def as_tuples(value: Any) -> Any:
-    """JSON knows lists only; these classes hold tuples."""
-    if isinstance(value, dict):
-        return {name: as_tuples(item) for name, item in value.items()}
-    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +90,9 @@ class ProfileResult(Stored):
     seconds: float
 
 
+_COUNTS = {"macs": "MACs", "params": "parameters", "size": "ONNX file"}  # figures that need no device
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """What both networks need of one thing: time on a device, MACs, parameters, bytes.
@@ -116,6 +116,12 @@ class Figure:
     error: float | None = None
     budget: str = ""
     limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit != "ms" and self.name not in _COUNTS:
+            raise ValueError(f"a figure of {self.name!r} in {self.unit!r}")
+        if self.limit is not None and self.limit <= 0:
+            raise ValueError(f"a limit of {self.limit}")
 
     @property
     def value(self) -> float:
@@ -145,8 +151,7 @@ class Figure:
     @property
     def title(self) -> str:
         """What the figure is, for a reader."""
-        words = {"macs": "MACs", "params": "parameters", "size": "ONNX file"}
-        return f"latency on {self.name}" if self.unit == "ms" else words[self.name]
+        return f"latency on {self.name}" if self.unit == "ms" else _COUNTS[self.name]
 
     def text(self, value: float) -> str:
         """A value of this figure with its unit."""
@@ -161,6 +166,8 @@ class _WithFigures:
     def __post_init__(self) -> None:
         made = tuple(one if isinstance(one, Figure) else Figure(**one) for one in self.figures)
         object.__setattr__(self, "figures", made)  # JSON gives plain tables
+        if not any(one.unit == "ms" for one in made):
+            raise ValueError("no latency among the figures")
 
     @property
     def latency(self) -> Figure:
@@ -189,6 +196,11 @@ class _WithFigures:
             KeyError: There is none.
         """
         return {one.name: one for one in self.figures}[name]
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a name that becomes part of a path stays in its folder."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _budget_text(figure: Figure) -> str:
@@ -265,6 +277,13 @@ class SearchResult(_WithFigures, Stored):
     held_out: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
     devices: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     command: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not len(self.widths) == len(self.groups) == len(self.full_widths):
+            raise ValueError("widths and groups do not go together")
+        if not all(map(_is_file_name, (self.profile, self.pruningnet or "none"))):
+            raise ValueError(f"{self.profile!r} or {self.pruningnet!r} is not the name of a file")
 
     @property
     def met(self) -> bool:

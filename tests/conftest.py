@@ -16,6 +16,15 @@ settings.load_profile("hwprune")
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the fuzz run, also under another `-m`, unless it was asked for."""
+    if "fuzz" not in config.option.markexpr:
+        skip = pytest.mark.skip(reason="100,000 inputs: only with `-m fuzz`")
+        for item in items:
+            if item.get_closest_marker("fuzz"):
+                item.add_marker(skip)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""

@@ -15,7 +15,7 @@ from hwprune.errors import MismatchError
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
-from hwprune.results import as_tuples
+from hwprune.payloads import as_tuples
 from hwprune.runtimes.base import TargetProfile
 
 if TYPE_CHECKING:

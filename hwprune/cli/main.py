@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import inspect
 import os
+import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +36,7 @@ VERBS = {
 }
 _REPEATED = ("latency",)  # options that are given once for each value
 _NO_READER = 141  # what shells use for a program whose pipe was closed
+_TERMINATED = 143  # what shells use for a program stopped by SIGTERM
 _INTERRUPTED = 130  # what shells use for a program stopped by Ctrl-C
 
 
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 an error that the message explains, 2 wrong usage, 130 interrupted; a result
-        may have one of its own.
+        may have one of its own. A SIGTERM exits with 143.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -55,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hwprune {__version__}")
         return 0
     try:
-        return _run(arguments[0], arguments[1:])
+        with _terminable():
+            return _run(arguments[0], arguments[1:])
     except HwpruneError as error:
         _tell(error)
         return error.exit_code
@@ -71,6 +75,26 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr
             )
         return _INTERRUPTED
+    except SystemExit as error:
+        if error.code == _TERMINATED and workers.is_main():
+            print(
+                "\nTerminated. What was finished is kept; the same command goes on from there.",
+                file=sys.stderr,
+            )
+        raise
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a SIGTERM end a verb as Ctrl-C does: locks are released, temporary files removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(error: HwpruneError | str) -> None:

@@ -51,7 +51,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
     if image.mode.startswith("I"):  # Pillow would clip 16-bit greys at 255 instead of scaling them
-        high = np.clip(np.asarray(image, dtype=np.int64) >> 8, 0, 255)
+        high = np.clip(np.asarray(image) >> 8, 0, 255)  # in its own type: a copy of 64 bits has gigabytes
         image = Image.fromarray(high.astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")

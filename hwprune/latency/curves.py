@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune import artifacts
+from hwprune.payloads import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,20 +100,29 @@ class WidthCurves:
         try:
             return cls(
                 curves=tuple(_curve_of(curve) for curve in payload["curves"]),
-                inversions=tuple(Inversion(**one) for one in payload["inversions"]),
+                inversions=tuple(map(_inversion_of, payload["inversions"])),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune profile") from error
 
 
+def _inversion_of(payload: dict[str, Any]) -> Inversion:
+    if wrong := misfits(payload, Inversion):
+        raise ValueError(f"unexpected fields of an inversion: {', '.join(wrong)}")
+    return Inversion(**payload)
+
+
 def _curve_of(payload: dict[str, Any]) -> WidthCurve:
     layers = {str(name): tuple(map(float, us)) for name, us in payload["layers_us"].items()}
-    return WidthCurve(
+    curve = WidthCurve(
         group=str(payload["group"]),
         widths=tuple(map(int, payload["widths"])),
         network_ms=tuple(map(float, payload["network_ms"])),
         layers_us=layers,
     )
+    if any(len(times) != len(curve.widths) for times in (curve.network_ms, *layers.values())):
+        raise ValueError("a curve has other points than widths")
+    return curve
 
 
 def width_curves(model: LatencyModel) -> tuple[WidthCurve, ...]:

@@ -13,14 +13,15 @@ from hwprune import artifacts
 from hwprune.errors import ArtifactError, MismatchError
 from hwprune.latency.measure import unit_ms
 from hwprune.latency.table import condition_differences
+from hwprune.payloads import misfits
 from hwprune.runtimes.base import KernelTime
+from hwprune.structure.space import Widths  # noqa: TC001 - `misfits` reads it
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from hwprune.latency.measure import Measurement
-    from hwprune.structure.space import Widths
 
 _log = logging.getLogger(__name__)
 _SCHEMA = 2
@@ -171,6 +172,8 @@ class Journal:
 
 
 def _record(payload: dict[str, Any]) -> NetworkRecord:
+    if wrong := misfits(payload, NetworkRecord):
+        raise ValueError(f"unexpected fields: {', '.join(wrong)}")
     kernels = tuple(KernelTime(**kernel) for kernel in payload["kernels"])
     samples = tuple(tuple(block) for block in payload["samples_ms"])
     widths = tuple(int(width) for width in payload["widths"])
@@ -180,7 +183,10 @@ def _record(payload: dict[str, Any]) -> NetworkRecord:
 def _session(path: Path) -> dict[str, Any]:
     """What the records of a folder were made under; says what to do when that cannot be read."""
     try:
-        return artifacts.read_json(path, _SESSION, _SCHEMA)
+        kept = artifacts.read_json(path, _SESSION, _SCHEMA)
+        if not all(isinstance(kept.get(key), dict) for key in ("profile", "device", "runtime")):
+            raise artifacts.broken(path, "no profile, device or runtime")
+        return kept
     except ArtifactError as error:
         raise MismatchError(
             "The records of this profile cannot be continued.",

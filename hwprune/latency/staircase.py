@@ -74,12 +74,17 @@ class Staircase:
         """
         kept = artifacts.read_json(path, KIND, SCHEMA_VERSION, "hwprune profile")
         try:
-            return cls(
+            found = cls(
                 channels=tuple(map(int, kept["channels"])),
                 latency_ms=tuple(map(float, kept["latency_ms"])),
                 error_ms=tuple(map(float, kept["error_ms"])),
                 multiple=int(kept["multiple"]),
             )
+            if not len(found.channels) == len(found.latency_ms) == len(found.error_ms):
+                raise ValueError("a curve has other points than channels")
+            if found.multiple < 1 or min(found.channels + found.latency_ms, default=0) <= 0:
+                raise ValueError("a channel count or latency of zero")
+            return found
         except (KeyError, TypeError, ValueError) as error:
             raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune profile") from error
 

@@ -77,6 +77,15 @@ _PROVENANCE = (
     *("profile", "device", "runtime", "settings", "libraries"),
     *("model", "space", "graph", "fusion", "reference"),
 )
+_OPTIONAL: Mapping[str, type | tuple[type, ...]] = {
+    "prediction_error": dict,
+    "regressors": dict,
+    "regressor_errors": dict,
+    "merged_from": list,
+    "noise": (int, float),
+    "left_out": int,
+    "date": str,
+}
 _TEXTS = ("widths", "date", "tensor", "op", "activation", "precision")
 _MOST_PARTS = 1000  # kernels of the runtime behind one row; a real one has a handful
 _NUMBERS = {*KERNEL_COLUMNS, *NETWORK_COLUMNS} - set(_TEXTS)
@@ -255,8 +264,19 @@ def _check(table: LatencyTable) -> None:
         if len(frame) == 0 or not np.isfinite(numbers).all() or (numbers < 0).any():
             raise ValueError("rows are missing, or hold something else than numbers of zero or more")
     _check_ranges(table)
+    _check_provenance(table.provenance)
     TargetProfile.from_payload(table.provenance["profile"])
     table.fusion, table.widths  # noqa: B018 - both raise when they cannot be read
+
+
+def _check_provenance(found: Mapping[str, Any]) -> None:
+    """The types of what is read from the provenance; keys of `_OPTIONAL` may be missing."""
+    tables = ("profile", "device", "runtime", "fusion", "reference")
+    wrong = [key for key in tables if not isinstance(found[key], dict)]
+    wrong += [key for key, kinds in _OPTIONAL.items() if key in found and not isinstance(found[key], kinds)]
+    error = found.get("prediction_error") or {"mean": 0.0}
+    if wrong or not isinstance(error.get("mean"), int | float):
+        raise ValueError(f"its provenance is wrong: {', '.join(wrong) or 'prediction_error'}")
 
 
 def _check_ranges(table: LatencyTable) -> None:
@@ -306,7 +326,7 @@ def _runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> li
     """The name and the first two parts of the version count: runtimes change kernels with the second."""
 
     def identity(facts: Mapping[str, str]) -> tuple[str, list[str]]:
-        return facts.get("runtime", ""), facts.get("version", "").split(".")[:2]
+        return facts.get("runtime", ""), str(facts.get("version", "")).split(".")[:2]
 
     if identity(one) == identity(other):
         return []

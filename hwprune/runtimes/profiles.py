@@ -45,7 +45,7 @@ def load_profile(name: str | Path) -> TargetProfile:
     path = _find(str(name))
     try:
         content = tomllib.loads(artifacts.read_bytes(path, limit=_MAX_BYTES).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of a thousand digits are no TOMLDecodeError
         raise ConfigError("The target profile is not a TOML file.", where=path, got=error) from error
     return TargetProfile.from_payload({"name": path.stem, **content}, where=path)
 

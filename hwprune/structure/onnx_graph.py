@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -110,7 +111,28 @@ def read_graph(base_onnx: bytes) -> NetGraph:
         model = onnx.shape_inference.infer_shapes(weightless)
     except Exception as error:  # shape inference raises errors of its own
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
-    graph = model.graph
+    with consistency():
+        return _net_graph(model.graph)
+
+
+@contextlib.contextmanager
+def consistency() -> Iterator[None]:
+    """Where a well-formed model is read that may yet lack inputs, outputs, sizes or values.
+
+    Raises:
+        ModelError: In place of what looking for them raises.
+    """
+    try:
+        yield
+    except (IndexError, KeyError, TypeError, ValueError, MemoryError) as error:
+        raise ModelError(
+            "The ONNX model is not consistent.",
+            got=f"{type(error).__name__}: {error}"[:300],
+            do="export it again",
+        ) from error
+
+
+def _net_graph(graph: Any) -> NetGraph:
     names = carried(graph)
     weights = {init.name: init.name for init in graph.initializer}
     shapes = dict(_value_shapes((*graph.input, *graph.value_info, *graph.output)))
@@ -122,7 +144,22 @@ def read_graph(base_onnx: bytes) -> NetGraph:
         elif node.op_type not in QDQ:
             nodes.append(_graph_node(node, weights, names))
     inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
+    texts = (*shapes, *inputs, *names, *(text for one in nodes for text in (one.op, one.weight or "")))
+    if not all(isinstance(text, str) for text in texts):  # what is no Unicode comes as bytes
+        raise ValueError("a name is not Unicode")
+    _check_order(nodes, inputs)
     return NetGraph(tuple(nodes), shapes, inputs, names)
+
+
+def _check_order(nodes: Iterable[GraphNode], inputs: Iterable[str]) -> None:
+    """Each tensor is made once, before it is read: whoever follows a graph comes to an end."""
+    made = set(inputs)
+    for node in nodes:
+        if unknown := [name for name in node.inputs if name not in made]:
+            raise ValueError(f"{node.op} reads {unknown[0]!r}, which nothing before it makes")
+        if not isinstance(node.output, str) or not node.output or node.output in made:
+            raise ValueError(f"{node.op} makes {node.output!r}, which has no name or is made twice")
+        made.add(node.output)
 
 
 def without_weights(base_onnx: bytes) -> bytes:

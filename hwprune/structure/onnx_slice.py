@@ -12,13 +12,13 @@ import onnx
 from onnx import numpy_helper
 
 from hwprune.errors import ModelError
-from hwprune.structure.onnx_graph import parse_model
+from hwprune.structure.onnx_graph import consistency, parse_model
 from hwprune.structure.onnx_qdq import carried, quantised_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwprune.structure.space import ChannelMap, Layer, SearchSpace
+    from hwprune.structure.space import ChannelMap, Layer, SearchSpace, Widths
 
 
 def slice_onnx(
@@ -48,15 +48,17 @@ class OnnxSlicer:
     def __init__(self, base_onnx: bytes, space: SearchSpace) -> None:
         base = parse_model(base_onnx)
         self.space = space
-        self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
         axes = _initialiser_axes(space)
-        self.axes = {**axes, **quantised_axes(base.graph, axes, self.arrays)}
-        self.carried = carried(base.graph)
+        with consistency():
+            self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
+            self.axes = {**axes, **quantised_axes(base.graph, axes, self.arrays)}
+            self.carried = carried(base.graph)
         self.grouped = _grouped_layers(space)
         self.skeleton = base
         del base.graph.initializer[:]
         del base.graph.value_info[:]  # intermediate shapes, which pruning changes
-        self._check_names()
+        with consistency():
+            self._check_names()
 
     def _check_names(self) -> None:
         for name, axes in self.axes.items():
@@ -78,13 +80,18 @@ class OnnxSlicer:
             for axis, channels in self.axes.get(name, ()):
                 array = array.take(channels.kept(chosen), axis=axis)
             model.graph.initializer.append(numpy_helper.from_array(array, name))
+        with consistency():
+            self._adapt(model, chosen, batch)
+        return bytes(model.SerializeToString())
+
+    def _adapt(self, model: onnx.ModelProto, chosen: Widths, batch: int | None) -> None:
+        """Give grouped convolutions and the ends of the network their new sizes."""
         for node in model.graph.node:
             if node.op_type == "Conv" and (layer := self._grouped_layer(node.input[1])) is not None:
                 _set_group(node, int(layer.inputs.count(chosen)) // layer.group_inputs)
         if batch is not None:
             for value in (*model.graph.input, *model.graph.output):
                 value.type.tensor_type.shape.dim[0].dim_value = batch
-        return bytes(model.SerializeToString())
 
     def _grouped_layer(self, weight: str) -> Layer | None:
         return self.grouped.get(self.carried.get(weight, weight))

@@ -11,7 +11,8 @@ import torch
 
 from hwprune import artifacts
 from hwprune.errors import MismatchError
-from hwprune.training.history import History
+from hwprune.payloads import misfits
+from hwprune.training.history import EpochFigures, History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,17 +62,27 @@ def load_checkpoint(
         ArtifactError: Damaged, or not a checkpoint.
     """
     tensors, info = artifacts.read_tensors(path, _KIND, _SCHEMA)
-    _check_identity(path, info.get("identity", {}), identity)
-    weights = _with_prefix(tensors, _WEIGHT)
+    if not isinstance(info.get("identity"), dict) or not isinstance(info.get("history"), list):
+        raise artifacts.broken(path, "no identity or history")
+    _check_identity(path, info["identity"], identity)
+    history = _history(path, info["history"])
+    weights, momenta = _with_prefix(tensors, _WEIGHT), _with_prefix(tensors, _MOMENTUM)
+    parameters = dict(module.named_parameters())
     _check_shapes(path, weights, module.state_dict())
+    _check_shapes(path, momenta, {name: parameters[name] for name in momenta.keys() & parameters.keys()})
     module.load_state_dict(weights)
-    momenta = _with_prefix(tensors, _MOMENTUM)
-    for name, parameter in module.named_parameters():
+    for name, parameter in parameters.items():
         if name in momenta:
             # In the parameter's own memory layout, else the next steps would not be bit-equal.
             buffer = torch.empty_like(parameter, requires_grad=False)
             optimiser.set_momentum(parameter, buffer.copy_(momenta[name]))
-    return History.from_payload(info["history"])
+    return history
+
+
+def _history(path: Path, payload: list[Any]) -> History:
+    if any(misfits(epoch, EpochFigures) for epoch in payload):
+        raise artifacts.broken(path, "an epoch's figures are not those of a history")
+    return History.from_payload(payload)
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from numpy.typing import NDArray
     from torch import Tensor
 
+_EXPANSION, _SLACK_BYTES, _ROWS = 20, 64 * 2**20, 256
 _LAYOUT = "image: struct<bytes: binary, path: string>, label: int64"
 
 
@@ -96,9 +98,32 @@ def _read_table(path: Path) -> pa.Table:
         with pq.ParquetFile(path) as file:
             found = file.schema_arrow
             _check_schema(path, found)
-            return file.read(columns=["image.bytes", "label"])
+            return _read_columns(path, file)
     except (pa.ArrowException, OSError) as error:
         raise DataError("The file is not a readable parquet file.", where=path, got=error) from error
+
+
+def _read_columns(path: Path, file: pq.ParquetFile) -> pa.Table:
+    """Images and labels, read piece by piece: encoded images hardly shrink, so small files hold little."""
+    import pyarrow as pa
+
+    most = _EXPANSION * path.stat().st_size + _SLACK_BYTES
+    declared = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+    batches, size = [], 0
+    if declared <= most:
+        for batch in file.iter_batches(_ROWS, columns=["image.bytes", "label"]):
+            batches.append(batch)
+            size += batch.nbytes
+            if size > most:
+                break
+    if max(declared, size) > most:
+        raise DataError(
+            "The parquet file holds far more than its size; reading it could exhaust the memory.",
+            where=path,
+            got=f"more than {most} bytes in a file of {path.stat().st_size}",
+            do="write it again from images that are encoded",
+        )
+    return pa.Table.from_batches(batches) if batches else file.read(columns=["image.bytes", "label"])
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:

@@ -1,0 +1,61 @@
+"""Whether plain data, as JSON gives it, is what a dataclass declares. Whatever is in a file is untrusted."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from typing import Any, ClassVar
+
+
+def as_tuples(value: Any) -> Any:
+    """The data with tuples for lists: JSON knows lists only, our dataclasses hold tuples."""
+    if isinstance(value, dict):
+        return {name: as_tuples(item) for name, item in value.items()}
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def misfits(payload: Any, cls: type) -> list[str]:
+    """Names of the fields of a dataclass that are missing, of a wrong type, or not fields at all.
+
+    Args:
+        payload: A table, one key for each field; inner dataclasses are tables, tuples are lists.
+        cls: The dataclass; every one of its fields is wanted.
+    """
+    if not isinstance(payload, dict):
+        return [f"{type(payload).__name__} in place of a table"]
+    hints = _hints(cls)
+    wrong = {item.name for item in fields(cls)} ^ set(payload)
+    wrong |= {name for name in payload.keys() & hints.keys() if not _fits(payload[name], hints[name])}
+    return sorted(str(name)[:80] for name in wrong)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Field -> its type."""
+    hints = typing.get_type_hints(cls)
+    return {name: hint for name, hint in hints.items() if typing.get_origin(hint) is not ClassVar}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and _fit_each(value, inner)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if is_dataclass(hint):
+        return not misfits(value, hint)  # type: ignore[arg-type]
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+def _fit_each(values: list[Any] | tuple[Any, ...], hints: tuple[Any, ...]) -> bool:
+    if hints[-1] is Ellipsis:
+        return all(_fits(value, hints[0]) for value in values)
+    return len(values) == len(hints) and all(map(_fits, values, hints))

@@ -1,0 +1,174 @@
+"""Small files that ask for much memory are refused in little of it: each in a process that has no more."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+LIMIT_MB = 700  # beyond what the imported libraries take
+
+# Reads a file under a limit of memory; prints the documented error.
+READ = """
+import resource, sys
+from pathlib import Path
+import hwprune.artifacts, safetensors.torch, torch
+from hwprune.data.datasets import open_data
+from hwprune.errors import HwpruneError
+from hwprune.latency.plan import Plan
+from hwprune.models.weights import load_weights
+from hwprune.structure.onnx_graph import read_graph, without_weights
+import pyarrow.parquet
+
+kind, path, more_mb = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+read = {
+    "json": lambda: hwprune.artifacts.read_json(path, "kind", 1),
+    "tensors": lambda: hwprune.artifacts.read_tensors(path, "kind", 1),
+    "plan": lambda: Plan.load(path),
+    "weights": lambda: load_weights(torch.nn.Linear(1, 1), path),
+    "onnx": lambda: (read_graph(path.read_bytes()), without_weights(path.read_bytes())),
+    "images": lambda: open_data(f"imagefolder:{path}"),
+    "parquet": lambda: open_data(f"parquet:{path}"),
+}[kind]
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + more_mb * 2**20,) * 2)
+try:
+    read()
+except HwpruneError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def refused(kind: str, path: Path) -> str:
+    """What the documented error says."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ, kind, str(path), str(LIMIT_MB)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={"PATH": "", "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert done.stdout, "it was read"
+    return done.stdout
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A grey PNG that says it has this size."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.slow
+def test_a_deflated_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(4)}, tmp_path / "small.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "small.pt") as source,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for name in source.namelist():
+            bomb.writestr(name, source.read(name))
+        bomb.writestr("bomb/data/9", bytes(2**30))
+    assert (tmp_path / "bomb.pt").stat().st_size < 2**22
+    assert "compressed" in refused("weights", tmp_path / "bomb.pt")
+
+
+@pytest.mark.slow
+def test_a_parquet_file_of_one_image_many_times_is_refused(tmp_path: Path) -> None:
+    rows, image = 3_000, bytes(100_000)  # 300 MB, which a dictionary keeps in 100 kB
+    indices = pa.array(np.zeros(rows, dtype=np.int32))
+    encoded = pa.StructArray.from_arrays(
+        [pa.DictionaryArray.from_arrays(indices, pa.array([image], pa.binary()))], ["bytes"]
+    )
+    labels = pa.array(np.arange(rows) % 2)
+    pq.write_table(
+        pa.table({"image": encoded, "label": labels}), tmp_path / "train.parquet", store_schema=False
+    )
+    assert (tmp_path / "train.parquet").stat().st_size < 2**22
+    assert "exhaust the memory" in refused("parquet", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(2**31 - 1, 2**31 - 1), (60_000, 60_000), (1, 2**31 - 1)])
+def test_an_image_of_a_huge_declared_size_is_refused(tmp_path: Path, width: int, height: int) -> None:
+    for name in ("ant/0.png", "ant/1.png", "bee/0.png", "bee/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(width, height, bytes(9)))
+    assert "DataError" in refused("images", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2**63, 2**62, 2**40, 2**31])
+def test_a_safetensors_header_of_a_huge_declared_size_is_refused(tmp_path: Path, size: int) -> None:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    for name, content in (
+        ("length", size.to_bytes(8, "little") + header),
+        ("tensor", len(header).to_bytes(8, "little") + header),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        assert "damaged" in refused("tensors", path)
+
+
+@pytest.mark.slow
+def test_json_that_is_nested_a_million_deep_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for text in (
+        "[" * 10**6,
+        '{"a":' * 10**6,
+        '{"kind":"kind","schema_version":1,"payload":{"a":' + "[" * 900,
+    ):
+        path.write_text(text)
+        assert "damaged" in refused("json", path)
+
+
+@pytest.mark.slow
+def test_a_plan_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "p.hwplan", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("header.json", bytes(2**30))
+        bomb.writestr("base.onnx", b"")
+    assert "compressed" in refused("plan", tmp_path / "p.hwplan")
+
+
+@pytest.mark.slow
+def test_onnx_sizes_beyond_its_values_are_refused_where_values_are_read(tmp_path: Path) -> None:
+    from hwprune.errors import ModelError
+    from hwprune.runtimes.probes import conv_chain
+    from hwprune.structure.onnx_slice import OnnxSlicer
+    from hwprune.structure.space import SearchSpace
+
+    model = onnx.load_model_from_string(conv_chain((3, 8, 4), size=4))
+    model.graph.initializer[0].dims[0] = 2**50
+    space = SearchSpace("x", (1, 3, 4, 4), (), ())
+    with pytest.raises(ModelError, match="not consistent"):
+        OnnxSlicer(model.SerializeToString(), space)
+
+
+def test_the_limit_is_one(tmp_path: Path) -> None:
+    """A reader that takes the memory fails here."""
+    (tmp_path / "x.json").write_bytes(b'{"kind": "' + b"x" * (400 * 2**20) + b'"}')
+    with pytest.raises(AssertionError, match="MemoryError"):
+        refused("json", tmp_path / "x.json")
+    assert io.BytesIO().getvalue() == b""
