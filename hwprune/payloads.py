@@ -31,6 +31,11 @@ def misfits(payload: Any, cls: type) -> list[str]:
     return sorted(str(name)[:80] for name in wrong)
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name that becomes part of a path stays in its folder."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     """Field -> its type."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hwprune import artifacts
-from hwprune.payloads import as_tuples, misfits
+from hwprune.payloads import as_tuples, is_file_name, misfits
 from hwprune.units import format_value
 
 if TYPE_CHECKING:
@@ -198,11 +198,6 @@ class _WithFigures:
         return {one.name: one for one in self.figures}[name]
 
 
-def _is_file_name(name: str) -> bool:
-    """Whether a name that becomes part of a path stays in its folder."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
-
-
 def _budget_text(figure: Figure) -> str:
     if figure.unit == "ms":
         return f"{figure.budget} on {figure.name}"
@@ -282,7 +277,7 @@ class SearchResult(_WithFigures, Stored):
         super().__post_init__()
         if not len(self.widths) == len(self.groups) == len(self.full_widths):
             raise ValueError("widths and groups do not go together")
-        if not all(map(_is_file_name, (self.profile, self.pruningnet or "none"))):
+        if not all(map(is_file_name, (self.profile, self.pruningnet or "none"))):
             raise ValueError(f"{self.profile!r} or {self.pruningnet!r} is not the name of a file")
 
     @property

@@ -103,7 +103,8 @@ def folder_target(folder: Path) -> Target:
     found = TableFolder.load(folder)
     model, where = found.model(), found.table.provenance
     profile = TargetProfile.from_payload(where["profile"], where=str(folder))
-    name = f"{profile.name} ({where['device'].get('model', 'another machine')})"
+    machine = str(where["device"].get("model", "another machine")).replace("/", "-")  # it names files
+    name = f"{profile.name} ({machine})"
     return Target(
         name=name,
         profile=profile,
