@@ -92,10 +92,11 @@ def choose_execution(
 def _overruns(module: nn.Module) -> bool:
     """Whether oneDNN would write past the end of a weight's gradient, which crashes at any time later.
 
-    So does version 3.12 (torch 2.14), in float32 and channels last on one thread, with 1x1 convolutions that
-    have a stride and fewer than 8 input channels. Layers whose width changes may come down to that.
+    So does version 3.12 (torch 2.14), in float32 and channels last without AVX-512, with 1x1 convolutions that
+    have a stride and fewer than 8 input channels; always on one thread, and a run on two hung there as well.
+    Layers whose width changes may come down to that.
     """
-    return torch.get_num_threads() == 1 and any(map(_may_overrun, module.modules()))
+    return any(map(_may_overrun, module.modules()))
 
 
 def _may_overrun(part: Any) -> bool:
