@@ -92,8 +92,8 @@ def choose_execution(
 def _overruns(module: nn.Module) -> bool:
     """Whether oneDNN would write past the end of a weight's gradient, which crashes at any time later.
 
-    So does version 3.12 (torch 2.14), in float32 and channels last without AVX-512, with 1x1 convolutions that
-    have a stride and fewer than 8 input channels; always on one thread, and a run on two hung there as well.
+    So does version 3.12 (torch 2.14) without AVX-512, in float32 and channels last, for 1x1 convolutions with
+    a stride and fewer than 8 input channels: always on one thread, and a run on two hung there as well.
     Layers whose width changes may come down to that.
     """
     return any(map(_may_overrun, module.modules()))
