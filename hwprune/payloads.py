@@ -6,6 +6,7 @@ import functools
 import types
 import typing
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 
@@ -55,6 +56,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
     if is_dataclass(hint):
         return not misfits(value, hint)  # type: ignore[arg-type]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return any(value == one.value for one in hint)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return type(value) is hint

@@ -20,7 +20,7 @@ from hwprune.cli.main import main
 from hwprune.errors import HwpruneError, UsageError
 from hwprune.gate.result import BenchResult
 from hwprune.gate.verdict import Verdict
-from hwprune.results import ExportResult, ProfileResult
+from hwprune.results import ExportResult, Figure, ProfileResult
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.runtimes.probes import conv_chain
@@ -65,7 +65,7 @@ def exported(work: Path) -> Path:
         tolerance=1e-3,
         widths=(64,),
         profile="fake",
-        figures=(),
+        figures=(Figure(name="fake", unit="ms", base=1.0, predicted=0.5),),
         within_budget=True,
         weights="random",
         top1=None,
