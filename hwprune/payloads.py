@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -52,7 +53,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, one) for one in inner)
     if origin is tuple:
         return isinstance(value, list | tuple) and _fit_each(value, inner)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
     if is_dataclass(hint):
         return not misfits(value, hint)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - `payloads.misfits` reads the hints at run time
 import logging
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from hwprune.runtimes.base import KernelTime
 from hwprune.structure.space import Widths  # noqa: TC001 - `misfits` reads it
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hwprune.latency.measure import Measurement

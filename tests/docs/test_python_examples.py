@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A reader waits for PruningNet's 12 epochs; here two show that the example runs.
 SHORTER = {"epochs=12": "epochs=2", "generations=5": "generations=2"}
 
@@ -35,7 +35,7 @@ def test_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_model_of_the_tutorial_is_a_model(tmp_path: Path) -> None:
-    source = next(block for block in blocks("docs/own-model.md") if block.startswith("# my_model.py"))
+    source = next(block for block in blocks("docs/tutorial.md") if block.startswith("# my_model.py"))
     names: dict[str, object] = {"__name__": "my_model"}
     exec(compile(source, "my_model.py", "exec"), names)
     outputs = names["make_net"](num_classes=4)(torch.zeros(2, 3, 32, 32))
