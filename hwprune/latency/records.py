@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - `payloads.misfits` reads the hints at run time
 import logging
+from collections.abc import Mapping  # noqa: TC003 - `payloads.misfits` reads the hints at run time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
