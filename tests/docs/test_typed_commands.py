@@ -29,6 +29,7 @@ NOT_TYPED = {
     r"torchrun ": "two processes: tests/api/test_two_workers.py",
     r".*runs/mobilenet_v2": "needs ImageNet: tests/test_paper.py has the project on a few images",
     r"(\.venv/bin/)?python (benchmarks|docs/tools)/": "for a quiet machine, or a page's maker",
+    r"hwprune quickstart": "its 50 % is out of reach on the pretended device: test_quickstart_and_doctor.py",
     r"hwprune doctor": "times the real machine: tests/api/test_quickstart_and_doctor.py",
 }
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
