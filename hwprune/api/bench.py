@@ -100,6 +100,11 @@ def bench(
     result = gate.run(seconds, reporter)
     if output and result.yardstick is None:
         result = replace(result, yardstick=gate.beside_yardstick(seconds, reporter))
+    _write(result, output, markdown, junit)
+    return result
+
+
+def _write(result: BenchResult, output: Path | None, markdown: Path | None, junit: Path | None) -> None:
     if output:
         result.save(output)
     if markdown:
@@ -107,7 +112,6 @@ def bench(
         artifacts.write_bytes(markdown, before + markdown_text(result).encode())
     if junit:
         artifacts.write_bytes(junit, junit_text(result).encode())
-    return result
 
 
 class _Gate:

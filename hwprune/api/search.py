@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hwprune.api.budgets import parse_budgets, resolve
-from hwprune.api.front import search_front, span_of
+from hwprune.api.front import Span, search_front, span_of
 from hwprune.api.lock import locked
 from hwprune.api.project import Project
 from hwprune.api.searcher import Searcher
@@ -74,19 +74,24 @@ def search(
     limits = {"latency": texts, "macs": macs, "params": params, "size": size, "points": points}
     places = {"device": device, "profile": profile}
     others = {"score": score, "generations": generations, "population": population, "seed": own_seed}
-    command = _command({**limits, **places, **others})
+    return _answer(searcher, span, _command(**limits, **places, **others))
+
+
+def _answer(searcher: Searcher, span: Span | None, command: str) -> SearchResult | FrontResult:
+    """Search one budget or a range of them, and keep what is found with the command that asked for it."""
+    project, space = searcher.project, searcher.space
     if span is None:
         found = replace(searcher.run(), command=command)
-        opened.choose(found, searcher.space)
+        project.choose(found, space)
         return found
     front = search_front(searcher, span)
     front = replace(front, points=tuple(replace(one, command=command) for one in front.points))
-    front.save(opened.path("front.json"))
-    opened.choose(front.points[-1], searcher.space)  # the most accurate, until another one is taken
+    front.save(project.path("front.json"))
+    project.choose(front.points[-1], space)  # the most accurate, until another one is taken
     return front
 
 
-def _command(options: Mapping[str, object]) -> str:
+def _command(**options: object) -> str:
     """The command for these options; those that were not given are left out."""
     parts = ["hwprune", "search"]
     for name, value in options.items():

@@ -11,6 +11,7 @@ from hwprune import artifacts
 from hwprune.errors import MismatchError
 from hwprune.gate.verdict import Check, Estimate, Limit, Verdict, overall
 from hwprune.latency.table import condition_differences
+from hwprune.payloads import as_tuples
 from hwprune.results import Stored
 
 if TYPE_CHECKING:
@@ -109,17 +110,23 @@ class BenchResult(Stored):
         return next((check for check in self.checks if check.verdict == self.verdict), None)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what an earlier run kept.
+    def from_payload(cls, payload: dict[str, Any]) -> Self:
+        """The result that JSON tells of; its types are those declared here (`Stored.load` checks them).
 
         Raises:
-            ArtifactError: Missing, damaged, or not such a file.
+            ValueError: The fields do not go together.
         """
-        raw = super().load(path)
-        try:
-            return cls(**_classes(vars(raw)))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise artifacts.broken(path, error, cls.made_by) from error
+        made = {name: as_tuples(value) for name, value in payload.items()}
+        made["model"] = _timed(made["model"])
+        made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
+        for name in ("ratio", "yardstick"):
+            made[name] = None if made[name] is None else _ratio(made[name])
+        made["checks"] = tuple(map(_check, made["checks"]))
+        made["verdict"] = Verdict(made["verdict"])
+        if made["verdict"] != overall(made["checks"]):
+            raise ValueError("its verdict does not follow from its checks")
+        _check_conditions(made["conditions"])
+        return cls(**made)
 
     def check_comparable(self, now: dict[str, Any], where: Path) -> None:
         """Refuse to compare these figures with those of another machine or other settings.
@@ -151,32 +158,16 @@ def _plain(conditions: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _classes(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a result, with plain tables turned into their classes, and checked."""
-    made = dict(fields)
-    made["model"] = _timed(made["model"])
-    made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
-    for name in ("ratio", "yardstick"):
-        made[name] = None if made[name] is None else _ratio(made[name])
-    made["checks"] = tuple(_check(one) for one in made["checks"])
-    made["verdict"] = Verdict(made["verdict"])
-    if made["verdict"] != overall(made["checks"]):
-        raise ValueError("its verdict does not follow from its checks")
-    for name in _CONDITIONS:
-        if not isinstance(made["conditions"][name], dict):
-            raise ValueError(f"conditions.{name} is not a table")
-    runtime = made["conditions"]["runtime"]
-    if not all(isinstance(runtime[name], str) for name in ("runtime", "version")):
+def _check_conditions(conditions: dict[str, Any]) -> None:
+    if wrong := [name for name in _CONDITIONS if not isinstance(conditions.get(name), dict)]:
+        raise ValueError(f"conditions.{wrong[0]} is not a table")
+    runtime = conditions["runtime"]
+    if not all(isinstance(runtime.get(name), str) for name in ("runtime", "version")):
         raise ValueError("conditions.runtime names no runtime")
-    if not isinstance(made["trusted"], bool):
-        raise ValueError("trusted is not true or false")
-    return made
 
 
 def _timed(fields: dict[str, Any]) -> Timed:
     timed = Timed(**fields)
-    if not all(isinstance(text, str) for text in (timed.file, timed.sha256, *timed.inputs)):
-        raise ValueError("a file or its digest is not text")
     if not (0 < timed.ms < math.inf and 0 <= timed.error < math.inf):
         raise ValueError("a latency is not above zero")
     return timed
