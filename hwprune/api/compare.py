@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hwprune import artifacts
 from hwprune.api.project import Project
-from hwprune.errors import UsageError
+from hwprune.errors import MissingArtifactError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.report.compare import Comparison, Entry, comparison, entry, read_entry
 
@@ -48,6 +48,10 @@ def compare(
 
 
 def _entry(name: str, path: Path) -> Entry:
+    if not path.exists():
+        raise MissingArtifactError(
+            "There is no such folder or file.", where=path, allowed="a project folder, or a report.json file"
+        )
     if not path.is_dir():
         return read_entry(name, path)
     from hwprune.report.facts import collect

@@ -118,7 +118,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     (good,) = written(tmp_path, a=finished())
     with pytest.raises(UsageError, match="two results"):
         compare((good,))
-    with pytest.raises(MissingArtifactError):
+    with pytest.raises(MissingArtifactError, match="no such folder or file"):
         compare((good, tmp_path / "nothing.json"))
     with pytest.raises(MissingArtifactError):
         compare((good, tmp_path))
