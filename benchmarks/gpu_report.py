@@ -3,12 +3,13 @@
     python benchmarks/gpu_report.py                       # all profiles for GPUs whose runtime works here
     python benchmarks/gpu_report.py --profiles cuda-torch-fp32 --models torchvision:mobilenet_v2 --seconds 60
 
-Parts: the staircase of each profile; a latency table for each model and profile, judged by networks that had
-no part in it (mean error, share within 5 %, rank correlation); latencies of the unpruned networks by all
-runtimes; PruningNet's training speed and time per candidate. Each part is kept as soon as it is done, and one
-that is in the file is not run again: the same command goes on where it was stopped. A part that fails leaves
-its error in the file, and the next run tries it again. Without a GPU it says so and ends with code 2;
-`--profiles cpu-1t` tries the script itself on a CPU.
+Parts: the staircase of each profile; how far engines that TensorRT builds of one network differ; a latency
+table for each model and profile, judged by networks that had no part in it (mean error, share within 5 %,
+rank correlation); latencies of the unpruned networks by all runtimes; PruningNet's training speed and time
+per candidate. Each part is kept as soon as it is done, and one that is in the file is not run again: the
+same command goes on where it was stopped. A part that fails leaves its error in the file, and the next run
+tries it again. Without a GPU it says so and ends with code 2; `--profiles cpu-1t` tries the script itself on
+a CPU.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from hwprune.models.registry import build, default_image_size
 from hwprune.nvml import GpuLog
 from hwprune.runtimes.profiles import load_profile, profile_names
 from hwprune.runtimes.registry import all_runtimes, get_runtime
+from hwprune.runtimes.tensorrt import TensorRt
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.trace import trace
 
@@ -167,6 +169,13 @@ class Case:
             (result,) = measure_many([one], other, relative_error=0.005, max_seconds=10.0)
         return {"ms": result.ms, "error_ms": result.error_ms, "noise": result.noise, **result.distribution()}
 
+    def builds(self) -> dict[str, Any]:
+        """Median latencies of engines that TensorRT built of the unpruned network, one after another."""
+        if not isinstance(self.runtime, TensorRt):
+            raise TypeError(f"{self.runtime.name} builds no engines")
+        medians = self.runtime.rebuild(self.slicer.slice(self.space.full()), self.target)
+        return {"median_ms": medians.tolist(), "spread": float(np.ptp(medians) / np.median(medians))}
+
 
 def usable(names: list[str]) -> list[TargetProfile]:
     """The profiles asked for, or all for GPUs, at batch 1 and 32, that work here; says why others do not."""
@@ -212,6 +221,8 @@ def run_all(report: Report, targets: list[TargetProfile], options: argparse.Name
             tag = f"{model.rpartition(':')[2]}/{target.name}"
             folder = options.out.parent / "gpu_report_tables" / tag
             report.part(f"unpruned/{tag}", lambda case=case: case().unpruned())
+            if target.runtime == TensorRt.name:
+                report.part(f"builds/{tag}", lambda case=case: case().builds())
             report.part(
                 f"table/{tag}",
                 lambda case=case, folder=folder: case().accuracy(folder, options.seconds, options.networks),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fuzz_seeds as seeds
 import torch
 from fuzz_harness import Reader
-from fuzz_mutator import bad_bytes, bad_json, bad_toml, sealed
+from fuzz_mutator import bad_bytes, bad_json, bad_toml, entry_line, sealed
 from safetensors.torch import save
 
 from hwprune import artifacts
@@ -23,6 +23,8 @@ from hwprune.latency.folder import TableFolder
 from hwprune.latency.plan import Plan
 from hwprune.latency.records import Journal
 from hwprune.latency.staircase import Staircase
+from hwprune.logbook import Logbook
+from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.runtimes.profiles import load_profile
 from hwprune.structure.space import SearchSpace
@@ -32,7 +34,7 @@ from hwprune.training.optimiser import Optimiser
 from hwprune.training.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from random import Random
 
@@ -180,13 +182,50 @@ def _plan(sandbox: Path) -> Reader:
 
 def _search_state(sandbox: Path) -> Reader:
     search = {"identity": "x", "seed": 0, "groups": [["0", "8 16"], ["3", "8 16 24"]], "starts": []}
-    network = {"widths": ["8 8", "16 24"], "scores": [0.5], "closed": False}
-    correction = {"factors": {"fake": 1.01}, "measured": {"8 8": {"fake": 1.5}}}
-    payload = {
-        "search": search,
-        "generations": [{**network, "closed": True, "correction": correction}, network],
-    }
-    return _json("search-state", lambda path: SearchJournal(path, search), sealed("search-state", 1, payload))
+    lesson = {"factors": {"fake": 1.01}, "measured": {"8 8": {"fake": 1.5}}, "errors": {}, "refitted": []}
+    one = {"asked": ["8 8", "16 24"]}
+    entries = (one, {"score": 0.5}, {"score": 0.25}, {"closed": lesson}, one, {"score": 0.5})
+    return Reader(
+        name="search-state",
+        seeds=(_logbook(sandbox, "search-state", 2, search, entries),),
+        mutate=_bad_logbook,
+        read=at("file.jsonl", lambda path: SearchJournal(path, search)),
+    )
+
+
+def _evaluations(sandbox: Path) -> Reader:
+    stops = (12, 24)
+    parts = [{"network": net, "images": 12, "right": "/vA="} for net in ("8 16", "8 24", "8 16")]
+
+    def load(path: Path) -> None:
+        if not len(Outcomes(stops, path)):
+            raise ArtifactError("The file is left out, and its candidates are evaluated again.")
+
+    return Reader(
+        name="evaluations",
+        seeds=(_logbook(sandbox, "evaluations", 2, {"stops": list(stops)}, parts),),
+        mutate=_bad_logbook,
+        read=at("file.jsonl", load),
+    )
+
+
+def _logbook(
+    sandbox: Path, kind: str, version: int, head: dict[str, Any], entries: Iterable[dict[str, Any]]
+) -> bytes:
+    def write(path: Path) -> None:
+        book = Logbook(path, kind, version, head)
+        for entry in entries:
+            book.add(entry)
+
+    return _written(sandbox, "x.jsonl", write)
+
+
+def _bad_logbook(rng: Random, content: bytes) -> bytes:
+    """A logbook with damaged bytes, or with other, missing or moved entries under right checksums."""
+    if rng.random() > _FORGED:
+        return bad_bytes(rng, content)
+    entries = bad_json(rng, [json.loads(line)["entry"] for line in content.splitlines()])
+    return b"".join(entry_line(entry, rng) for entry in entries)
 
 
 def _bad_tensors(rng: Random, content: bytes) -> bytes:
@@ -253,6 +292,7 @@ def readers(sandbox: Path) -> list[Reader]:
         _json("width-curves", WidthCurves.load, curves),
         _json("staircase", lambda path: Staircase.load(path).inversions(), steps),
         _search_state(sandbox),
+        _evaluations(sandbox),
         Reader(
             name="latency-network",
             seeds=(files["networks/network-00000.json"],),

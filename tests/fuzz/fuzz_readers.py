@@ -28,6 +28,7 @@ SHARES = {
     "width-curves": 40,
     "staircase": 60,
     "search-state": 40,
+    "evaluations": 30,
     "latency-network": 15,
     "latency-session": 90,
     "onnx": 110,

@@ -125,6 +125,8 @@ def results() -> tuple[ProfileResult | SearchResult | FrontResult | TrainResult 
             base_source="trained by the recipe of the pruned network",
             epochs=2,
             test_images=360,
+            data="cifar10",
+            test_digest="0" * 64,
             **{"seed": 0, "history": (_EPOCH,), "base_history": (_EPOCH,), **_STAMP},
         ),
         ExportResult(

@@ -75,18 +75,20 @@ def test_numbers_and_texts_that_are_good(tmp_path: Path, value: Any) -> None:
 )
 def test_results_of_other_types_or_with_paths(tmp_path: Path, change: dict[str, Any]) -> None:
     payload = json.loads(json.dumps(asdict(seeds.results()[0])))
-    (tmp_path / "search.json").write_bytes(sealed("search-result", 3, {**payload, **change}))
-    with pytest.raises(ArtifactError, match="damaged"):
-        SearchResult.load(tmp_path / "search.json")
+    refuses(tmp_path / "search.json", {**payload, **change})
 
 
 @pytest.mark.parametrize("change", [{"limit": 0.0}, {"unit": "miles"}])
 def test_figures_that_mean_nothing(tmp_path: Path, change: dict[str, Any]) -> None:
     payload = json.loads(json.dumps(asdict(seeds.results()[0])))
     payload["figures"][1].update(change if "unit" not in change else {**change, "name": "x"})
-    (tmp_path / "search.json").write_bytes(sealed("search-result", 3, payload))
+    refuses(tmp_path / "search.json", payload)
+
+
+def refuses(path: Path, payload: dict[str, Any]) -> None:
+    path.write_bytes(sealed(SearchResult.kind, SearchResult.schema_version, payload))
     with pytest.raises(ArtifactError, match="damaged"):
-        SearchResult.load(tmp_path / "search.json")
+        SearchResult.load(path)
 
 
 def test_a_curve_with_fewer_points_than_widths(tmp_path: Path) -> None:
