@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from hwprune import artifacts
-from hwprune.errors import MismatchError, MissingArtifactError, nearest
+from hwprune.errors import MismatchError, MissingArtifactError, ModelError, nearest
 from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import GRAPH, SPACE, LatencyTable
@@ -92,13 +92,15 @@ class TableFolder:
             MismatchError: The three do not belong together.
             UsageError: A network has widths that the space does not have.
             ArtifactError: Damaged.
-            ModelError: The graph is not an ONNX model.
         """
         folder = find_table(folder)
         table = LatencyTable.load(folder, _MADE_BY)
         space = SearchSpace.load(folder / SPACE)
         loaded = cls(table, space, artifacts.read_bytes(folder / GRAPH, _MADE_BY))
-        found = {"space": space_fingerprint(space), "graph": graph_fingerprint(loaded.graph)}
+        try:
+            found = {"space": space_fingerprint(space), "graph": graph_fingerprint(loaded.graph)}
+        except ModelError as error:
+            raise artifacts.broken(folder / GRAPH, error.got or error.what, _MADE_BY) from error
         for widths in table.widths:
             space.check(widths.tolist())
         if strangers := [name for name, value in found.items() if table.provenance[name] != value]:

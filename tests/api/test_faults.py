@@ -25,7 +25,7 @@ from hwprune.results import SearchResult
 # Verb -> files that it reads, as patterns; each is damaged in its middle.
 READS = {
     "search": ("latency/fake/profile.json", "latency/fake/space.json", "latency/fake/table.json",
-               "latency/fake/kernels.csv", "latency/fake/networks.csv"),
+               "latency/fake/kernels.csv", "latency/fake/networks.csv", "latency/fake/base.onnx"),
     "train": ("search.json", "search-space.json", "base-*.safetensors", "pruned-*.safetensors"),
     "export": ("search.json", "search-space.json", "pruned.safetensors"),
     "report": ("search.json", "search-space.json", "train.json", "export.json",
@@ -93,6 +93,61 @@ def test_a_damaged_byte_is_noticed_by_the_verb_that_reads_it(
     assert path.name in text or path.parent.name == "fake"
     assert "do:" in text
     assert "Traceback" not in text
+
+
+# Command -> file that it goes on from, and what must be gone for that.
+AGAIN = {
+    "search --latency 60%": ("search-*.jsonl", "answer-*.json"),
+    "search --latency 50%": ("pruningnet-*.safetensors", ""),
+    "train --point 1": ("front.json", ""),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", AGAIN)
+def test_a_damaged_byte_is_noticed_by_a_verb_that_goes_on_from_it(
+    command: str, finished: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, gone = AGAIN[command]
+    for path in (copy / "hwprune-work").glob(gone or "nothing"):
+        path.unlink()
+    if name == "front.json":
+        search(project=copy, latency="50%:60%", points=2, score="macs")
+    (path,) = (copy / "hwprune-work").glob(name)
+    damaged(path)
+    assert main([*command.split(), "--project", str(copy)]) == 1
+    text = capsys.readouterr().err
+    assert path.name in text
+    assert "do:" in text
+    assert "Traceback" not in text
+
+
+def test_a_damaged_graph_is_noticed_where_a_table_is_used(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its operators, that is: values of weights play no part in a table."""
+    table = copy / "hwprune-work" / "latency" / "fake"
+    content = (table / "graph.onnx").read_bytes()
+    (table / "graph.onnx").write_bytes(content.replace(b"Relu", b"Rel5", 1))
+    assert main(["predict", "--table", str(table), "--uniform", "50%"]) == 1
+    text = capsys.readouterr().err
+    assert str(table) in text
+    assert "do:" in text
+
+
+def test_a_damaged_answer_of_an_earlier_search_is_found_again(finished: Path, copy: Path) -> None:
+    (path,) = (copy / "hwprune-work").glob("answer-*.json")
+    damaged(path)
+    again = search(project=copy, latency="60%")
+    assert again.widths == SearchResult.load(finished / "hwprune-work" / "search.json").widths
+
+
+def test_damaged_evaluations_are_made_again(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path,) = (copy / "hwprune-work").glob("evaluations-*.jsonl")
+    damaged(path)
+    found = search(project=copy, latency="50%")
+    assert found.met
+    assert "candidates are evaluated again" in caplog.text
 
 
 def test_a_damaged_answer_is_not_taken_for_the_result(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
