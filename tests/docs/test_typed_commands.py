@@ -30,6 +30,7 @@ NOT_TYPED = {
     r".*runs/mobilenet_v2": "needs ImageNet: tests/test_paper.py has the project on a few images",
     r"(\.venv/bin/)?python (benchmarks|docs/tools)/": "for a quiet machine, or a page's maker",
     r"hwprune quickstart": "its 50 % is out of reach on the pretended device: test_quickstart_and_doctor.py",
+    r"hwprune compare A B": "names to fill in: tests/report/test_comparing.py",
     r"hwprune doctor": "times the real machine: tests/api/test_quickstart_and_doctor.py",
 }
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
@@ -81,8 +82,9 @@ def type_in(command: str) -> None:
     if program == "hwprune":
         if words[0] == "lut" and "--output" in words:  # a table is never overwritten
             shutil.rmtree(words[-1], ignore_errors=True)
-        if words[0] == "init":
+        if words[0] == "init":  # a project of the page's own
             Path(FILE_NAME).unlink(missing_ok=True)
+            shutil.rmtree("hwprune-work", ignore_errors=True)
         if words[0] == "quickstart":
             main(["init", "--project", "hwprune-quickstart"])
             shorten(Path("hwprune-quickstart"))
