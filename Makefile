@@ -16,6 +16,7 @@ BIN := $(VENV)/bin
 # of them through PIP_ARGS.
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+TEST_WORKERS ?= auto
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
 .DELETE_ON_ERROR:
@@ -24,8 +25,9 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -
 quickstart: $(VENV)/.installed
 	$(BIN)/hwprune quickstart
 
+# Tests run side by side, each with one thread: two threads of two tests on two cores wait for each other.
 test: check
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

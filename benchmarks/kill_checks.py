@@ -15,6 +15,7 @@ from hwprune import artifacts, logbook
 from hwprune.config import load_config
 from hwprune.errors import HwpruneError
 from hwprune.latency.table import LatencyTable
+from hwprune.report.facts import KIND, SCHEMA_VERSION
 from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.onnx_graph import read_graph
 from hwprune.structure.space import SearchSpace
@@ -103,14 +104,18 @@ def differences(verb: str, one: Path, other: Path) -> list[str]:
     if verb == "export" and not _same_weights(one / "pruned.onnx", other / "pruned.onnx"):
         found.append("pruned.onnx")
     if verb == "report":
-        found += [name for name in ("report.html", "report.json") if not (one / name).is_file()]
-        if (one / "report.md").read_bytes() != (other / "report.md").read_bytes():
-            found.append("report.md")
+        found += [name for name in ("report.html", "report.md") if not (one / name).is_file()]
+        if _report(one) != _report(other):
+            found.append("report.json")
     return found
 
 
 def _result(path: Path) -> Any:
     return _timeless(asdict(_RESULTS[path.name].load(path)))
+
+
+def _report(folder: Path) -> Any:
+    return _timeless(artifacts.read_json(folder / "report.json", KIND, SCHEMA_VERSION))
 
 
 def _timeless(value: Any) -> Any:
