@@ -32,6 +32,7 @@ class Logbook:
         afresh: Begin anew, whatever the file holds; it is replaced with the first entry.
 
     Attributes:
+        path: The file, or None.
         entries: What an earlier process added.
 
     Raises:
@@ -49,7 +50,7 @@ class Logbook:
         afresh: bool = False,
     ) -> None:
         self.entries: list[Any] = []
-        self._path, self._size = path, 0
+        self.path, self._size = path, 0
         self._header = {"kind": kind, "schema_version": schema_version, "head": _as_read(head)}
         if path is not None and path.exists() and not afresh:
             header, self.entries, self._size = read(path)
@@ -61,14 +62,14 @@ class Logbook:
         Raises:
             StorageError: Full disk, no permission; the entries before it are safe.
         """
-        if self._path is None:
+        if self.path is None:
             return
         line = _line(entry)
         if self._size:
-            artifacts.append_bytes(self._path, line, self._size)
+            artifacts.append_bytes(self.path, line, self._size)
         else:
             line = _line(self._header) + line
-            artifacts.write_bytes(self._path, line)
+            artifacts.write_bytes(self.path, line)
         self._size += len(line)
 
     def _check(self, path: Path, header: dict[str, Any]) -> None:

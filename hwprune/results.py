@@ -394,3 +394,8 @@ class ExportResult(_WithFigures, Stored):
     trained_top1: float | None
     digest: str
     structure: str
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command: 1 when the file was measured over a budget."""
+        return 0 if self.within_budget else 1

@@ -136,11 +136,22 @@ class Budget:
         refit = self.refit if self.device else None
         return Constraint(name=self.name, predict=self.predict, limit=limit, unit=self.unit, refit=refit)
 
-    def refit(self, networks: NDArray[np.int64], measured_ms: NDArray[np.float64]) -> Predict:
+    def refit(
+        self, networks: NDArray[np.int64], measured_ms: NDArray[np.float64], error_ms: NDArray[np.float64]
+    ) -> Predict:
         """Predictions of latency that follow networks measured on the device now: widths (N, groups)."""
         if self.target is None:
             raise ValueError(f"{self.name} is no latency")
-        return follow(self.target.model, networks, measured_ms).predict
+        return follow(self.target.model, networks, measured_ms, error_ms).predict
+
+    @property
+    def in_milliseconds(self) -> bool:
+        """Whether it is a limit in milliseconds of a device that is at hand, not a share of the base's."""
+        return self.device is not None and self.quantity is not None and not self.quantity.relative
+
+    def at(self, target: Target) -> Budget:
+        """The same budget, on its target as that is now."""
+        return replace(self, base=target.base_ms, predict=target.predict, target=target)
 
 
 def parse_budgets(latency: str | Sequence[str], macs: str, params: str, size: str) -> tuple[Asked, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune.errors import BudgetError
+from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.problem import Correction
 from hwprune.latency.drift import drifted
+from hwprune.payloads import misfits
+from hwprune.results import Figure
+from hwprune.structure.space import Widths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +23,15 @@ if TYPE_CHECKING:
     from hwprune.api.budgets import Budget
     from hwprune.evolution.problem import Candidate
     from hwprune.evolution.search import SearchOutcome
+    from hwprune.logbook import Logbook
     from hwprune.progress import Reporter
-    from hwprune.results import Figure
-    from hwprune.structure.space import Widths
+
+    _Figures = dict[Widths, dict[str, float]]
 
 _log = logging.getLogger(__name__)
 
 _QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
+_MOST_ERROR = 0.04  # relative: leaders that are known less closely teach nothing
 _TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
 _ATTEMPTS = 12  # networks measured for the answer before giving up
 
@@ -54,32 +59,47 @@ class Loop:
             return None
         for net, figures in fresh.items():
             known.setdefault(net, {}).update(figures)
+        this = Correction(measured=fresh, errors=errors)
         before = {name for one in earlier for name in one.refitted}
-        return replace(self._correction(known, before, fresh), errors=errors)
+        factors, refitted = self._lessons(known, _errors((*earlier, this)), before)
+        return replace(this, factors=factors, refitted=refitted)
 
-    def _correction(
-        self, known: dict[Widths, dict[str, float]], before: set[str], fresh: dict[Widths, dict[str, float]]
-    ) -> Correction:
+    def _lessons(
+        self, known: _Figures, errors: _Figures, before: set[str]
+    ) -> tuple[dict[str, float], tuple[str, ...]]:
         """A factor for each budget's predictions, by all that was measured; a refit where none does."""
         factors, refitted = {}, []
         for budget in self._budgets:
-            rows = {net: figures[budget.name] for net, figures in known.items() if budget.name in figures}
-            networks, figures = np.array([*rows], dtype=np.int64), np.array([*rows.values()])
+            name = budget.name
+            rows = {net: figures[name] for net, figures in known.items() if name in figures}
             if not rows:
                 continue
-            if budget.name in before or _has_drifted(budget, networks, figures):
-                _log.info("%s: the latency model is refitted, for a factor does not do", budget.name)
-                refitted.append(budget.name)
+            networks, figures = np.array([*rows], dtype=np.int64), np.array([*rows.values()])
+            noise = np.array([errors.get(net, {}).get(name, 0.0) for net in rows])
+            if name in before or _has_drifted(budget, networks, figures, noise):
+                _log.info("%s: the latency model is refitted, for a factor does not do", name)
+                refitted.append(name)
             else:
-                factors[budget.name] = float(np.median(figures / budget.predict(networks)))
-        return Correction(factors=factors, measured=fresh, refitted=tuple(refitted))
+                factors[name] = float(np.median(figures / budget.predict(networks)))
+        return factors, tuple(refitted)
 
 
-def _has_drifted(budget: Budget, networks: NDArray[np.int64], measured: NDArray[np.float64]) -> bool:
+def _errors(corrections: Sequence[Correction]) -> _Figures:
+    """Standard errors of all that was measured."""
+    found: _Figures = {}
+    for one in corrections:
+        for net, figures in one.errors.items():
+            found.setdefault(net, {}).update(figures)
+    return found
+
+
+def _has_drifted(
+    budget: Budget, networks: NDArray[np.int64], measured: NDArray[np.float64], errors: NDArray[np.float64]
+) -> bool:
     """Whether the device of a latency is seen to have changed in more than its speed."""
     if budget.target is None or budget.device is None:
         return False
-    return drifted(budget.target.model, networks, measured)
+    return drifted(budget.target.model, networks, measured, errors)
 
 
 def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, tuple[float, float]]:
@@ -95,7 +115,7 @@ def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, tuple[f
     return {
         net: (result.ms, result.error_ms)
         for net, result in zip(networks, results, strict=True)
-        if not result.too_noisy
+        if not result.too_noisy and result.error_ms <= _MOST_ERROR * result.ms
     }
 
 
@@ -112,25 +132,49 @@ class Answer:
     figures: tuple[Figure, ...]
 
 
-def first_within(outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Reporter) -> Answer:
+@dataclass(frozen=True)
+class _Measured:
+    """What the file of an answer keeps of one network."""
+
+    widths: Widths
+    figures: tuple[Figure, ...]
+
+
+def first_within(
+    outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Reporter, kept: Logbook
+) -> Answer:
     """The best network whose figures, measured closely and with their errors, keep every budget.
 
-    One that keeps the margins too is preferred to a better one that does not.
+    One that keeps the margins too is preferred to a better one that does not. What the closer measurements
+    show to be over its budget, by as much as the networks before it were, is not measured.
+
+    Args:
+        outcome: The networks, and their figures as the search knows them.
+        budgets: All that is measured or counted.
+        reporter: Told about progress.
+        kept: Where figures are kept, so that a search that was killed measures no network again.
 
     Raises:
         BudgetError: None of the best networks does.
     """
-    ranked, second, missed = outcome.ranked()[:_ATTEMPTS], None, []
+    known, over = _figures(kept), _Overrun(outcome)
+    second: Answer | None = None
+    missed: list[tuple[Figure, ...]] = []
     verb = "Measuring" if any(budget.device for budget in budgets) else "Checking"
     with reporter.stage(f"{verb} the answer", "networks") as progress:
-        for count, candidate in enumerate(ranked, start=1):
-            found = tuple(_figure(candidate.widths, budget) for budget in budgets)
-            progress(count, len(ranked), use=max(one.high_use for one in found))
+        for candidate in outcome.ranked():
+            if len(missed) == _ATTEMPTS or over.expects(candidate):
+                continue
+            if (found := known.get(candidate.widths, ())) == ():
+                found = tuple(_figure(candidate.widths, budget) for budget in budgets)
+                kept.add(asdict(_Measured(candidate.widths, found)))
+                progress(len(missed) + 1, _ATTEMPTS, use=max(one.high_use for one in found))
             if all(one.high_use <= 1.0 for one in found):
                 if _with_margin(found, budgets):
                     return Answer(candidate, found)
                 second = second or Answer(candidate, found)
             missed.append(found)
+            over.learn(candidate, found)
     if second is not None:
         return second
     nearest = min(missed, key=lambda found: max(one.high_use for one in found))
@@ -138,10 +182,51 @@ def first_within(outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Re
     raise BudgetError(
         "None of the best networks that were found was measured within the budget.",
         where=worst.title,
-        got=f"nearest of {len(ranked)}: {worst.text(worst.value)}",
+        got=f"nearest of {len(missed)}: {worst.text(worst.value)}",
         allowed=worst.text(worst.limit or 0.0),
         do="profile longer (`hwprune profile --max-time 5m`) or ask for a slightly larger budget",
     )
+
+
+def _figures(kept: Logbook) -> dict[Widths, tuple[Figure, ...]]:
+    """What was measured before a search was killed.
+
+    Raises:
+        ArtifactError: An entry is not what this module writes.
+    """
+    found = {}
+    for entry in kept.entries:
+        if wrong := misfits(entry, _Measured):
+            raise ArtifactError(
+                "What was measured for this answer cannot be read.",
+                where=kept.path,
+                got=", ".join(wrong),
+                do="delete the file and search again",
+            )
+        found[tuple(entry["widths"])] = tuple(Figure(**row) for row in entry["figures"])
+    return found
+
+
+class _Overrun:
+    """How far close measurements exceed what the search took the networks' figures for."""
+
+    def __init__(self, outcome: SearchOutcome) -> None:
+        self._limits = outcome.limits
+        self._ratios: list[list[float]] = []
+
+    def learn(self, candidate: Candidate, found: Sequence[Figure]) -> None:
+        """Take in what was measured of one network."""
+        high = {one.name: one.value + (one.error or 0.0) for one in found}
+        row = zip(self._limits, candidate.values, strict=True)
+        self._ratios.append([high.get(limit.name, value) / value for limit, value in row])
+
+    def expects(self, candidate: Candidate) -> bool:
+        """Whether a network would be over a limit too."""
+        if not self._ratios:
+            return False
+        factors = np.median(np.array(self._ratios), axis=0)
+        limits = np.array([limit.limit for limit in self._limits])
+        return bool((np.array(candidate.values) * factors > limits).any())
 
 
 def _with_margin(found: Sequence[Figure], budgets: Sequence[Budget]) -> bool:
@@ -157,20 +242,3 @@ def _figure(widths: Widths, budget: Budget) -> Figure:
         result = budget.device.networks([widths], **_TIGHT)[0].trusted()
         return budget.figure(predicted, result.ms, result.error_ms)
     return budget.figure(predicted, budget.exact(widths) if budget.exact else predicted, 0.0)
-
-
-def base_figures(budgets: Sequence[Budget]) -> tuple[Figure, ...] | None:
-    """What the unpruned network needs of each thing, measured again; None when that exceeds a budget.
-
-    A share of its own latency needs no measurement.
-    """
-    figures = []
-    for one in budgets:
-        if one.device is None or one.quantity is None or one.quantity.relative:
-            figures.append(one.base_figure())
-            continue
-        result = one.device.base()
-        figures.append(one.figure(one.base, result.ms, result.error_ms))
-        if figures[-1].high_use > 1.0:
-            return None
-    return tuple(figures)

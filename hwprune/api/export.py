@@ -45,6 +45,8 @@ def export(
 ) -> ExportResult:
     """Write one ONNX file, weights inside; check it against torch and measure it on every device at hand.
 
+    A file that was measured over its budget is written too; the command then ends with exit code 1.
+
     Args:
         project: The project folder.
         onnx: Export to ONNX, the one format there is.
@@ -187,9 +189,10 @@ def _latency_facts(latency: Figure) -> dict[str, str]:
     """The latency on the first device; a prediction never goes by the name of a measurement."""
     base = {"hwprune.base_ms": f"{latency.base:.6g}"}
     if latency.measured is None:
-        return {**base, "hwprune.predicted_ms": f"{latency.predicted:.6g}"}
+        predicted = {"hwprune.predicted_ms": f"{latency.predicted:.6g}"}
+        return {**base, **predicted, "hwprune.latency": "predicted, not measured"}
     measured = {"hwprune.measured_ms": f"{latency.measured:.6g}", "hwprune.error_ms": f"{latency.error:.2g}"}
-    return {**base, **measured}
+    return {**base, **measured, "hwprune.latency": "measured"}
 
 
 def _sized(figure: Figure, size: int) -> Figure:

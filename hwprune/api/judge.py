@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune import artifacts
 from hwprune.api import base
 from hwprune.api.jobs import together
 from hwprune.api.project import Project, digest
@@ -69,6 +70,11 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
     config = replace(config, recompute=False)  # it changes no step
     key = digest(config, kept, start, [group.choices for group in space.groups])
     return project.path(f"pruningnet-{key}.safetensors")
+
+
+def fingerprint(project: Project, space: SearchSpace) -> str:
+    """Stands for the weights of the trained PruningNet; "" before it is trained."""
+    return artifacts.tensors_checksum(checkpoint_path(project, space))
 
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
@@ -143,8 +149,9 @@ def accuracy_score(project: Project, net: PruningNet) -> SharedScore:
     evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
     name = checkpoint_path(project, net.space).stem.replace("pruningnet", "evaluations")
     path = project.path(f"{name}.jsonl") if workers.is_main() else None
+    of = digest(fingerprint(project, net.space), splits.sub_val.labels.tolist())
     chance = CHANCE if config.search.race else 0.0
-    return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path), chance=chance))
+    return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path, of), chance=chance))
 
 
 class SharedScore:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hwprune.api import judge
 from hwprune.api.budgets import Budget, common_space
-from hwprune.api.closed_loop import Loop, base_figures, first_within
+from hwprune.api.closed_loop import Loop, first_within
 from hwprune.api.project import Project, digest
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
@@ -21,6 +21,7 @@ from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
 from hwprune.latency.breakdown import layer_times
 from hwprune.latency.curves import MOST_MEASURED, inversions
+from hwprune.logbook import Logbook
 from hwprune.results import SearchResult
 from hwprune.units import format_value
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from hwprune.api.targets import Target
     from hwprune.evolution.problem import AccuracyScore, Correction
     from hwprune.evolution.search import SearchOutcome
     from hwprune.progress import Reporter
@@ -55,6 +57,7 @@ class Searcher:
         self.project, self.budgets, self.seed, self.reporter = project, tuple(budgets), seed, reporter
         self.targets = [one.target for one in budgets if one.target is not None]
         self.space = common_space([target.space for target in self.targets])
+        self._now: dict[str, Target] = {}
         for target in self.targets:
             if target.device is None:
                 reporter.note(f"{target.name} is not at hand: its latencies are predicted, not measured.")
@@ -69,18 +72,34 @@ class Searcher:
         Raises:
             BudgetError: No network keeps them.
         """
-        budgets = tuple(budgets) or self.budgets
+        budgets = tuple(self._as_of_now(one) for one in budgets or self.budgets)
         if all(one.met_by_base for one in budgets):
-            if (figures := base_figures(budgets)) is not None:
-                return self._unpruned(budgets, figures)
-            self.reporter.note("The unpruned network takes longer now than when it was profiled.")
+            return self._unpruned(budgets)
         self._tell(budgets)
         return self._evolve(budgets, starts)
 
-    def _unpruned(self, budgets: Sequence[Budget], figures: tuple[Figure, ...]) -> SearchResult:
+    def _as_of_now(self, budget: Budget) -> Budget:
+        """The budget; one in milliseconds on its device as that is now, see `Target.as_of_now`."""
+        if budget.target is None or not budget.in_milliseconds:
+            return budget
+        if budget.name not in self._now:
+            self._now[budget.name] = now = budget.target.as_of_now()
+            if now.base_ms != budget.base:
+                before, after = (format_value(ms, "ms") for ms in (budget.base, now.base_ms))
+                self.reporter.note(
+                    f"{budget.name}: the unpruned network takes {after} now, and took {before} when it was "
+                    "profiled. The budget is kept as the device is now."
+                )
+        return budget.at(self._now[budget.name])
+
+    def _unpruned(self, budgets: Sequence[Budget]) -> SearchResult:
         self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
         return self._result(
-            self.space.full(), figures=figures, base_meets_budget=True, score=1.0, score_kind="macs"
+            self.space.full(),
+            figures=tuple(one.base_figure() for one in budgets),
+            base_meets_budget=True,
+            score=1.0,
+            score_kind="macs",
         )
 
     def judged(self, result: SearchResult) -> SearchResult:
@@ -104,13 +123,13 @@ class Searcher:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
-        # The texts of the budgets are part of an answer, and decide the margins.
-        kept = self.project.path(f"answer-{digest(self._key(problem, starts), _texts(budgets))}.json")
-        if (known := self._known(kept)) is not None:
+        if (known := self._known(self._answer_path(problem, budgets, starts))) is not None:
             return known
         score, made = self._judge
+        kept = self._answer_path(problem, budgets, starts)  # which depends on the judge that was trained
         outcome = self._outcome(budgets, replace(problem, accuracy=score), starts)
-        answer = first_within(outcome, budgets, self.reporter)
+        book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
+        answer = first_within(outcome, budgets, self.reporter, book)
         widths = answer.candidate.widths
         self._warn(answer.figures)
         result = self._result(
@@ -125,6 +144,10 @@ class Searcher:
         )
         result.save(kept)
         return result
+
+    def _answer_path(self, problem: Problem, budgets: Sequence[Budget], starts: Sequence[Widths]) -> Path:
+        """The file of an answer; the texts of the budgets are part of it, and decide the margins."""
+        return self.project.path(f"answer-{digest(self._key(problem, starts), _texts(budgets))}.json")
 
     def _known(self, kept: Path) -> SearchResult | None:
         """The answer of an earlier run; one that cannot be read is only a lost saving."""
@@ -173,19 +196,18 @@ class Searcher:
         made = {"pruningnet": name, "pruningnet_history": tuple(history.to_payload()), "score_kind": kind}
         return score, made
 
-    @functools.cached_property
     def _identity(self) -> str:
-        """Stands for everything that scores and predictions depend on."""
+        """Stands for everything that scores and predictions depend on; a judge by its weights."""
         kind = judge.score_kind(self.project)
-        name = judge.checkpoint_path(self.project, self.space).name if kind == "pruningnet" else ""
-        tables = [one.table for one in self.targets]
+        weights = judge.fingerprint(self.project, self.space) if kind == "pruningnet" else ""
+        tables = [(one.table, self._now.get(one.name, one).speed) for one in self.targets]
         groups = [group.choices for group in self.space.groups]
-        return digest(kind, name, self.project.structure(), tables, groups)
+        return digest(kind, weights, self.project.structure(), tables, groups)
 
     def _key(self, problem: Problem, starts: Sequence[Widths]) -> str:
         """Stands for one search."""
         limits = [(one.name, one.limit) for one in problem.constraints]
-        return digest(self._identity, self.project.config.search, limits, self.seed, starts)
+        return digest(self._identity(), self.project.config.search, limits, self.seed, starts)
 
     def _run_evolution(
         self, problem: Problem, budgets: Sequence[Budget], starts: Sequence[Widths]
@@ -202,7 +224,7 @@ class Searcher:
                 progress=progress,
                 on_generation=Loop(budgets),
                 starts=(*starts, *judge.starts(problem)),
-                identity=self._identity,
+                identity=self._identity(),
             )
 
     def _inversions(self, widths: Widths) -> tuple[dict[str, Any], ...]:

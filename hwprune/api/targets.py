@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import SearchSpace
 
+_DRIFTS, _LEAST_CHANGE = 2.0, 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -39,6 +41,7 @@ class Target:
         table: Stands for the latency table.
         conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
+        speed: How many times as long as its table says the device takes now.
     """
 
     name: str
@@ -51,10 +54,29 @@ class Target:
     table: str
     conditions: dict[str, Any]
     device: Device | None
+    speed: float = 1.0
 
     def predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """Latencies of networks before any correction: widths (N, groups) -> milliseconds (N,)."""
-        return self.model.predict(widths)
+        return self.model.predict(widths) * self.speed
+
+    def as_of_now(self) -> Target:
+        """The target with the unpruned network measured again, where that takes longer or less by now.
+
+        Measurements are multiples of the unpruned network's latency, so they cannot see that a whole machine
+        has become slower since it was profiled. A difference within twice the machine's own drift is none.
+
+        Raises:
+            DeviceError: The machine is too noisy to trust.
+        """
+        if self.device is None:
+            return self
+        now = self.device.base()
+        speed = round(now.ms / self.base_ms, 2)  # in whole percents: the same for a search that goes on later
+        if abs(speed - 1) <= max(_DRIFTS * self.drift, _LEAST_CHANGE):
+            return self
+        self.device.base_ms = now.ms
+        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=now.error_ms)
 
 
 def project_target(project: Project, device: str = "", profile: str = "") -> Target:

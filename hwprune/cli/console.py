@@ -75,7 +75,10 @@ class Console:
     def show(self, verb: str, result: Any) -> None:
         """Print a verb's result."""
         if self.json:
-            print(json_format.dumps(asdict(result), indent=1))
+            told = asdict(result)
+            if unmeasured := getattr(result, "unmeasured", ()):
+                told["predicted, not measured"] = list(unmeasured)
+            print(json_format.dumps(told, indent=1))
         else:
             for part in view(verb, result):
                 if isinstance(part, Next):

@@ -9,7 +9,6 @@ from hwprune.evolution.problem import (
     Candidate,
     Constraint,
     Correction,
-    LatencyPredictor,
     Problem,
 )
 from hwprune.evolution.sampling import Sampler
@@ -22,7 +21,6 @@ __all__ = [
     "Correction",
     "Evolution",
     "GenerationSummary",
-    "LatencyPredictor",
     "Problem",
     "Sampler",
     "SearchOutcome",

@@ -107,6 +107,7 @@ class Evolution:
         self._sampler = Sampler(problem)
         self._candidates: dict[Widths, Candidate] = {}
         self._measured: dict[Widths, dict[str, float]] = {}
+        self._errors: dict[Widths, dict[str, float]] = {}
         self._asked: list[Widths] | None = None
         self._rescue = False
 
@@ -164,14 +165,19 @@ class Evolution:
         """Take in what measuring has taught; networks that now exceed a limit are out.
 
         Raises:
-            BudgetError: After the correction no network of the space keeps the limits.
+            BudgetError: After the correction no network of the space is predicted within the limits.
         """
-        for net, figures in correction.measured.items():
-            self._measured[net] = {**self._measured.get(net, {}), **figures}
-        self.problem = self.problem.corrected(correction, self._measured)
-        self._sampler = Sampler(self.problem)
+        for known, found in ((self._measured, correction.measured), (self._errors, correction.errors)):
+            for net, figures in found.items():
+                known[net] = {**known.get(net, {}), **figures}
+        self.problem = self.problem.corrected(correction, self._measured, self._errors)
         self._update_values(list(self._candidates))
+        self._sampler = Sampler(self.problem)
         self._asked, self._rescue = None, True
+
+    def end(self) -> None:
+        """Ask for no more networks."""
+        self._asked = []
 
     def _update_values(self, widths: Sequence[Widths]) -> None:
         if not widths:

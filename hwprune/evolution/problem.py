@@ -48,13 +48,6 @@ class RacingScore(AccuracyScore, Protocol):
         """
 
 
-class LatencyPredictor(Protocol):
-    """Says how long networks take."""
-
-    def predict(self, widths: NDArray[np.int64], /) -> NDArray[np.float64]:
-        """Predict latencies in milliseconds: widths (N, groups) -> (N,)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
     """One hard limit.
@@ -65,8 +58,8 @@ class Constraint:
         limit: The most that a network may have, in `unit`.
         unit: `ms`, `MACs`, `params` or `bytes`.
         factor: What predictions are multiplied with; measuring leaders corrects it.
-        refit: Makes a predictor that follows measured networks, (N, groups) and their figures (N,), for when
-            a factor does not do; None where there is none.
+        refit: Makes a predictor that follows measured networks, for when a factor does not do, from their
+            widths (N, groups), figures and standard errors (N,); None where there is none.
 
     Raises:
         UsageError: The limit or the factor is not a number above zero.
@@ -77,7 +70,7 @@ class Constraint:
     limit: float
     unit: str
     factor: float = 1.0
-    refit: Callable[[NDArray[np.int64], NDArray[np.float64]], Predict] | None = None
+    refit: Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]], Predict] | None = None
 
     def __post_init__(self) -> None:
         for what, value in (("limit", self.limit), ("factor", self.factor)):
@@ -102,7 +95,7 @@ class Correction:
     Attributes:
         factors: Constraint name -> what its predictions are to be multiplied with from now on.
         measured: Network -> constraint name -> its measured figure, which stands in place of the prediction.
-        errors: The same, with one standard error of each; for reports alone.
+        errors: The same, with one standard error of each.
         refitted: Constraints whose predictor is to follow all that was measured, for a factor does not do.
     """
 
@@ -171,22 +164,26 @@ class Problem:
         """Which networks keep every limit: widths (N, groups) -> (N,)."""
         return within(self.load(widths))
 
-    def base_feasible(self) -> bool:
-        """Whether the unpruned network already keeps every limit, so that there is nothing to prune for."""
-        return bool(self.feasible(np.array([self.space.full()]))[0])
+    def use(self, candidate: Candidate) -> float:
+        """Use of the tightest budget by an evaluated network, 1 at its limit."""
+        return float(self.load_of(np.array([candidate.values]))[0])
 
     def binding(self, values: Sequence[float]) -> Constraint:
         """The constraint that a network with these figures comes nearest to."""
         return max(zip(self.constraints, values, strict=True), key=lambda pair: pair[1] / pair[0].limit)[0]
 
     def corrected(
-        self, correction: Correction, measured: Mapping[Widths, Mapping[str, float]] | None = None
+        self,
+        correction: Correction,
+        measured: Mapping[Widths, Mapping[str, float]] | None = None,
+        errors: Mapping[Widths, Mapping[str, float]] | None = None,
     ) -> Problem:
         """The same problem with the factors, and refitted predictors, of `correction`.
 
         Args:
             correction: What the last measurements taught.
             measured: All that was measured so far, for predictors that are refitted.
+            errors: Their standard errors.
 
         Raises:
             UsageError: It names something that is no constraint, or one whose predictor cannot be refitted.
@@ -198,7 +195,9 @@ class Problem:
                 "A correction names no constraint of this search.", got=", ".join(sorted(unknown))
             )
         constraints = (
-            _refitted(one, measured or correction.measured) if one.name in correction.refitted else one
+            _refitted(one, measured or correction.measured, errors or correction.errors)
+            if one.name in correction.refitted
+            else one
             for one in self.constraints
         )
         factors = correction.factors
@@ -207,12 +206,18 @@ class Problem:
         )
 
 
-def _refitted(constraint: Constraint, measured: Mapping[Widths, Mapping[str, float]]) -> Constraint:
-    known = {net: row[constraint.name] for net, row in measured.items() if constraint.name in row}
+def _refitted(
+    constraint: Constraint,
+    measured: Mapping[Widths, Mapping[str, float]],
+    errors: Mapping[Widths, Mapping[str, float]],
+) -> Constraint:
+    name = constraint.name
+    known = {net: row[name] for net, row in measured.items() if name in row}
     if constraint.refit is None or not known:
         return constraint
-    networks = np.array([*known], dtype=np.int64)
-    return replace(constraint, predict=constraint.refit(networks, np.array([*known.values()])), factor=1.0)
+    error = np.array([errors.get(net, {}).get(name, 0.0) for net in known])
+    predict = constraint.refit(np.array([*known], dtype=np.int64), np.array([*known.values()]), error)
+    return replace(constraint, predict=predict, factor=1.0)
 
 
 def within(load: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -119,8 +119,7 @@ def search(
 
     No network outside the budget is ever evaluated, none is evaluated twice, and the same seed gives the same
     answer, also when the search is killed and started again on the same state file. When the unpruned
-    network keeps every limit (`problem.base_feasible()`) there is nothing to search for; the caller sees to
-    that.
+    network keeps every limit there is nothing to search for; the caller sees to that.
 
     Args:
         problem: What to optimise.
@@ -179,16 +178,16 @@ def _scores(evolution: Evolution, record: Record) -> Iterator[float]:
     """Scores of the networks of a generation that have none yet.
 
     With a score that races, a network is dropped when it will not be among the parents. The bar is looked at
-    anew after each `parents` networks, not after each, so that workers can share these out.
+    anew after the first `parents` networks only, so that workers can share out all the others.
     """
-    accuracy, block = evolution.problem.accuracy, evolution.settings.parents
+    accuracy, first = evolution.problem.accuracy, evolution.settings.parents
     if not isinstance(accuracy, RacingScore):
         yield from map(accuracy, record.widths[len(record.scores) :])
         return
     while (done := len(record.scores)) < len(record.widths):
-        begun = done - done % block  # where a killed run's block began: the bar is what it was then
+        begun = 0 if done < first else first  # where a killed run's block began: the bar is what it was then
         bar = _bar(evolution, record.widths[:begun], record.scores[:begun])
-        yield from accuracy.race(record.widths[done : begun + block], bar)
+        yield from accuracy.race(record.widths[done : first if done < first else None], bar)
 
 
 def _bar(evolution: Evolution, widths: Sequence[Widths], scores: Sequence[float]) -> Widths | None:
@@ -206,7 +205,13 @@ def _close(evolution: Evolution, record: Record, journal: Journal, hook: Generat
         leaders = evolution.ranked()[: evolution.settings.leaders]
         journal.close(hook(leaders, earlier) if hook else None)
     if record.correction is not None:
-        evolution.correct(record.correction)
+        try:
+            evolution.correct(record.correction)
+        except BudgetError:
+            # No other network is predicted within the budget any more, but some were measured within it.
+            if not evolution.ranked():
+                raise
+            evolution.end()
 
 
 def _summary(evolution: Evolution, record: Record) -> GenerationSummary:
@@ -216,14 +221,7 @@ def _summary(evolution: Evolution, record: Record) -> GenerationSummary:
         evaluated=len(record.widths),
         best_score=best.score if best else float("nan"),
         mean_score=sum(record.scores) / len(record.scores),
-        budget_use=_use(evolution.problem, best) if best else float("nan"),
-    )
-
-
-def _use(problem: Problem, candidate: Candidate) -> float:
-    return max(
-        value / constraint.limit
-        for constraint, value in zip(problem.constraints, candidate.values, strict=True)
+        budget_use=evolution.problem.use(best) if best else float("nan"),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import Widths
 
-_KIND, _SCHEMA = "evaluations", 2
+_KIND, _SCHEMA = "evaluations", 3
 _log = logging.getLogger(__name__)
 
 
@@ -29,13 +29,14 @@ class Outcomes:
     Args:
         stops: The evaluator's: images up to the end of each part. What is known always ends at one of them.
         path: File to read from and write to; None keeps everything in memory. A file that cannot be read, or
-            is of other images, is only a lost saving: it is begun anew.
+            is of another judge or other images, is only a lost saving: it is begun anew.
+        of: Stands for the judge and the images.
     """
 
-    def __init__(self, stops: Sequence[int], path: Path | None = None) -> None:
+    def __init__(self, stops: Sequence[int], path: Path | None = None, of: str = "") -> None:
         self._stops = tuple(stops)
         self._known: dict[Widths, NDArray[np.bool_]] = {}
-        head = {"stops": list(self._stops)}
+        head = {"stops": list(self._stops), "of": of}
         try:
             self._book = Logbook(path, _KIND, _SCHEMA, head)
             self._read()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from projects import new_project
 
+from hwprune.api import closed_loop
 from hwprune.api.budgets import Budget, common_space
 from hwprune.api.device import Device
 from hwprune.api.export import export
@@ -21,7 +25,9 @@ from hwprune.api.search import search
 from hwprune.api.train import train
 from hwprune.cli.main import main
 from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
+from hwprune.latency.measure import Measurement
 from hwprune.results import FrontResult, SearchResult
+from hwprune.runtimes.fake import FakeRuntime
 from hwprune.structure.space import ChannelGroup, SearchSpace
 from hwprune.units import parse_latency
 
@@ -141,6 +147,26 @@ def test_a_table_from_elsewhere_predicts_and_says_so(
     capsys.readouterr()
     assert main(["search", "--project", str(project), "--latency", f"{board}=50%"]) == 0
     assert "Predicted, not measured: slow" in capsys.readouterr().out
+    for command in (["search", "--latency", f"{board}=50%"], ["export"]):
+        assert main([*command, "--json", "--project", str(project)]) == 0
+        assert json.loads(capsys.readouterr().out)["predicted, not measured"] == [result.latency.name]
+    metadata = {entry.key: entry.value for entry in onnx.load(project / "pruned.onnx").metadata_props}
+    assert metadata["hwprune.latency"] == "predicted, not measured"
+    assert "hwprune.measured_ms" not in metadata
+
+
+def test_a_file_over_its_budget_ends_export_with_code_1(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found(project, latency="60%")
+    as_is = Device.onnx
+    monkeypatch.setattr(Device, "onnx", lambda *given, **options: slower(as_is(*given, **options)))
+    assert main(["export", "--project", str(project)]) == 1
+    assert "NOT KEPT" in capsys.readouterr().out
+
+
+def slower(found: tuple[Measurement, float]) -> tuple[Measurement, float]:
+    return replace(found[0], ms=1.5 * found[0].ms), found[1]
 
 
 def test_a_table_of_another_model_is_refused(project: Path) -> None:
@@ -217,6 +243,25 @@ def test_the_unpruned_network_is_measured_again_before_it_is_the_answer(
     assert pruned.latency.high_use <= 1.0
 
 
+@pytest.mark.parametrize("factor", [1.3, 0.7])
+def test_milliseconds_are_those_of_now_where_the_whole_device_has_changed_its_speed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], factor: float
+) -> None:
+    base_ms = found(project, latency="100%").latency.base
+    before = found(project, latency=f"{0.65 * base_ms:.6f}ms").latency
+    assert before.base == base_ms
+    as_profiled = FakeRuntime.latency_ms
+    monkeypatch.setattr(FakeRuntime, "latency_ms", lambda *given: factor * as_profiled(*given))
+    command = ["search", "--latency", f"{0.65 * base_ms:.6f}ms", "--project", str(project)]
+    assert main(command) == 0
+    now = SearchResult.load(project / "hwprune-work" / "search.json").latency
+    assert now.base == pytest.approx(factor * base_ms, rel=1e-3)
+    assert now.limit is not None
+    assert 0.85 * now.limit < now.value <= now.limit
+    assert now.predicted == pytest.approx(now.value, rel=0.05)
+    assert "when it was profiled" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["5ms:20ms", "30%:80%", "cpu=0.9ms:1.1212ms", "cpu/x=33.3%:77.7%"])
 def test_the_budgets_of_a_range_are_what_their_texts_say(text: str) -> None:
     span, latency = span_of(text, 7)
@@ -243,6 +288,39 @@ def test_a_front_that_is_searched_again_measures_nothing(
     first = search(project=project, latency="50%:90%", points=3)
     monkeypatch.setattr(Device, "networks", None)
     assert search(project=project, latency="50%:90%", points=3) == first
+
+
+def test_an_answer_of_another_pruningnet_is_not_taken(profiled: Path, tmp_path: Path) -> None:
+    """A PruningNet that was trained again has the same name, and other weights."""
+    copy = Path(shutil.copytree(profiled, tmp_path / "copy"))
+    found(copy, latency="60%", generations=1)
+    work = copy / "hwprune-work"
+    (net,) = work.glob("pruningnet-*.safetensors")
+    (evaluations,) = work.glob("evaluations-*.jsonl")
+    first = evaluations.read_text().splitlines()
+    found(copy, latency="60%", generations=1)
+    assert evaluations.read_text().splitlines() == first, "the answer is known"
+    assert len(list(work.glob("answer-*.json"))) == 1
+    net.unlink()
+    found(copy, latency="60%", generations=1)
+    assert evaluations.read_text().splitlines()[0] != first[0], "what the other one judged is left"
+    assert len(list(work.glob("answer-*.json"))) == 2
+
+
+def test_a_close_measurement_is_kept_when_the_search_is_killed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(project, latency="100%")
+    monkeypatch.setattr(SearchResult, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        found(project, latency="70%")
+    monkeypatch.undo()
+    monkeypatch.setattr(closed_loop, "_figure", None)
+    assert found(project, latency="70%").met
+
+
+def killed(*given: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_an_answer_that_cannot_be_read_is_searched_for_again(project: Path) -> None:

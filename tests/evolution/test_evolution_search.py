@@ -357,7 +357,7 @@ class Drifting(Device):
         figures = {leader.widths: {"latency": self.true(leader.widths)} for leader in leaders}
         return Correction(measured=figures, refitted=("latency",))
 
-    def refit(self, networks, measured):
+    def refit(self, networks, measured, errors):
         """Fits what the true latency is made of, by least squares."""
 
         def parts(widths):
@@ -390,6 +390,20 @@ def test_a_killed_search_refits_as_the_unbroken_one_did(tmp_path, toy, count):
     with pytest.raises(Killed):
         search(doomed, SETTINGS, seed=0, state=state, on_generation=device.measure)
     assert search(device.problem(), SETTINGS, seed=0, state=state, on_generation=device.measure) == expected
+
+
+def test_a_correction_beyond_reach_ends_a_search_with_what_was_measured_inside(toy):
+    """Predictions may say that nothing fits any more; a network measured within the budget is a fact."""
+
+    def measure(leaders, earlier):
+        inside = {leader.widths: {"latency": 0.99 * toy.limit} for leader in leaders}
+        return Correction(factors={"latency": 100.0}, measured=inside)
+
+    outcome = search(toy.problem, SETTINGS, seed=0, on_generation=measure)
+    assert len(outcome.history) == 1
+    assert outcome.best.values == (0.99 * toy.limit,)
+    with pytest.raises(BudgetError):
+        search(toy.problem, SETTINGS, seed=0, on_generation=lambda *_: Correction(factors={"latency": 100.0}))
 
 
 def test_only_a_predictor_that_can_be_refitted_is(toy):

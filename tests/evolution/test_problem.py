@@ -38,12 +38,6 @@ def test_a_network_exactly_at_its_limit_is_inside(problem):
     assert problem.load(np.array([[4, 16]]))[0] == 1.0
 
 
-def test_base_feasible_needs_every_limit(problem, space_of):
-    assert not problem.base_feasible()
-    wide = Constraint(name="latency", predict=total, limit=24.0, unit="ms")
-    assert Problem(space=problem.space, constraints=(wide,), accuracy=problem.accuracy).base_feasible()
-
-
 def test_binding_names_the_constraint_nearest_to_its_limit(problem):
     assert problem.binding((19.0, 20.0)).name == "latency"
     assert problem.binding((1.0, 20.0)).name == "macs"

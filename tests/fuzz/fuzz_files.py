@@ -203,7 +203,7 @@ def _evaluations(sandbox: Path) -> Reader:
 
     return Reader(
         name="evaluations",
-        seeds=(_logbook(sandbox, "evaluations", 2, {"stops": list(stops)}, parts),),
+        seeds=(_logbook(sandbox, "evaluations", 3, {"stops": list(stops), "of": ""}, parts),),
         mutate=_bad_logbook,
         read=at("file.jsonl", load),
     )
