@@ -83,8 +83,10 @@ def _pruningnet(folder: Path, space: dict[str, Any]) -> None:
     _kept["score"] = accuracy_score(project, net)
 
 
-def _scores(folder: Path, networks: list[list[int]], bar: list[int] | None) -> None:
-    _kept["score"].share([tuple(net) for net in networks], tuple(bar) if bar else None)
+def _scores(
+    folder: Path, networks: list[list[int]], bar: list[int] | None, known: dict[str, list[Any]]
+) -> None:
+    _kept["score"].share([tuple(net) for net in networks], tuple(bar) if bar else None, known)
 
 
 def _networks(folder: Path, start: Any, epochs: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from hwprune.structure import space_file
 from hwprune.training import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -173,13 +173,31 @@ class SharedScore:
         if workers.world() == 1:
             yield from self.racer.race(networks, bar)
             return
-        with together("scores", networks=networks, bar=bar):
-            scores = self.share(networks, bar)
+        known = self.racer.outcomes.told([*networks, *([bar] if bar else [])])
+        with together("scores", networks=networks, bar=bar, known=known):
+            scores = self.share(networks, bar, known)
         yield from scores
 
-    def share(self, networks: Sequence[Widths], bar: Widths | None) -> list[float]:
-        """This worker's part of a `race`, which all workers take part in."""
-        return workers.gather(list(self.racer.race(workers.mine(networks), bar)), len(networks))
+    def share(
+        self, networks: Sequence[Widths], bar: Widths | None, known: Mapping[str, Sequence[Any]]
+    ) -> list[float]:
+        """This worker's part of a `race`, which all workers take part in; worker 0 learns all outcomes.
+
+        Args:
+            networks: What all of them score.
+            bar: As in `race`.
+            known: What worker 0 knows of these networks.
+        """
+        outcomes, own = self.racer.outcomes, workers.mine(networks)
+        outcomes.learn(known)
+        scores = workers.gather(list(self.racer.race(own, bar)), len(networks))
+        rows = [(1 + outcomes.of(net)).astype(np.uint8).tobytes() for net in own]  # 0: not looked at
+        images = self.racer.judge.stops[-1]
+        for net, row in zip(networks, workers.gather_bytes(rows, len(networks), images), strict=True):
+            found = np.frombuffer(row.rstrip(b"\0"), dtype=np.uint8) == 2
+            if workers.is_main() and found.size > (seen := outcomes.of(net).size):
+                outcomes.add(net, found[seen:])
+        return scores
 
 
 def load_pruningnet(project: Project, space: SearchSpace, file_name: str, reporter: Reporter) -> PruningNet:

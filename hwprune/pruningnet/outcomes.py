@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from hwprune.errors import ArtifactError, MismatchError
 from hwprune.logbook import Logbook
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -59,8 +59,23 @@ class Outcomes:
             StorageError: Full disk, no permission.
         """
         self._take(tuple(widths), fresh)
-        packed = base64.b64encode(np.packbits(fresh).tobytes()).decode()
-        self._book.add({"network": " ".join(map(str, widths)), "images": fresh.size, "right": packed})
+        entry = {"network": " ".join(map(str, widths)), "images": fresh.size, "right": _packed(fresh)}
+        self._book.add(entry)
+
+    def told(self, networks: Iterable[Widths]) -> dict[str, list[Any]]:
+        """What is known of networks, as JSON-able data for `learn`."""
+        return {
+            " ".join(map(str, net)): [self.of(net).size, _packed(self.of(net))]
+            for net in networks
+            if self.of(net).size
+        }
+
+    def learn(self, told: Mapping[str, Sequence[Any]]) -> None:
+        """Take over what another worker knows; it is kept in memory only."""
+        for text, (count, packed) in told.items():
+            net = tuple(map(int, text.split()))
+            if self.of(net).size < count:
+                self._known[net] = _unpacked(packed, count)
 
     def _take(self, widths: Widths, fresh: NDArray[np.bool_]) -> None:
         self._known[widths] = np.concatenate([self.of(widths), fresh])
@@ -68,7 +83,17 @@ class Outcomes:
     def _read(self) -> None:
         for entry in self._book.entries:
             net, count = tuple(map(int, entry["network"].split())), int(entry["images"])
-            packed = np.frombuffer(base64.b64decode(entry["right"], validate=True), dtype=np.uint8)
-            if self.of(net).size + count not in self._stops or packed.size != -(-count // 8):
+            if self.of(net).size + count not in self._stops:
                 raise ValueError("not whole parts of sub-val")
-            self._take(net, np.unpackbits(packed, count=count).astype(np.bool_))
+            self._take(net, _unpacked(entry["right"], count))
+
+
+def _packed(right: NDArray[np.bool_]) -> str:
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def _unpacked(text: str, count: int) -> NDArray[np.bool_]:
+    packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    if packed.size != -(-count // 8):
+        raise ValueError("another number of images")
+    return np.unpackbits(packed, count=count).astype(np.bool_)

@@ -207,6 +207,29 @@ def gather(values: Sequence[float], total: int) -> list[float]:
     return whole.tolist()
 
 
+def gather_bytes(rows: Sequence[bytes], total: int, size: int) -> list[bytes]:
+    """Put the rows for `mine(items)` of all workers together.
+
+    Args:
+        rows: This worker's rows, of at most `size` bytes each.
+        total: Number of all items.
+        size: Bytes of a row; shorter ones are filled up with zeros.
+
+    Returns:
+        The rows of all items, in their order, the same on all workers.
+    """
+    if not _joined:
+        return [row.ljust(size, b"\0") for row in rows]
+    import torch
+    from torch import distributed
+
+    whole = torch.zeros((total, size), dtype=torch.uint8)
+    for place, row in zip(range(rank(), total, world()), rows, strict=True):
+        whole[place, : len(row)] = torch.frombuffer(bytearray(row), dtype=torch.uint8)
+    distributed.all_reduce(whole, group=_joined.waiting)
+    return [row.numpy().tobytes() for row in whole]
+
+
 def summed(tensor: Tensor) -> Tensor:
     """The sum of all workers' tensors, on all of them; `tensor` itself stays as it is."""
     if not _joined:

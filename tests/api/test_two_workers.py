@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from projects import new_project, small_config
 
+from hwprune import logbook
 from hwprune.api.search import search
 from hwprune.config import save_config
 from hwprune.results import ExportResult, SearchResult, TrainResult
@@ -41,6 +42,9 @@ def test_the_whole_job_on_two_workers(tmp_path: Path) -> None:
     assert TrainResult.load(work / "train.json").widths == found.widths
     assert ExportResult.load(work / "export.json").within_budget
 
+    (kept,) = work.glob("evaluations-*")
+    judged = {entry["network"] for entry in logbook.read(kept)[1]}
+    assert len(judged) >= len(found.candidates), "worker 0 keeps what the others evaluated"
     for pattern in ("search*.json*", "answer-*", "evaluations-*"):
         for kept in work.glob(pattern):
             kept.unlink()
