@@ -84,7 +84,8 @@ IMAGES, CLASSES = 1_281_167, 1000  # of ImageNet's training part
 KEPT_OUT = 50 * CLASSES  # sub-val, as in paper/resnet50.toml; so are the figures below
 FIT = {"batch": 256, "epochs": 32, "images": IMAGES - KEPT_OUT}
 FINAL = {"batch": 512, "epochs": 128, "images": IMAGES}
-GENERATIONS, CANDIDATES, SCORED = 20, 50, 100_000 + KEPT_OUT  # images read for each candidate
+GENERATIONS, CANDIDATES, PARENTS = 20, 50, 10
+SCORED = 100_000 + KEPT_OUT  # images read for each candidate
 
 
 def assumed(name: str) -> float:
@@ -121,7 +122,8 @@ def hours(gpus: int, decoded_per_s: float) -> dict[str, float]:
         return steps * step_ms(gpus, plan["batch"], parameters, generated, decoded_per_s) / 3.6e6
 
     speed = min(assumed("images_per_s") / assumed("forward_share"), decoded_per_s)
-    rounds = GENERATIONS * math.ceil(CANDIDATES / gpus)
+    # the bar of a race is looked at after the first PARENTS networks of a generation (evolution/search.py)
+    rounds = GENERATIONS * (math.ceil(PARENTS / gpus) + math.ceil((CANDIDATES - PARENTS) / gpus))
     found = {
         "pruningnet_fc": training(FIT, counts["fc"], counts["fc"] - counts["shared"]),
         "pruningnet_residual": training(FIT, counts["residual"], counts["residual"] - counts["shared"]),

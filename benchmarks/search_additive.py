@@ -1,9 +1,9 @@
-"""A start that is no evolution: the optimum of an additive importance under the latency table, as in HALP.
+"""A start that is no evolution: the best by an additive importance under the latency table, as in HALP.
 
 Each choice of each group is worth the importance of the channels that it keeps; the worth of a network is
 the sum (HALP, Shen et al., NeurIPS 2022, equation 4). Latency couples groups that meet in a layer, so the
 knapsack is solved through its Lagrangian: for a price of latency, coordinate ascent over the groups; the
-price is halved in until the network is just inside the budget.
+price is halved in until the network is just inside the budget. Ascent need not find the very optimum.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ The judge is the `residual` PruningNet of `comparison.py --seed 0`, trained now 
 default search against the same search with the optimum of an additive importance (`search_additive.py`) among
 its first networks, and that optimum alone; 144 evaluations on 2,500 images at 50 and at 30 % of the latency,
 two seeds; what is found is scored on all 10,000 held-out images. Then: a front of 30 to 60 % of the latency
-by searches at five budgets, as `hwprune search --latency 30%:60%` does, against NSGA-II (pymoo) with as many
-evaluations; told by the hypervolume over top-1 on all held-out images. Prints one JSON line last.
+by searches at five budgets, as `hwprune search --latency 30%:60%` does, against NSGA-II (pymoo) with at least
+as many evaluations; told by the hypervolume of the front of all that was evaluated, over top-1 on all
+held-out images. Prints one JSON line last.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 SEEDS, IMAGES = (1, 2), 2500
 FRONT = tuple(np.geomspace(0.6, 0.3, 5).tolist())  # shares of the latency
 FRONT_EVOLUTION = replace(EVOLUTION, generations=3)
+FRONT_EVALUATIONS = len(FRONT) * FRONT_EVOLUTION.population * FRONT_EVOLUTION.generations
 NSGA_POPULATION = 40
 IMPORTANCE_BATCHES, BATCH = 8, 64
 
@@ -86,7 +88,7 @@ def main() -> None:
         {
             "evaluations": EVOLUTION.population * EVOLUTION.generations,
             "beginnings": begins,
-            "front_evaluations": len(FRONT) * FRONT_EVOLUTION.population * FRONT_EVOLUTION.generations,
+            "front_evaluations": FRONT_EVALUATIONS,
             "fronts": fronts,
         },
     )
@@ -112,36 +114,60 @@ def beginnings(bench: Bench, share: float) -> dict[str, Any]:
     return found
 
 
+class Recorder:
+    """A score that keeps what it was asked about.
+
+    Attributes:
+        seen: Network -> its score on a part of the held-out images.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._score = bench.score
+        self.seen: dict[Widths, float] = {}
+
+    def __call__(self, widths: Widths, /) -> float:
+        """Score one network."""
+        if widths not in self.seen:
+            self.seen[widths] = self._score(widths)
+        return self.seen[widths]
+
+
 def front_figures(bench: Bench, seed: int) -> dict[str, Any]:
-    """Hypervolume of the front that each way ends with."""
+    """Hypervolume of the front of all networks that each way evaluated, scored again on all images."""
     ways = {"searches at five budgets": by_budgets, "NSGA-II": by_nsga2}
     found = {}
     for way, make in ways.items():
-        networks = make(bench, seed)
-        points = [(bench.comparison.setup.share(net), bench.exact(net)) for net in networks]
-        found[way] = {"points": sorted(points), "hypervolume": round(hypervolume(points), 6)}
+        seen = Recorder(bench)
+        make(bench, seed, seen)
+        networks = [*seen.seen]
+        shares = [bench.comparison.setup.share(net) for net in networks]
+        kept = pareto_front([seen.seen[net] for net in networks], shares).tolist()
+        points = [(shares[index], bench.exact(networks[index])) for index in kept]
+        found[way] = {
+            "evaluated": len(networks),
+            "points": sorted(points),
+            "hypervolume": round(hypervolume(points), 6),
+        }
         print(seed, way, found[way], flush=True)
     return found
 
 
-def by_budgets(bench: Bench, seed: int) -> list[Widths]:
-    """What searches from the loosest budget to the tightest give, each beginning with the earlier ones."""
+def by_budgets(bench: Bench, seed: int, score: Recorder) -> None:
+    """Searches from the loosest budget to the tightest, each beginning with what the earlier ones found."""
     found: list[Widths] = []
     for share in FRONT:
-        problem = bench.problem(share)
+        problem = replace(bench.problem(share), accuracy=score)
         begin = [*found[:-4:-1], *starts(problem)]
         found.append(search(problem, FRONT_EVOLUTION, seed=seed, starts=begin).best.widths)
-    return found
 
 
-def by_nsga2(bench: Bench, seed: int) -> list[Widths]:
-    """The undominated networks of pymoo's NSGA-II, begun inside the loosest budget as the searches are."""
+def by_nsga2(bench: Bench, seed: int, score: Recorder) -> None:
+    """NSGA-II of pymoo, begun inside the loosest budget as the searches are, with at least as many networks."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem as Task
     from pymoo.operators.crossover.sbx import SBX
     from pymoo.operators.mutation.pm import PM
     from pymoo.operators.repair.rounding import RoundingRepair
-    from pymoo.optimize import minimize
 
     loose, tight = bench.problem(FRONT[0]), bench.problem(FRONT[-1])
     sampler = Sampler(loose)
@@ -165,30 +191,23 @@ def by_nsga2(bench: Bench, seed: int) -> list[Widths]:
             load = loose.load(widths)
             inside = load <= 1.0  # as in a search, no network outside the budget is evaluated
             scores = [
-                bench.score(tuple(net)) if ok else 0.0
-                for net, ok in zip(widths.tolist(), inside, strict=True)
+                score(tuple(net)) if ok else 0.0 for net, ok in zip(widths.tolist(), inside, strict=True)
             ]
             out["F"] = np.column_stack([-np.array(scores), load])
             out["G"] = np.column_stack([load - 1.0, FRONT[-1] / FRONT[0] * 0.9 - load])
 
-    begin = [*starts(loose), *starts(tight)]
-    first = sampler.repair(genome.nearest(begin), rng)
+    first = sampler.repair(genome.nearest([*starts(loose), *starts(tight)]), rng)
     first = np.concatenate([first, sampler.draw(NSGA_POPULATION - len(first), rng)])
-    evaluations = len(FRONT) * FRONT_EVOLUTION.population * FRONT_EVOLUTION.generations
-    result = minimize(
-        Networks(),
-        NSGA2(
-            pop_size=NSGA_POPULATION,
-            sampling=first.astype(float),
-            crossover=SBX(prob=0.9, eta=3, vtype=float, repair=RoundingRepair()),
-            mutation=PM(prob=0.9, eta=3, vtype=float, repair=RoundingRepair()),
-            eliminate_duplicates=True,
-        ),
-        ("n_eval", evaluations),
-        seed=seed,
+    algorithm = NSGA2(
+        pop_size=NSGA_POPULATION,
+        sampling=first.astype(float),
+        crossover=SBX(prob=0.9, eta=3, vtype=float, repair=RoundingRepair()),
+        mutation=PM(prob=0.9, eta=3, vtype=float, repair=RoundingRepair()),
+        eliminate_duplicates=True,
     )
-    rows = np.rint(np.atleast_2d(result.X)).astype(np.int64)
-    return [tuple(net) for net in genome.widths(rows).tolist()]
+    algorithm.setup(Networks(), termination=("n_gen", 10**6), seed=seed)
+    while len(score.seen) < FRONT_EVALUATIONS:
+        algorithm.next()
 
 
 def hypervolume(points: Sequence[tuple[float, float]]) -> float:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _WORTH_TELLING = 0.001
 _FAR_OFF = 0.2  # from the prediction
+_IN_FULL = 12  # networks that may be measured for the answer
 
 
 class Searcher:
@@ -127,7 +128,7 @@ class Searcher:
             return known
         score, made = self._judge
         kept = self._answer_path(problem, budgets, starts)  # which depends on the judge that was trained
-        outcome = self._outcome(budgets, replace(problem, accuracy=score), starts)
+        outcome = _in_full(self._outcome(budgets, replace(problem, accuracy=score), starts), score)
         book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
         answer = first_within(outcome, budgets, self.reporter, book)
         widths = answer.candidate.widths
@@ -136,7 +137,7 @@ class Searcher:
             widths,
             figures=answer.figures,
             binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
-            score=score(widths),  # in full, should the race have stopped early
+            score=score(widths),
             base_score=score(self.space.full()),
             inversions=self._inversions(widths),
             **made,
@@ -272,6 +273,16 @@ class Searcher:
             devices=tuple(one.conditions for one in self.targets),
             **{"binding": "", "base_meets_budget": False, **found},
         )
+
+
+def _in_full(outcome: SearchOutcome, score: AccuracyScore) -> SearchOutcome:
+    """The outcome with the best networks scored in full, where a race stopped early on them.
+
+    An estimate is below what the leaders had, but these may be outside the budget by what was measured since.
+    """
+    scores = {one.widths: score(one.widths) for one in outcome.ranked()[:_IN_FULL]}
+    rescored = (replace(one, score=scores.get(one.widths, one.score)) for one in outcome.candidates)
+    return replace(outcome, candidates=tuple(rescored))
 
 
 def _lesson(correction: Correction | None, budgets: Sequence[Budget]) -> dict[str, Any]:
