@@ -162,7 +162,7 @@ def by_budgets(bench: Bench, seed: int, score: Recorder) -> None:
 
 
 def by_nsga2(bench: Bench, seed: int, score: Recorder) -> None:
-    """NSGA-II of pymoo, begun inside the loosest budget as the searches are, with at least as many networks."""
+    """NSGA-II of pymoo, begun inside the loosest budget as the searches are; it evaluates as many or more."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem as Task
     from pymoo.operators.crossover.sbx import SBX
