@@ -14,13 +14,13 @@ from hwprune.api.bench_inputs import (
     Baseline,
     ModelFile,
     check_inputs,
-    checked_outputs,
     find_baseline,
     find_model,
     located,
     parse_limits,
     target_of,
 )
+from hwprune.api.outputs import checked_outputs
 from hwprune.environment import device_fingerprint, library_versions
 from hwprune.errors import DeviceError, ModelError
 from hwprune.gate.files import junit as junit_text
@@ -87,12 +87,12 @@ def bench(
     """
     limits = parse_limits(max_regression, budget, baseline is not None)
     seconds = parse_seconds(max_time, "--max-time")
-    output, markdown, junit = checked_outputs(
-        {"--output": output, "--markdown": markdown, "--junit": junit},
-        {"MODEL": model, "--baseline": baseline},
-    )
     found = find_model(model)
     beside = Baseline() if baseline is None else find_baseline(baseline)
+    output, markdown, junit = checked_outputs(
+        {"--output": output, "--markdown": markdown, "--junit": junit},
+        _read_from({"MODEL": (model, found), "--baseline": (baseline, beside.model)}),
+    )
     check_inputs(found, beside)
     gate = _Gate(found, beside, target_of(found, device, profile), limits)
     if beside.kind == "figures" and beside.figures and baseline:
@@ -102,6 +102,15 @@ def bench(
         result = replace(result, yardstick=gate.beside_yardstick(seconds, reporter))
     _write(result, output, markdown, junit)
     return result
+
+
+def _read_from(named: dict[str, tuple[Path | None, ModelFile | None]]) -> Iterator[tuple[str, Path]]:
+    """(name, path) of what is read: the networks that were found, and what the user named."""
+    for option, (path, model) in named.items():
+        if model is not None:
+            yield f"the network of {option}", model.path
+        if path is not None:
+            yield option, path
 
 
 def _write(result: BenchResult, output: Path | None, markdown: Path | None, junit: Path | None) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hwprune import artifacts
+from hwprune.api.outputs import checked_outputs
 from hwprune.api.project import Project
 from hwprune.errors import MissingArtifactError, UsageError
 from hwprune.progress import QUIET, Reporter
@@ -32,7 +33,7 @@ def compare(
         The figures of each result, and in what they differ from the first.
 
     Raises:
-        UsageError: Fewer than two results.
+        UsageError: Fewer than two results, or a file to write that is a result.
         ArtifactError: A result is missing, damaged, or not of its project any more.
     """
     if len(results) < 2:
@@ -42,9 +43,12 @@ def compare(
             allowed="project folders or report.json files",
             do="for example hwprune compare project-a project-b/report.json",
         )
+    outputs = {"--html": html, "--markdown": markdown}
+    places = checked_outputs(outputs, [(str(path), path) for path in results])
     names = _names(results)
     found = comparison([_entry(name, path) for name, path in zip(names, results, strict=True)])
-    return replace(found, files=_write(found, html, markdown))
+    _write(found, *places)
+    return replace(found, files=tuple(str(path) for path in outputs.values() if path))
 
 
 def _entry(name: str, path: Path) -> Entry:
@@ -71,9 +75,9 @@ def _names(results: tuple[Path, ...]) -> list[str]:
     return [str(path) if short.count(name) > 1 else name for path, name in zip(results, short, strict=True)]
 
 
-def _write(found: Comparison, html: Path | None, markdown: Path | None) -> tuple[str, ...]:
+def _write(found: Comparison, html: Path | None, markdown: Path | None) -> None:
     if html is None and markdown is None:
-        return ()
+        return
     from hwprune.report.html import page
     from hwprune.report.markdown import markdown as as_markdown
     from hwprune.report.side_by_side import document
@@ -82,4 +86,3 @@ def _write(found: Comparison, html: Path | None, markdown: Path | None) -> tuple
     for path, text in ((html, page), (markdown, as_markdown)):
         if path is not None:
             artifacts.write_bytes(path, text(made).encode())
-    return tuple(str(path) for path in (html, markdown) if path is not None)

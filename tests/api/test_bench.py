@@ -65,7 +65,10 @@ def exported(work: Path) -> Path:
         tolerance=1e-3,
         widths=(64,),
         profile="fake",
-        figures=(Figure(name="fake", unit="ms", base=1.0, predicted=0.5),),
+        figures=(
+            Figure(name="fake", unit="ms", base=1.0, predicted=0.5, budget="60%", limit=0.6),
+            Figure(name="macs", unit="MACs", base=2e6, predicted=1e6),
+        ),
         within_budget=True,
         weights="random",
         top1=None,
@@ -264,6 +267,25 @@ def test_a_project_is_measured_by_its_exported_file_under_its_profile(exported: 
     assert hwprune.bench(exported / WORK).model.sha256 == found.model.sha256
 
 
+@pytest.mark.parametrize(
+    "file", ["pruned.onnx", f"{WORK}/export.json", f"{WORK}/latency/fake/profile.json", "report.json"]
+)
+@pytest.mark.parametrize("named", [".", WORK])
+@pytest.mark.parametrize("role", ["MODEL", "--baseline"])
+def test_what_a_project_folder_holds_is_never_overwritten(
+    exported: Path, capsys: pytest.CaptureFixture[str], file: str, named: str, role: str
+) -> None:
+    models = {
+        "MODEL": [str(exported / named)],
+        "--baseline": ["base.onnx", "--baseline", str(exported / named)],
+    }
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    for option in ("--output", "--markdown", "--junit"):
+        assert main(["bench", *models[role], option, str(exported / file)]) == 2
+        assert role in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+
+
 def test_an_exported_file_that_was_replaced_is_refused(
     exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +311,11 @@ def spoilt(work: Path) -> Path:
     (work / "empty.onnx").write_bytes(b"")
     (work / "other.json").write_text('{"a": 1}')
     (work / "folder").mkdir()
+    assert command("base.onnx", "--output", "kept/b.json") == 0
+    shutil.copy("base.onnx", "kept/old.onnx")  # found beside its figures
+    payload = artifacts.read_json(work / "kept/b.json", BenchResult.kind, BenchResult.schema_version)
+    payload["model"]["file"] = "elsewhere/old.onnx"
+    artifacts.write_json(work / "kept/b.json", BenchResult.kind, BenchResult.schema_version, payload)
     onnx_file("batch.onnx", ["batch", 16, 14, 14])
     onnx_file("open.onnx", [1, 16, None, 14])
     onnx_file("huge.onnx", [1, 16, 10**6, 10**6])
@@ -329,6 +356,12 @@ def spoilt(work: Path) -> Path:
         (("base.onnx", "--output", "base.onnx"), 2, ("overwrite MODEL",)),
         (("base.onnx", "--output", "folder"), 2, ("not a file",)),
         (("base.onnx", "--markdown", "a.txt", "--junit", "./a.txt"), 2, ("overwrite", "--markdown")),
+        (
+            ("slow.onnx", "--baseline", "kept/b.json", "--output", "kept/old.onnx"),
+            2,
+            ("network of --baseline",),
+        ),
+        (("kept/b.json", "--junit", "kept/old.onnx"), 2, ("network of MODEL",)),
     ],
 )
 def test_wrong_inputs_are_told_before_anything_is_measured(

@@ -11,6 +11,7 @@ from examples import DEVICE, export, figures, finished, latency_only, report, se
 
 from hwprune import artifacts
 from hwprune.api.compare import compare
+from hwprune.api.project import WORK
 from hwprune.cli.main import main
 from hwprune.errors import ArtifactError, MissingArtifactError, UsageError
 from hwprune.report.compare import Comparison
@@ -129,3 +130,20 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     (hollow,) = written(tmp_path, hollow=report(search(devices=({"name": "cpu-1t"},))))
     with pytest.raises(ArtifactError, match="damaged"):
         compare((good, hollow))
+
+
+def test_no_result_is_overwritten(tmp_path: Path) -> None:
+    a, b = written(tmp_path, a=finished(), b=latency_only())
+    before = (a.read_bytes(), b.read_bytes())
+    for outputs in (
+        {"html": b},
+        {"markdown": tmp_path / "a" / ".." / "a" / "report.json"},
+        {"html": tmp_path / "x", "markdown": tmp_path / "x"},
+    ):
+        with pytest.raises(UsageError, match="would overwrite"):
+            compare((a, b), **outputs)
+    for name in ("report.json", f"{WORK}/search.json", "hwprune.toml"):
+        with pytest.raises(UsageError, match="would overwrite"):
+            compare((a, b.parent), html=b.parent / name)
+    assert (a.read_bytes(), b.read_bytes()) == before
+    assert not (tmp_path / "x").exists()
