@@ -11,7 +11,6 @@ from hwprune import artifacts
 from hwprune.errors import MismatchError
 from hwprune.gate.verdict import Check, Estimate, Limit, Verdict, overall
 from hwprune.latency.table import condition_differences
-from hwprune.payloads import as_tuples
 from hwprune.results import Stored
 
 if TYPE_CHECKING:
@@ -110,14 +109,8 @@ class BenchResult(Stored):
         return next((check for check in self.checks if check.verdict == self.verdict), None)
 
     @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> Self:
-        """The result that JSON tells of; its types are those declared here (`Stored.load` checks them).
-
-        Raises:
-            ValueError: The fields do not go together.
-        """
-        made = {name: as_tuples(value) for name, value in payload.items()}
-        made["model"] = _timed(made["model"])
+    def _made(cls, fields: dict[str, Any]) -> Self:
+        made = {**fields, "model": _timed(fields["model"])}
         made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
         for name in ("ratio", "yardstick"):
             made[name] = None if made[name] is None else _ratio(made[name])
