@@ -9,6 +9,7 @@ from hwprune import artifacts
 from hwprune.api.outputs import checked_outputs
 from hwprune.api.project import Project
 from hwprune.errors import MissingArtifactError, UsageError
+from hwprune.plain import xml_text
 from hwprune.progress import QUIET, Reporter
 from hwprune.report.compare import Comparison, Entry, comparison, entry, read_entry
 
@@ -71,8 +72,11 @@ def _names(results: tuple[Path, ...]) -> list[str]:
     short = []
     for path in map(Path.resolve, results):
         own = path.name if path.is_dir() else path.stem
-        short.append(path.parent.name if own == "report" else own)
-    return [str(path) if short.count(name) > 1 else name for path, name in zip(results, short, strict=True)]
+        short.append(xml_text(path.parent.name if own == "report" else own))
+    return [
+        xml_text(str(path)) if short.count(name) > 1 else name
+        for path, name in zip(results, short, strict=True)
+    ]
 
 
 def _write(found: Comparison, html: Path | None, markdown: Path | None) -> None:
