@@ -68,11 +68,13 @@ class BenchResult(Stored):
         ratio: Latency relative to the baseline's; None without one.
         yardstick: Latency relative to that of `latency.noise.yardstick`: how figures of different hours are
             compared, for their machine is not equally fast in both. None where it was not asked for.
+        yardstick_sha256: Digest of that network; "" where it was not asked for.
         checks: The limits and what was found.
         noise: Relative spread of the reference network over the session.
         stolen: Share of the session's time in which other programs had the core.
         blocks: Interleaved blocks behind the figures.
         trusted: Whether the machine was quiet enough.
+        baseline_trusted: Whether it was when the baseline's stored figures were taken; true without these.
         percentiles_ms: Of all single runs, as they came.
         conditions: Target profile, device and runtime.
         libraries: Versions.
@@ -81,6 +83,7 @@ class BenchResult(Stored):
 
     kind: ClassVar[str] = "bench-result"
     made_by: ClassVar[str] = "hwprune bench MODEL.onnx --output FILE"
+    schema_version: ClassVar[int] = 2
 
     verdict: Verdict
     model: Timed
@@ -88,11 +91,13 @@ class BenchResult(Stored):
     compared_with: str
     ratio: Ratio | None
     yardstick: Ratio | None
+    yardstick_sha256: str
     checks: tuple[Check, ...]
     noise: float
     stolen: float
     blocks: int
     trusted: bool
+    baseline_trusted: bool
     percentiles_ms: dict[str, float]
     conditions: dict[str, Any]
     libraries: dict[str, str]
@@ -121,11 +126,12 @@ class BenchResult(Stored):
         _check_conditions(made["conditions"])
         return cls(**made)
 
-    def check_comparable(self, now: dict[str, Any], where: Path) -> None:
-        """Refuse to compare these figures with those of another machine or other settings.
+    def check_comparable(self, now: dict[str, Any], yardstick_sha256: str, where: Path) -> None:
+        """Refuse to compare these figures with those of another machine, other settings or another yardstick.
 
         Args:
             now: The conditions of the present run.
+            yardstick_sha256: Digest of the yardstick of the present run.
             where: The file that these figures are from.
 
         Raises:
@@ -134,12 +140,15 @@ class BenchResult(Stored):
         """
         if self.yardstick is None:
             raise artifacts.broken(where, "no yardstick", self.made_by)
-        if different := condition_differences(_plain(now), _plain(self.conditions)):
+        different = condition_differences(_plain(now), _plain(self.conditions))
+        if self.yardstick_sha256 != yardstick_sha256:
+            different.append("another yardstick network")
+        if different:
             raise MismatchError(
                 "The baseline's figures were measured under other conditions.",
                 where=where,
                 got=f"here {'; '.join(different)}",
-                allowed="the same device, runtime and target profile",
+                allowed="the same device, runtime, target profile and yardstick",
                 do=f"keep the baseline's model ({self.model.file}) beside its figures, and both are measured "
                 "here, interleaved; or measure it on this machine: hwprune bench BASELINE.onnx --output FILE",
             )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CHECKS_HEAD = ("limit", "measured", "interval", "allowed", "verdict")
 NOTHING_LIMITED = "Measured. Nothing was limited: --baseline FILE or --budget 15ms gives a verdict."
+_TURMOIL = "The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
 
 
 def title(result: BenchResult) -> str:
@@ -56,13 +57,18 @@ def headline(result: BenchResult) -> str:
     """The verdict in a sentence or two."""
     check = result.deciding
     if check is None:
-        return NOTHING_LIMITED
+        return NOTHING_LIMITED if result.trusted else f"{NOTHING_LIMITED} {_TURMOIL}"
     what, value, interval, allowed, verdict = check_row(check)
     text = f"{verdict.capitalize()}: {what} {value} ({interval}), allowed {allowed}."
     if result.verdict != Verdict.TOO_NOISY:
         return text
     if not result.trusted:
-        return f"{text} The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
+        return f"{text} {_TURMOIL}"
+    if not result.baseline_trusted:
+        return (
+            f"{text} The baseline's figures were taken on a machine that was too noisy to be trusted: "
+            "measure it again (hwprune bench BASELINE.onnx --output FILE)."
+        )
     return f"{text} The limit is inside the interval: measure longer (--max-time 2m) or on a quieter machine."
 
 
