@@ -196,6 +196,22 @@ def test_colours_have_enough_contrast(scheme: str) -> None:
     colours = PALETTES[scheme]
     for name in ("@text", "@muted", *SERIES):
         assert contrast(colours[name], colours["@page"]) >= 4.5, name
+    for name in drawn_colours():
+        assert contrast(colours[name], colours["@page"]) >= 3, name
+
+
+def drawn_colours() -> set[str]:
+    """The colours of all points, lines, bars and error bars; the edges of points are the page's."""
+    entries = [
+        entry(name, one.search, one.train, one.export) for name, one in (("a", finished()), ("b", front()))
+    ]
+    made = [*(document(make()) for make in KINDS.values()), side_by_side.document(comparison(entries))]
+    plots = [plot for one in made for section in one.sections for plot in section.plots]
+    found = set(
+        re.findall(r'"(@\w+)"', json.dumps([[plot.data, plot.layout.get("shapes")] for plot in plots]))
+    )
+    assert "@pale" in found
+    return found - {"@page"}
 
 
 def contrast(one: str, other: str) -> float:
