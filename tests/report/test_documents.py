@@ -236,6 +236,12 @@ def test_markdown_shows_each_table_once_and_leaves_the_longest_to_the_page() -> 
         assert "NaN" not in line
 
 
+def test_the_table_of_evaluated_networks_does_not_call_leaders_predicted() -> None:
+    section = next(one for one in document(finished()).sections if one.title == "Accuracy against latency")
+    assert "latency, predicted or measured" in section.plots[0].table.head
+    assert "leaders have the latency that was measured" in section.text[0]
+
+
 def test_the_front_is_drawn_with_its_points_and_a_wider_scatter() -> None:
     made = front()
     assert len(made.evaluated) == 80, "networks of several budgets count once"
