@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
+MAX_ONNX_BYTES = 2**31  # protobuf ends here
 _HEADER = "header.json"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 PART = ".hwprune-part"  # nobody else's: what a killed process left may be removed unasked
@@ -110,6 +111,16 @@ def _write_atomically(path: Path, write: Callable[[str], None]) -> None:
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        StorageError: The system refuses the name, such as a very long one.
+    """
+    with storage_errors(path):
+        return path.is_file()
 
 
 def read_bytes(path: Path, made_by: str = "", limit: int | None = None) -> bytes:

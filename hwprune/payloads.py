@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
+
+_NONSENSE = 1e100  # no figure of ours is near it, and in other units it would not stay finite
+NOT_IN_NAMES = r"[/\\\0]"  # of files, whatever the system
 
 
 def as_tuples(value: Any) -> Any:
@@ -19,30 +23,32 @@ def as_tuples(value: Any) -> Any:
 
 
 def misfits(payload: Any, cls: type) -> list[str]:
-    """Names of the fields of a dataclass that are missing, of a wrong type, or not fields at all.
+    """Fields of a dataclass or `TypedDict` that are missing, of a wrong type, or no fields of it at all.
 
     Args:
         payload: A table, one key for each field; inner dataclasses are tables, tuples are lists.
-        cls: The dataclass; every one of its fields is wanted.
+        cls: The class; every field of a dataclass is wanted, of a `TypedDict` what it requires.
     """
     if not isinstance(payload, dict):
         return [f"{type(payload).__name__} in place of a table"]
     hints = _hints(cls)
-    wrong = {item.name for item in fields(cls)} ^ set(payload)
+    wrong = hints.keys() ^ (payload.keys() | getattr(cls, "__optional_keys__", frozenset()))
     wrong |= {name for name in payload.keys() & hints.keys() if not _fits(payload[name], hints[name])}
     return sorted(str(name)[:80] for name in wrong)
 
 
 def is_file_name(name: str) -> bool:
     """Whether a name that becomes part of a path stays in its folder."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    return name not in ("", ".", "..") and not re.search(NOT_IN_NAMES, name)
 
 
 @functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     """Field -> its type."""
     hints = typing.get_type_hints(cls)
-    return {name: hint for name, hint in hints.items() if typing.get_origin(hint) is not ClassVar}
+    if typing.is_typeddict(cls):
+        return hints
+    return {item.name: hints[item.name] for item in fields(cls)}
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -55,12 +61,12 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list | tuple) and _fit_each(value, inner)
     if origin in (dict, Mapping):
         return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
-    if is_dataclass(hint):
-        return not misfits(value, hint)  # type: ignore[arg-type]
+    if is_dataclass(hint) or typing.is_typeddict(hint):
+        return not misfits(value, hint)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return any(value == one.value for one in hint)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NONSENSE
     return type(value) is hint
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import pytest
 
@@ -15,6 +15,15 @@ class Inner:
     x: int
 
 
+class Dated(TypedDict, total=False):
+    date: str
+
+
+class Row(Dated):
+    number: int
+    share: float | None
+
+
 @dataclass(frozen=True)
 class Outer:
     kind: ClassVar[str] = "k"
@@ -23,6 +32,7 @@ class Outer:
     many: tuple[int, ...]
     pair: tuple[float, float]
     inner: tuple[Inner, ...]
+    rows: tuple[Row, ...]
     table: dict[str, Any]
     flag: bool
 
@@ -33,6 +43,7 @@ GOOD = {
     "many": [1, 2],
     "pair": [1, 2.5],
     "inner": [{"x": 1}],
+    "rows": [{"number": 1, "share": None}, {"number": 2, "share": 0.5, "date": "today"}],
     "table": {"a": [None]},
     "flag": True,
 }
@@ -49,6 +60,7 @@ def test_what_fits() -> None:
         ("name", 1),
         ("value", "1"),
         ("value", True),
+        ("value", -1e300),
         ("many", [1, "2"]),
         ("many", [True]),
         ("many", 3),
@@ -56,6 +68,12 @@ def test_what_fits() -> None:
         ("inner", [{"x": 1, "y": 2}]),
         ("inner", [{}]),
         ("inner", [1]),
+        ("rows", [{}]),
+        ("rows", [{"number": 1}]),
+        ("rows", [{"number": "1", "share": None}]),
+        ("rows", [{"number": 1, "share": None, "date": 3}]),
+        ("rows", [{"number": 1, "share": None, "more": 3}]),
+        ("rows", {"number": 1, "share": None}),
         ("table", []),
         ("flag", 1),
         ("more", 1),

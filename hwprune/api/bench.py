@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,13 +15,13 @@ from hwprune.api.bench_inputs import (
     Baseline,
     ModelFile,
     check_inputs,
-    checked_outputs,
     find_baseline,
     find_model,
     located,
     parse_limits,
     target_of,
 )
+from hwprune.api.outputs import checked_outputs
 from hwprune.environment import device_fingerprint, library_versions
 from hwprune.errors import DeviceError, ModelError
 from hwprune.gate.files import junit as junit_text
@@ -69,7 +70,8 @@ def bench(
         budget: Latency allowed, such as 15ms, or 60% of the baseline's.
         device: cpu or cuda:0; "" takes the project's, or cpu.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
-        max_time: Device time for the verdict at most; less where it is clear earlier.
+        max_time: Device time for the verdict; less where it is clear earlier, more where five blocks of both
+            networks take longer, and up to a third more with --output, for later runs.
         output: Write the figures into this JSON file, a baseline for later runs.
         markdown: Append the result to this file, such as "$GITHUB_STEP_SUMMARY".
         junit: Write the result as JUnit XML.
@@ -87,21 +89,35 @@ def bench(
     """
     limits = parse_limits(max_regression, budget, baseline is not None)
     seconds = parse_seconds(max_time, "--max-time")
-    output, markdown, junit = checked_outputs(
-        {"--output": output, "--markdown": markdown, "--junit": junit},
-        {"MODEL": model, "--baseline": baseline},
-    )
     found = find_model(model)
     beside = Baseline() if baseline is None else find_baseline(baseline)
+    output, markdown, junit = checked_outputs(
+        {"--output": output, "--markdown": markdown, "--junit": junit},
+        _read_from({"MODEL": (model, found), "--baseline": (baseline, beside.model)}),
+    )
     check_inputs(found, beside)
     gate = _Gate(found, beside, target_of(found, device, profile), limits)
     if beside.kind == "figures" and beside.figures and baseline:
-        beside.figures.check_comparable(gate.conditions, baseline)
+        beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
     result = gate.run(seconds, reporter)
     if output and result.yardstick is None:
-        result = replace(result, yardstick=gate.beside_yardstick(seconds, reporter))
+        result = gate.with_yardstick(result, seconds, reporter)
+    if output and not result.trusted:
+        reporter.note(
+            f"The machine was too noisy for the figures in {output} to be trusted: compared with them, later "
+            "runs cannot tell. Measure again when it is quiet; `hwprune doctor` shows what disturbs."
+        )
     _write(result, output, markdown, junit)
     return result
+
+
+def _read_from(named: dict[str, tuple[Path | None, ModelFile | None]]) -> Iterator[tuple[str, Path]]:
+    """(name, path) of what is read: the networks that were found, and what the user named."""
+    for option, (path, model) in named.items():
+        if model is not None:
+            yield f"the network of {option}", model.path
+        if path is not None:
+            yield option, path
 
 
 def _write(result: BenchResult, output: Path | None, markdown: Path | None, junit: Path | None) -> None:
@@ -142,20 +158,30 @@ class _Gate:
         for relative_error, share in _LOOKS:
             found = self._measure(self.baseline.model, relative_error, share * seconds)
             result = self._result(found)
-            if result.verdict != Verdict.TOO_NOISY:
-                break
+            if result.verdict != Verdict.TOO_NOISY or not result.baseline_trusted:
+                break  # stored figures do not get better by a longer look
         return result
 
-    def beside_yardstick(self, seconds: float, reporter: Reporter) -> Ratio:
-        """What later runs can compare with when the network itself is gone."""
+    def with_yardstick(self, result: BenchResult, seconds: float, reporter: Reporter) -> BenchResult:
+        """The result with what later runs can compare with when the network itself is gone."""
         reporter.note(f"Measuring {self.model.path} beside a yardstick network, for later runs ...")
         relative_error, share = _LOOKS[0]
-        return _to_yardstick(self._measure(None, relative_error, share * seconds))
+        found = self._measure(None, relative_error, share * seconds)
+        return replace(
+            result,
+            yardstick=_to_yardstick(found),
+            yardstick_sha256=self.yardstick.sha256,
+            trusted=result.trusted and not found.too_noisy,
+        )
+
+    @functools.cached_property
+    def yardstick(self) -> ModelFile:
+        """The network that figures of different hours are related to."""
+        return ModelFile(Path("yardstick"), yardstick(self.runtime, self.target), ())
 
     def _measure(self, other: ModelFile | None, relative_error: float, seconds: float) -> Measurement:
         """Time the network interleaved with another one, by default the yardstick."""
-        reference = other or ModelFile(Path("yardstick"), yardstick(self.runtime, self.target), ())
-        with self._session(self.model) as session, self._session(reference) as standard:
+        with self._session(self.model) as session, self._session(other or self.yardstick) as standard:
             return measure(session, standard, relative_error=relative_error, max_seconds=seconds)
 
     @contextlib.contextmanager
@@ -172,12 +198,12 @@ class _Gate:
         to_yardstick = None if self.baseline.model else _to_yardstick(found)
         baseline, ratio = self._compared(found, to_yardstick)
         earlier = self.baseline.figures if self.baseline.kind == "figures" else None
-        trusted = not found.too_noisy and (earlier is None or earlier.trusted)
+        trusted, baseline_trusted = not found.too_noisy, earlier is None or earlier.trusted
         checks = judge_all(
             self.limits,
             estimate(own.ms, own.error),
             estimate(ratio.value, ratio.error) if ratio else None,
-            trusted=trusted,
+            trusted=trusted and baseline_trusted,
         )
         return BenchResult(
             verdict=overall(checks),
@@ -186,11 +212,13 @@ class _Gate:
             compared_with=self.baseline.kind,
             ratio=ratio,
             yardstick=to_yardstick,
+            yardstick_sha256=self.yardstick.sha256 if to_yardstick else "",
             checks=checks,
             noise=found.noise,
             stolen=found.stolen,
             blocks=found.blocks,
             trusted=trusted,
+            baseline_trusted=baseline_trusted,
             percentiles_ms=found.distribution(),
             conditions=self.conditions,
             libraries=library_versions(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.api.project import WORK, Project
@@ -17,10 +16,6 @@ from hwprune.runtimes.base import TargetProfile
 from hwprune.structure.onnx_graph import static_inputs
 from hwprune.units import parse_latency, parse_percent
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_MOST_BYTES = 2**31  # protobuf ends here
 _DEFAULT_REGRESSION = "5%"
 
 
@@ -106,7 +101,7 @@ def _model_of(figures: BenchResult, where: Path) -> ModelFile | None:
     named = Path(figures.model.file)
     target = TargetProfile.from_payload(figures.conditions["profile"], where)
     for path in (named, where.parent / named.name):
-        if _is_file(path) and artifacts.sha256(content := _read(path)) == figures.model.sha256:
+        if artifacts.is_file(path) and artifacts.sha256(content := _read(path)) == figures.model.sha256:
             return _opened(path, content, target)
     return None
 
@@ -116,7 +111,7 @@ def _exported(folder: Path) -> ModelFile:
     project = Project(folder, Config())  # what was measured is the file, whatever the settings are now
     result = ExportResult.load(project.path("export.json"))
     path = folder / result.file
-    content = artifacts.read_bytes(path, ExportResult.made_by, _MOST_BYTES)
+    content = artifacts.read_bytes(path, ExportResult.made_by, artifacts.MAX_ONNX_BYTES)
     if artifacts.sha256(content) != result.digest:
         raise MismatchError(
             "The file is not the one that was exported.",
@@ -127,21 +122,15 @@ def _exported(folder: Path) -> ModelFile:
     return _opened(path, content, TargetProfile.from_payload(profiled.target, where=result.profile))
 
 
-def _is_file(path: Path) -> bool:
-    """Whether there is a file; the system refuses some names, such as very long ones."""
-    with artifacts.storage_errors(path):
-        return path.is_file()
-
-
 def _read(path: Path) -> bytes:
-    if not _is_file(path):
+    if not artifacts.is_file(path):
         raise MissingArtifactError(
             "There is no such file or folder.",
             where=path,
             got="something that is not a file" if path.exists() else None,
             allowed="an ONNX file, a project folder, or what an earlier `hwprune bench --output FILE` wrote",
         )
-    return artifacts.read_bytes(path, limit=_MOST_BYTES)
+    return artifacts.read_bytes(path, limit=artifacts.MAX_ONNX_BYTES)
 
 
 def _opened(path: Path, content: bytes, target: TargetProfile | None = None) -> ModelFile:
@@ -216,25 +205,3 @@ def parse_limits(max_regression: str, budget: str, baseline: bool) -> tuple[Limi
         unit = "ratio" if share else "ms"
         limits.append(Limit(breach=Verdict.OVER_BUDGET, text=quantity.text, most=quantity.value, unit=unit))
     return tuple(limits)
-
-
-def checked_outputs(
-    outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]
-) -> tuple[Path | None, ...]:
-    """The files to write, links followed; refused before any work where writing would do harm.
-
-    Raises:
-        UsageError: Not a place for a file, or a file that is read or written already.
-    """
-    taken = {path.resolve(): name for name, path in inputs.items() if path is not None}
-    checked: list[Path | None] = []
-    for option, path in outputs.items():
-        place = None if path is None else path.resolve()
-        if place is not None:
-            if place.exists() and not place.is_file():
-                raise UsageError(f"{option} is not a file.", got=path, do="name a file that may be written")
-            if other := taken.get(place):
-                raise UsageError(f"{option} would overwrite {other}.", got=path, do="name another file")
-            taken[place] = f"what {option} writes"
-        checked.append(place)
-    return tuple(checked)

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hwprune import artifacts
+from hwprune.api.outputs import checked_outputs
 from hwprune.api.project import Project
 from hwprune.errors import MissingArtifactError, UsageError
+from hwprune.plain import xml_text
 from hwprune.progress import QUIET, Reporter
 from hwprune.report.compare import Comparison, Entry, comparison, entry, read_entry
 
@@ -32,7 +34,7 @@ def compare(
         The figures of each result, and in what they differ from the first.
 
     Raises:
-        UsageError: Fewer than two results.
+        UsageError: Fewer than two results, or a file to write that is a result.
         ArtifactError: A result is missing, damaged, or not of its project any more.
     """
     if len(results) < 2:
@@ -42,9 +44,12 @@ def compare(
             allowed="project folders or report.json files",
             do="for example hwprune compare project-a project-b/report.json",
         )
+    outputs = {"--html": html, "--markdown": markdown}
+    places = checked_outputs(outputs, [(str(path), path) for path in results])
     names = _names(results)
     found = comparison([_entry(name, path) for name, path in zip(names, results, strict=True)])
-    return replace(found, files=_write(found, html, markdown))
+    _write(found, *places)
+    return replace(found, files=tuple(str(path) for path in outputs.values() if path))
 
 
 def _entry(name: str, path: Path) -> Entry:
@@ -67,13 +72,16 @@ def _names(results: tuple[Path, ...]) -> list[str]:
     short = []
     for path in map(Path.resolve, results):
         own = path.name if path.is_dir() else path.stem
-        short.append(path.parent.name if own == "report" else own)
-    return [str(path) if short.count(name) > 1 else name for path, name in zip(results, short, strict=True)]
+        short.append(xml_text(path.parent.name if own == "report" else own))
+    return [
+        xml_text(str(path)) if short.count(name) > 1 else name
+        for path, name in zip(results, short, strict=True)
+    ]
 
 
-def _write(found: Comparison, html: Path | None, markdown: Path | None) -> tuple[str, ...]:
+def _write(found: Comparison, html: Path | None, markdown: Path | None) -> None:
     if html is None and markdown is None:
-        return ()
+        return
     from hwprune.report.html import page
     from hwprune.report.markdown import markdown as as_markdown
     from hwprune.report.side_by_side import document
@@ -82,4 +90,3 @@ def _write(found: Comparison, html: Path | None, markdown: Path | None) -> tuple
     for path, text in ((html, page), (markdown, as_markdown)):
         if path is not None:
             artifacts.write_bytes(path, text(made).encode())
-    return tuple(str(path) for path in (html, markdown) if path is not None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from hwprune.errors import MismatchError
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
-from hwprune.payloads import as_tuples
+from hwprune.payloads import NOT_IN_NAMES, as_tuples
+from hwprune.results import DeviceFacts
 from hwprune.runtimes.base import TargetProfile
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Target:
     base_error_ms: float
     drift: float
     table: str
-    conditions: dict[str, Any]
+    conditions: DeviceFacts
     device: Device | None
     speed: float = 1.0
 
@@ -125,8 +127,8 @@ def folder_target(folder: Path) -> Target:
     found = TableFolder.load(folder)
     model, where = found.model(), found.table.provenance
     profile = TargetProfile.from_payload(where["profile"], where=str(folder))
-    machine = str(where["device"].get("model", "another machine")).replace("/", "-")  # it names files
-    name = f"{profile.name} ({machine})"
+    machine = str(where["device"].get("model", "another machine"))
+    name = f"{profile.name} ({re.sub(NOT_IN_NAMES, '-', machine)})"  # it names files
     return Target(
         name=name,
         profile=profile,
@@ -141,11 +143,11 @@ def folder_target(folder: Path) -> Target:
     )
 
 
-def _conditions(table: LatencyTable, name: str, command: str) -> dict[str, Any]:
+def _conditions(table: LatencyTable, name: str, command: str) -> DeviceFacts:
     """Device, runtime and versions, as the table tells them."""
     told = ("profile", "device", "runtime", "settings", "libraries", "date")
     facts = {key: as_tuples(table.provenance[key]) for key in told if key in table.provenance}
-    return {"name": name, "command": command, **facts}
+    return cast("DeviceFacts", {"name": name, "command": command, **facts})
 
 
 def _base_ms(table: LatencyTable, model: LatencyModel) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hwprune.api import judge
 from hwprune.api.base import recipe, trained_base
@@ -19,7 +19,7 @@ from hwprune.results import TrainResult
 if TYPE_CHECKING:
     from torch import nn
 
-    from hwprune.results import SearchResult
+    from hwprune.results import Epoch, SearchResult
     from hwprune.structure.space import SearchSpace
     from hwprune.training.history import History
 
@@ -110,8 +110,8 @@ class Trainer:
             test_images=len(test),
             seed=config.seed,
             structure=self.project.structure(),
-            history=tuple(history.to_payload()),
-            base_history=tuple(base_history.to_payload()),
+            history=cast("tuple[Epoch, ...]", tuple(history.to_payload())),
+            base_history=cast("tuple[Epoch, ...]", tuple(base_history.to_payload())),
             data=config.data.source,
             test_digest=digest(self.project.dataset.classes, test.labels.tolist()),
         )

@@ -18,13 +18,13 @@ from hwprune.gate.words import (
 )
 from hwprune.report import side_by_side
 from hwprune.report.verdict import MISSING
-from hwprune.report.words import FRONT_HEAD, change, front_line, front_rows
+from hwprune.report.words import FRONT_HEAD, change, error_words, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
 from hwprune.runtimes.profiles import default_profile, profile_names
 from hwprune.units import format_count, format_ms, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import RenderableType
 
@@ -53,18 +53,18 @@ def view(verb: str, result: Any) -> Iterable[RenderableType | Next]:
     return _VIEWS[verb](result)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=Text(title), title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of text as it is: names may hold what Rich takes for markup, such as `c[base]`."""
+    table = Table(title=Text(title), title_justify="left", show_header=bool(head))
+    for index, column in enumerate(head):
+        table.add_column(Text(column), justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
 def _facts(title: str, *facts: tuple[str, str]) -> Table:
-    table = Table(title=Text(title), title_justify="left", show_header=False)
-    for name, value in facts:
-        table.add_row(name, Text(value))
-    return table
+    return _table(title, (), facts)
 
 
 def _init(result: InitResult) -> Iterable[RenderableType | Next]:
@@ -92,7 +92,7 @@ def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
         ("unpruned network", f"{format_ms(result.base_ms)} ± {format_ms(result.base_error_ms)}"),
         ("channel groups", str(result.groups)),
         ("latency table", f"{result.kernels} kernels from {result.networks} networks"),
-        ("error on held-out networks", _percent(result.error_percent)),
+        ("error on held-out networks", error_words(result.error_percent)),
         ("channel multiple", str(result.channel_multiple)),
         ("device time", format_seconds(result.seconds)),
     )
@@ -109,17 +109,13 @@ def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
     yield Next(f"search {f'--profile {result.profile} ' if named else ''}--latency 60%")
 
 
-def _percent(value: float | None) -> str:
-    return "not known: too few networks" if value is None else f"{value:.1f} %"
-
-
 def _predict(result: PredictResult) -> Iterable[RenderableType | Next]:
-    title = f"Predicted from the table of {result.profile}, not measured"
-    table = _table(title, "network", "latency", "of the unpruned", "MACs", "parameters")
+    rows = []
     for (name, _, ms, macs, params), error_ms in zip(result.rows, result.errors_ms, strict=True):
         share, latency = f"{ms / result.base_ms:.1%}", f"{format_ms(ms)} ± {format_ms(error_ms)}"
-        table.add_row(Text(name), latency, share, format_count(macs), format_count(params))
-    yield table
+        rows.append((name, latency, share, format_count(macs), format_count(params)))
+    head = ("network", "latency", "of the unpruned", "MACs", "parameters")
+    yield _table(f"Predicted from the table of {result.profile}, not measured", head, rows)
 
 
 def _lut(result: LutResult) -> Iterable[RenderableType | Next]:
@@ -148,7 +144,7 @@ def _shipped(result: LutResult) -> Iterable[RenderableType | Next]:
 def _named_fact(key: str, value: Any) -> tuple[str, str]:
     """A fact with its unit; `key` ends in it."""
     name, _, unit = key.rpartition("_")
-    known = {"ms": format_ms, "seconds": format_seconds, "percent": _percent}
+    known = {"ms": format_ms, "seconds": format_seconds, "percent": error_words}
     if unit in known and name:
         title = f"{name} time" if unit == "seconds" else name
         return title.replace("_", " "), MISSING if value is None else known[unit](value)
@@ -169,15 +165,16 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         return
     if result.base_meets_budget:
         yield Text(f"The unpruned network meets the budget already: {result.budget}. Nothing was pruned.")
-    table = _table(f"{result.model} under {result.budget}", "", "unpruned", "chosen", "budget")
+    rows = []
     for one in result.figures:
         limit = f"{one.text(one.limit)} ({one.budget})" if one.limit is not None else ""
-        table.add_row(one.title, one.text(one.base), _value(one), limit)
+        rows.append((one.title, one.text(one.base), _value(one), limit))
         if one.unit == "ms" and one.is_measured:
-            table.add_row("  predicted", "", one.text(one.predicted), "")
+            rows.append(("  predicted", "", one.text(one.predicted), ""))
     judge = "top-1 of the judge (sub-val)" if result.score_kind == "pruningnet" else "share of MACs kept"
-    table.add_row(judge, "", f"{result.score:.1%}", "")
-    yield table
+    rows.append((judge, "", f"{result.score:.1%}", ""))
+    head = ("", "unpruned", "chosen", "budget")
+    yield _table(f"{result.model} under {result.budget}", head, rows)
     yield from _unmeasured(result)
     if len(result.budgets) > 1 and result.binding:
         yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
@@ -203,11 +200,8 @@ def _unmeasured(result: SearchResult | ExportResult) -> Iterable[Text]:
 
 def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
     first = result.points[0]
-    table = _table(f"{first.model} on {first.profile}", *FRONT_HEAD)
-    for row in front_rows(result):
-        table.add_row(*row)
     yield Text(front_line(result))
-    yield table
+    yield _table(f"{first.model} on {first.profile}", FRONT_HEAD, front_rows(result))
     yield from _unmeasured(first)
     verb = "train" if first.images else "export --onnx"
     yield Next(f"{verb} --point {len(result.points) // 2 + 1}")
@@ -264,16 +258,9 @@ def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
 
 
 def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:
-    head, rows = networks(result)
-    measured = _table(title(result), *head)
-    for row in rows:
-        measured.add_row(*map(Text, row))
-    yield measured
+    yield _table(title(result), *networks(result))
     if result.checks:
-        checks = _table("", *CHECKS_HEAD)
-        for row in check_rows(result):
-            checks.add_row(*map(Text, row))
-        yield checks
+        yield _table("", CHECKS_HEAD, check_rows(result))
     yield Text(footnote(result))
     yield Text(headline(result), style="bold")
 
@@ -283,29 +270,22 @@ def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:
     for finding in result.findings:
         mark = Text("ok" if finding.good else "!!", style="green" if finding.good else "bold red")
         text = finding.value + (f"\n-> {finding.do}" if finding.do else "")
-        table.add_row(mark, finding.name, Text(text))
+        table.add_row(mark, Text(finding.name), Text(text))
     yield table
 
 
 def _report(result: Report) -> Iterable[RenderableType | Next]:
     search = result.search
-    table = _table(f"{search.model} under {search.budget}", "", "unpruned", "pruned", "")
-    for row in result.rows:
-        table.add_row(row.name, row.base, row.pruned, Text(row.change))
-    yield table
-    layers = _table("Layers, unpruned -> pruned", "layer", "channels read", "channels made")
-    for layer in result.layers:
-        layers.add_row(Text(layer.name), change(layer.inputs), change(layer.outputs))
-    yield layers
+    rows = [(row.name, row.base, row.pruned, row.change) for row in result.rows]
+    yield _table(f"{search.model} under {search.budget}", ("", "unpruned", "pruned", ""), rows)
+    layers = [(one.name, change(one.inputs), change(one.outputs)) for one in result.layers]
+    yield _table("Layers, unpruned -> pruned", ("layer", "channels read", "channels made"), layers)
     yield Text(result.verdict, style="bold")
 
 
 def _compare(result: Comparison) -> Iterable[RenderableType | Next]:
     both = side_by_side.table(result)
-    shown = _table("Results side by side", *both.head)
-    for row in both.rows:
-        shown.add_row(*map(Text, row))
-    yield shown
+    yield _table(both.title, both.head, both.rows)
     yield Text(side_by_side.summary(result), style="bold")
     for line in side_by_side.lines(result):
         yield Text(line)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from html import escape
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -18,6 +16,7 @@ from hwprune.gate.words import (
     networks,
     title,
 )
+from hwprune.plain import markdown_text, xml_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,18 +25,15 @@ if TYPE_CHECKING:
     from hwprune.gate.verdict import Check
 
 _MARKS = {Verdict.PASS: "✅", Verdict.MEASURED: "📏", Verdict.TOO_NOISY: "⚠️"}
-_MARKUP = re.compile(r"([\\`*_\[\]|~#])")
-# What XML 1.0 cannot hold, escaped or not: names of files may be any bytes.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def markdown(result: BenchResult) -> str:
     """One section of Markdown; several of them make one summary."""
-    lines = [f"## {_MARKS.get(result.verdict, '❌')} hwprune bench: {_plain(title(result))}", ""]
-    lines += [f"**{_plain(headline(result))}**", "", *_table(*networks(result))]
+    lines = [f"## {_MARKS.get(result.verdict, '❌')} hwprune bench: {markdown_text(title(result))}", ""]
+    lines += [f"**{markdown_text(headline(result))}**", "", *_table(*networks(result))]
     if result.checks:
         lines += ["", *_table(CHECKS_HEAD, check_rows(result))]
-    return "\n".join([*lines, "", _plain(footnote(result)), ""]) + "\n"
+    return "\n".join([*lines, "", markdown_text(footnote(result)), ""]) + "\n"
 
 
 def junit(result: BenchResult) -> str:
@@ -52,7 +48,7 @@ def junit(result: BenchResult) -> str:
     if not result.checks:
         _case(suite, None, result.model.ms)
     notes = [*(": ".join(row) for row in networks(result)[1]), footnote(result)]
-    ElementTree.SubElement(suite, "system-out").text = _xml("\n".join(notes))
+    ElementTree.SubElement(suite, "system-out").text = xml_text("\n".join(notes))
     suites = ElementTree.Element("testsuites", _texts(counts))
     suites.append(suite)
     ElementTree.indent(suites)
@@ -74,19 +70,9 @@ def _case(suite: ElementTree.Element, check: Check | None, ms: float) -> None:
 
 
 def _texts(attributes: Mapping[str, object]) -> dict[str, str]:
-    return {key: _xml(str(value)) for key, value in attributes.items()}
-
-
-def _xml(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
+    return {key: xml_text(str(value)) for key, value in attributes.items()}
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return lines + [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in rows]
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line: a file's name may hold anything."""
-    one_line = " ".join(_xml(text).split())
-    return _MARKUP.sub(r"\\\1", escape(one_line, quote=False))
+    return lines + [f"| {' | '.join(markdown_text(cell) for cell in row)} |" for row in rows]

@@ -11,7 +11,6 @@ from hwprune import artifacts
 from hwprune.errors import MismatchError
 from hwprune.gate.verdict import Check, Estimate, Limit, Verdict, overall
 from hwprune.latency.table import condition_differences
-from hwprune.payloads import as_tuples
 from hwprune.results import Stored
 
 if TYPE_CHECKING:
@@ -69,11 +68,13 @@ class BenchResult(Stored):
         ratio: Latency relative to the baseline's; None without one.
         yardstick: Latency relative to that of `latency.noise.yardstick`: how figures of different hours are
             compared, for their machine is not equally fast in both. None where it was not asked for.
+        yardstick_sha256: Digest of that network; "" where it was not asked for.
         checks: The limits and what was found.
         noise: Relative spread of the reference network over the session.
         stolen: Share of the session's time in which other programs had the core.
         blocks: Interleaved blocks behind the figures.
         trusted: Whether the machine was quiet enough.
+        baseline_trusted: Whether it was when the baseline's stored figures were taken; true without these.
         percentiles_ms: Of all single runs, as they came.
         conditions: Target profile, device and runtime.
         libraries: Versions.
@@ -82,6 +83,7 @@ class BenchResult(Stored):
 
     kind: ClassVar[str] = "bench-result"
     made_by: ClassVar[str] = "hwprune bench MODEL.onnx --output FILE"
+    schema_version: ClassVar[int] = 2
 
     verdict: Verdict
     model: Timed
@@ -89,11 +91,13 @@ class BenchResult(Stored):
     compared_with: str
     ratio: Ratio | None
     yardstick: Ratio | None
+    yardstick_sha256: str
     checks: tuple[Check, ...]
     noise: float
     stolen: float
     blocks: int
     trusted: bool
+    baseline_trusted: bool
     percentiles_ms: dict[str, float]
     conditions: dict[str, Any]
     libraries: dict[str, str]
@@ -110,14 +114,8 @@ class BenchResult(Stored):
         return next((check for check in self.checks if check.verdict == self.verdict), None)
 
     @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> Self:
-        """The result that JSON tells of; its types are those declared here (`Stored.load` checks them).
-
-        Raises:
-            ValueError: The fields do not go together.
-        """
-        made = {name: as_tuples(value) for name, value in payload.items()}
-        made["model"] = _timed(made["model"])
+    def _made(cls, fields: dict[str, Any]) -> Self:
+        made = {**fields, "model": _timed(fields["model"])}
         made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
         for name in ("ratio", "yardstick"):
             made[name] = None if made[name] is None else _ratio(made[name])
@@ -128,11 +126,12 @@ class BenchResult(Stored):
         _check_conditions(made["conditions"])
         return cls(**made)
 
-    def check_comparable(self, now: dict[str, Any], where: Path) -> None:
-        """Refuse to compare these figures with those of another machine or other settings.
+    def check_comparable(self, now: dict[str, Any], yardstick_sha256: str, where: Path) -> None:
+        """Refuse to compare these figures with those of another machine, other settings or another yardstick.
 
         Args:
             now: The conditions of the present run.
+            yardstick_sha256: Digest of the yardstick of the present run.
             where: The file that these figures are from.
 
         Raises:
@@ -141,12 +140,15 @@ class BenchResult(Stored):
         """
         if self.yardstick is None:
             raise artifacts.broken(where, "no yardstick", self.made_by)
-        if different := condition_differences(_plain(now), _plain(self.conditions)):
+        different = condition_differences(_plain(now), _plain(self.conditions))
+        if self.yardstick_sha256 != yardstick_sha256:
+            different.append("another yardstick network")
+        if different:
             raise MismatchError(
                 "The baseline's figures were measured under other conditions.",
                 where=where,
                 got=f"here {'; '.join(different)}",
-                allowed="the same device, runtime and target profile",
+                allowed="the same device, runtime, target profile and yardstick",
                 do=f"keep the baseline's model ({self.model.file}) beside its figures, and both are measured "
                 "here, interleaved; or measure it on this machine: hwprune bench BASELINE.onnx --output FILE",
             )

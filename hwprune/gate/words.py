@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwprune.gate.verdict import Check, Verdict
+from hwprune.plain import xml_text
 from hwprune.units import format_ms
 
 if TYPE_CHECKING:
@@ -12,22 +13,23 @@ if TYPE_CHECKING:
 
 CHECKS_HEAD = ("limit", "measured", "interval", "allowed", "verdict")
 NOTHING_LIMITED = "Measured. Nothing was limited: --baseline FILE or --budget 15ms gives a verdict."
+_TURMOIL = "The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
 
 
 def title(result: BenchResult) -> str:
     """What was measured where."""
-    return f"{_shown(result.model)} on {result.conditions['profile'].get('name', '?')}"
+    return f"{xml_text(result.model.file)} on {result.conditions['profile'].get('name', '?')}"
 
 
 def networks(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The networks as a table: its head and its rows."""
     own, other = result.model, result.baseline
     if other is None or result.ratio is None:
-        return ("network", "latency"), [(_shown(own), _latency(own))]
+        return ("network", "latency"), [(xml_text(own.file), _latency(own))]
     stored = " (stored figures)" if result.compared_with == "figures" else ""
     return ("network", "latency", "of the baseline"), [
-        (_shown(own), _latency(own), f"{100 * result.ratio.value:.1f} %"),
-        (f"{_shown(other)}, the baseline{stored}", _latency(other), "100 %"),
+        (xml_text(own.file), _latency(own), f"{100 * result.ratio.value:.1f} %"),
+        (f"{xml_text(other.file)}, the baseline{stored}", _latency(other), "100 %"),
     ]
 
 
@@ -55,13 +57,18 @@ def headline(result: BenchResult) -> str:
     """The verdict in a sentence or two."""
     check = result.deciding
     if check is None:
-        return NOTHING_LIMITED
+        return NOTHING_LIMITED if result.trusted else f"{NOTHING_LIMITED} {_TURMOIL}"
     what, value, interval, allowed, verdict = check_row(check)
     text = f"{verdict.capitalize()}: {what} {value} ({interval}), allowed {allowed}."
     if result.verdict != Verdict.TOO_NOISY:
         return text
     if not result.trusted:
-        return f"{text} The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
+        return f"{text} {_TURMOIL}"
+    if not result.baseline_trusted:
+        return (
+            f"{text} The baseline's figures were taken on a machine that was too noisy to be trusted: "
+            "measure it again (hwprune bench BASELINE.onnx --output FILE)."
+        )
     return f"{text} The limit is inside the interval: measure longer (--max-time 2m) or on a quieter machine."
 
 
@@ -78,11 +85,6 @@ def footnote(result: BenchResult) -> str:
         f"{result.blocks} blocks, {how}; the machine's speed spread by {result.noise:.1%}{stolen}. "
         f"{device.get('model', 'unknown device')}, {runtime['runtime']} {runtime['version']}, {result.date}."
     )
-
-
-def _shown(timed: Timed) -> str:
-    """The name of a file, which may be any bytes, as text that every terminal can show."""
-    return timed.file.encode(errors="replace").decode()
 
 
 def _latency(timed: Timed) -> str:

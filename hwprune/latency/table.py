@@ -322,12 +322,13 @@ def _profile_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> li
     return [f"{key}: {one.get(key)}, not {other[key]}" for key in keys if one.get(key) != other[key]]
 
 
-def _runtime_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+def _runtime_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The name and the first two parts of the version count: runtimes change kernels with the second."""
 
-    def identity(facts: Mapping[str, str]) -> tuple[str, list[str]]:
+    def identity(facts: Mapping[str, Any]) -> tuple[Any, list[str]]:
         return facts.get("runtime", ""), str(facts.get("version", "")).split(".")[:2]
 
     if identity(one) == identity(other):
         return []
-    return [f"runtime: {one.get('runtime')} {one.get('version')}, not {other['runtime']} {other['version']}"]
+    here, there = (f"{facts.get('runtime')} {facts.get('version')}" for facts in (one, other))
+    return [f"runtime: {here}, not {there}"]

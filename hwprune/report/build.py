@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwprune.report.parts import Document, Section, Table
 from hwprune.report.sections import checks, curves, history, reproduce, times, tradeoff, widths
-from hwprune.report.verdict import MISSING
+from hwprune.report.verdict import MISSING, last_top1
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
@@ -62,10 +62,10 @@ def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:
 
 
 def _accuracy(report: Report) -> tuple[str, str, str]:
-    train, export = report.train, report.export
+    train = report.train
     if train is None:
         why = "not trained yet" if report.search.images else "no images"
         return ("test top-1", MISSING, why)
-    top1 = export.top1 if export and export.top1 is not None else train.top1
+    top1 = last_top1(train, report.export)
     points = 100 * (top1 - train.base_top1)
     return ("test top-1", f"{top1:.1%}", f"{points:+.1f} points, unpruned {train.base_top1:.1%}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.latency.table import condition_differences
 from hwprune.report.facts import KIND, SCHEMA_VERSION
-from hwprune.report.verdict import met, verdict
-from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
+from hwprune.report.verdict import last_top1, met, verdict
+from hwprune.results import ExportResult, SearchResult, TrainResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from hwprune.results import DeviceFacts, Figure
 
 _OTHER_SPEED = 0.05  # unpruned latencies further apart than this were taken in other moods of the machine
 
@@ -49,7 +51,7 @@ class Entry:
     images: str
     test_digest: str
     training: str
-    device: dict[str, Any]
+    device: DeviceFacts
 
     @property
     def latency(self) -> Figure:
@@ -84,7 +86,6 @@ class Comparison:
 def entry(name: str, search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> Entry:
     """The entry for what the stages of a project left."""
     known = export or search
-    top1 = export.top1 if export and export.top1 is not None else train.top1 if train else None
     return Entry(
         name=name,
         model=search.model,
@@ -93,7 +94,7 @@ def entry(name: str, search: SearchResult, train: TrainResult | None, export: Ex
         budget=known.budget,
         figures=known.figures,
         base_top1=train.base_top1 if train else None,
-        top1=top1,
+        top1=last_top1(train, export) if train else None,
         images=f"{train.test_images} of {train.data}" if train else "",
         test_digest=train.test_digest if train else "",
         training=f"{train.epochs} epochs from {train.start}" if train else "not trained",
@@ -110,16 +111,14 @@ def read_entry(name: str, path: Path) -> Entry:
     payload = artifacts.read_json(path, KIND, SCHEMA_VERSION, "hwprune report")
     try:
         train, export = payload["train"], payload["export"]
-        found = entry(
+        return entry(
             name,
             SearchResult.from_payload(payload["search"]),
-            TrainResult.from_payload(train) if train else None,
-            ExportResult.from_payload(export) if export else None,
+            None if train is None else TrainResult.from_payload(train),
+            None if export is None else ExportResult.from_payload(export),
         )
-        condition_differences(found.device, found.device)  # what it needs must be there
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
+    except (KeyError, ValueError) as error:
         raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune report") from error
-    return found
 
 
 def comparison(entries: Sequence[Entry]) -> Comparison:

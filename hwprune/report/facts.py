@@ -170,6 +170,6 @@ def _current(export: ExportResult, search: SearchResult, train: TrainResult | No
         (export.structure, export.widths, export.budget, export.profile)
         == (search.structure, search.widths, search.budget, search.profile)
         and (train is None or export.trained_top1 == train.top1)
-        and path.is_file()
-        and artifacts.sha256(artifacts.read_bytes(path)) == export.digest
+        and artifacts.is_file(path)
+        and artifacts.sha256(artifacts.read_bytes(path, limit=artifacts.MAX_ONNX_BYTES)) == export.digest
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hwprune.plain import markdown_block, markdown_text
+
 if TYPE_CHECKING:
     from hwprune.report.parts import Document, Section, Table
 
@@ -12,34 +14,35 @@ _MOST_ROWS = 130  # a longer table is for report.html and report.json
 
 def markdown(document: Document) -> str:
     """The document as text."""
-    lines = [f"# {document.title}", "", f"**{document.verdict}**"]
+    lines = [f"# {markdown_text(document.title)}", "", f"**{markdown_text(document.verdict)}**"]
     for section in document.sections:
-        lines += ["", f"## {section.title}", *_section(section)]
+        lines += ["", f"## {markdown_text(section.title)}", *_section(section)]
     return "\n".join(lines) + "\n"
 
 
 def _section(section: Section) -> list[str]:
     lines: list[str] = []
     for text in section.text:
-        lines += ["", text]
+        lines += ["", markdown_text(text)]
     for table in dict.fromkeys(plot.table for plot in section.plots):  # two plots may show one table
         lines += _table(table)
-    lines += ["", *(f"- {point}" for point in section.points)] if section.points else []
+    lines += ["", *(f"- {markdown_text(point)}" for point in section.points)] if section.points else []
     for table in section.tables:
         lines += _table(table)
-    lines += ["", "```", *section.commands, "```"] if section.commands else []
+    lines += ["", *markdown_block("\n".join(section.commands))] if section.commands else []
     for name, text in section.files:
-        lines += ["", f"{name}:", "", "```", text.rstrip("\n"), "```"]
+        lines += ["", f"{markdown_text(name)}:", "", *markdown_block(text)]
     return lines
 
 
 def _table(table: Table) -> list[str]:
-    lines = ["", f"{table.title}:", ""]
+    title = markdown_text(table.title)
+    lines = ["", f"{title}:", ""]
     if len(table.rows) > _MOST_ROWS:
-        return [*lines[:-2], f"{table.title}: {len(table.rows)} rows, in report.html and report.json."]
+        return [*lines[:-2], f"{title}: {len(table.rows)} rows, in report.html and report.json."]
     lines += [_row(table.head), "|---" * len(table.head) + "|"]
     return [*lines, *map(_row, table.rows)]
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    return f"| {' | '.join(map(markdown_text, cells))} |"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-# Each series colour has a contrast of at least 4.5 to its page: lines, markers and names are readable.
+# Contrast to the page, by WCAG 2: of text and of the colours of series at least 4.5; of `@pale`, for what
+# stands behind others, at least 3, as graphics need it. `@grid` is decoration.
 PALETTES = {
     "light": {
         "@page": "#ffffff",
         "@text": "#1d2329",
         "@muted": "#5a636d",
         "@grid": "#dde1e6",
-        "@pale": "#b9c2cc",
+        "@pale": "#8b96a2",
         "@blue": "#1b63b8",
         "@orange": "#b45309",
         "@green": "#1d7a4f",
@@ -24,7 +25,7 @@ PALETTES = {
         "@text": "#e6eaee",
         "@muted": "#a3adb8",
         "@grid": "#333b44",
-        "@pale": "#56616d",
+        "@pale": "#626d79",
         "@blue": "#78b4ff",
         "@orange": "#ffab5e",
         "@green": "#5fd3a0",
@@ -53,7 +54,7 @@ h2 {{ font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .6rem; border-top
 .cards {{ display: grid; gap: .7rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }}
 .cards div {{ border: 1px solid var(--grid); border-radius: .5rem; padding: .6rem .8rem; }}
-.cards dt, .cards dd + dd, figcaption, .quiet {{ color: var(--muted); font-size: .875rem; }}
+.cards dt, .cards dd + dd, figcaption {{ color: var(--muted); font-size: .875rem; }}
 .cards dd {{ margin: 0; font-size: 1.5rem; font-weight: 600; line-height: 1.3; }}
 .cards dd + dd {{ font-weight: 400; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
@@ -71,6 +72,7 @@ figure {{ margin: 1rem 0; min-width: 0; }} figcaption {{ margin-bottom: .2rem; }
 .grid {{ display: grid; gap: 0 1.5rem;
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }}
 .plot {{ width: 100%; }}
+.buttons {{ margin-top: 2rem; }} .buttons .modebar-container {{ top: -2rem !important; }}
 summary {{ cursor: pointer; color: var(--blue); font-size: .875rem; padding: .2rem 0; }}
 pre {{ border: 1px solid var(--grid); border-radius: .4rem; padding: .6rem .8rem; font-size: .875rem; }}
 code {{ font-size: .9em; }}
@@ -78,7 +80,7 @@ code {{ font-size: .9em; }}
 """
 
 # Plots are drawn when the page opens, and again when the reader turns to dark or light. A finger scrolls the
-# page, so dragging zooms only where there is a pointer.
+# page, so dragging zooms only where there is a pointer; a finger has buttons for it, which need no hovering.
 SCRIPT = """
 addEventListener('DOMContentLoaded', () => {
   const dark = matchMedia('(prefers-color-scheme: dark)'), touch = matchMedia('(pointer: coarse)').matches;
@@ -102,12 +104,14 @@ addEventListener('DOMContentLoaded', () => {
       const box = figure.querySelector('.plot');
       const plot = JSON.parse(figure.querySelector('script').textContent);
       const layout = merged(LAYOUT, plot.layout);
-      const bar = !touch && !plot.small;  // on a small plot it would lie over the curves
-      if (bar) layout.margin = {...layout.margin, r: 44};
+      const bar = !plot.small && (touch || 'hover');  // on a small plot it would lie over the curves
+      if (bar === 'hover') layout.margin = {...layout.margin, r: 44};
+      else layout.modebar = {...layout.modebar, orientation: 'h'};  // above the plot: a phone is narrow
+      box.classList.toggle('buttons', bar === true);
       layout.dragmode = touch ? false : 'zoom';
       for (const axis of Object.keys(layout).filter(key => /^[xy]axis/.test(key)))
         layout[axis] = merged(AXIS, layout[axis]);
-      const config = {responsive: true, displaylogo: false, displayModeBar: bar && 'hover',
+      const config = {responsive: true, displaylogo: false, displayModeBar: bar,
         plotlyServerURL: '', modeBarButtonsToRemove: UNWANTED};
       Plotly.react(box, painted(plot.data, palette), painted(layout, palette), config);
     }

@@ -28,6 +28,11 @@ def met(search: SearchResult, export: ExportResult | None) -> bool:
     return search.base_meets_budget or search.met
 
 
+def last_top1(train: TrainResult, export: ExportResult | None) -> float:
+    """Test top-1 of the pruned network: of its file, where that was scored."""
+    return train.top1 if export is None or export.top1 is None else export.top1
+
+
 def verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
     """One sentence: is the budget met, at which speed-up and accuracy."""
     known, kept = export or search, met(search, export)
@@ -37,7 +42,7 @@ def verdict(search: SearchResult, train: TrainResult | None, export: ExportResul
         text = f"{_verdict_words(known, kept)}: {'the exported file' if export else 'the network'} "
         text += " and ".join(_against(one) for one in known.budgets)
     if train and not search.base_meets_budget:
-        top1 = export.top1 if export and export.top1 is not None else train.top1
+        top1 = last_top1(train, export)
         points = 100 * (top1 - train.base_top1)
         text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
     if export and export.weights == "random":

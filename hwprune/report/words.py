@@ -20,6 +20,11 @@ def change(channels: tuple[int, int]) -> str:
     return str(before) if before == after else f"{before} -> {after}"
 
 
+def error_words(percent: float | None) -> str:
+    """How far a latency table is off on networks it has not seen."""
+    return "not known: too few networks" if percent is None else f"{percent:.1f} %"
+
+
 def inversion_lines(report: Report) -> list[str]:
     """Where a narrower network is not the faster one, and which networks were looked at for that."""
     return [*_device_lines(report), *_network_lines(report)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from projects import new_project
+from benches import NETWORKS
+from projects import FAKE, new_project
 
 from hwprune.api.export import export
 from hwprune.api.profile import profile
@@ -13,6 +14,7 @@ from hwprune.api.project import Project
 from hwprune.api.report import report
 from hwprune.api.search import search
 from hwprune.api.train import train
+from hwprune.runtimes.probes import conv_chain
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(finished: Path) -> Project:
     """The finished project."""
     return Project(finished)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ONNX files and the profile of a pretended device; the current one."""
+    for name, channels in NETWORKS.items():
+        (tmp_path / f"{name}.onnx").write_bytes(conv_chain(channels))
+    (tmp_path / "fake.toml").write_text(FAKE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -10,32 +10,18 @@ from xml.etree import ElementTree
 
 import onnx
 import pytest
-from projects import FAKE
+from benches import command, counted_looks, noisy, true_ms
 
 import hwprune
 from hwprune import artifacts
 from hwprune.api import bench as module
 from hwprune.api.project import WORK
 from hwprune.cli.main import main
-from hwprune.errors import HwpruneError, UsageError
+from hwprune.errors import UsageError
 from hwprune.gate.result import BenchResult
 from hwprune.gate.verdict import Verdict
 from hwprune.results import ExportResult, Figure, ProfileResult
-from hwprune.runtimes import TargetProfile
-from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.runtimes.probes import conv_chain
-
-NETWORKS = {"slim": [16, 64, 64], "base": [16, 128, 128], "slow": [16, 128, 160], "fat": [16, 256, 256]}
-
-
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with ONNX files and the profile of a pretended device; the current one."""
-    for name, channels in NETWORKS.items():
-        (tmp_path / f"{name}.onnx").write_bytes(conv_chain(channels))
-    (tmp_path / "fake.toml").write_text(FAKE)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_the_python_example_of_the_page_runs(work: Path, repository: Path) -> None:
@@ -65,7 +51,10 @@ def exported(work: Path) -> Path:
         tolerance=1e-3,
         widths=(64,),
         profile="fake",
-        figures=(Figure(name="fake", unit="ms", base=1.0, predicted=0.5),),
+        figures=(
+            Figure(name="fake", unit="ms", base=1.0, predicted=0.5, budget="60%", limit=0.6),
+            Figure(name="macs", unit="MACs", base=2e6, predicted=1e6),
+        ),
         within_budget=True,
         weights="random",
         top1=None,
@@ -91,20 +80,6 @@ def exported(work: Path) -> Path:
     ).save(folder / WORK / "latency" / "fake" / "profile.json")
     (folder / "pruned.onnx").write_bytes(content)
     return folder
-
-
-def command(*arguments: str) -> int:
-    return main(["bench", *arguments, "--profile", "fake.toml"])
-
-
-def true_ms(name: str) -> float:
-    profile = TargetProfile(name="fake", runtime="fake")
-    return FakeRuntime().latency_ms(conv_chain(NETWORKS[name]), profile)
-
-
-def noisy(monkeypatch: pytest.MonkeyPatch, **device: float) -> None:
-    """Make the pretended device a worse one."""
-    monkeypatch.setattr(module, "get_runtime", lambda _: FakeRuntime(FakeDevice(**device)))
 
 
 @pytest.mark.parametrize(
@@ -146,14 +121,7 @@ def test_a_machine_in_turmoil_tells_nothing(work: Path, monkeypatch: pytest.Monk
 def test_a_second_longer_look_follows_only_where_the_first_cannot_tell(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[float] = []
-    plain = module.measure
-
-    def counted(*sessions: object, relative_error: float, max_seconds: float) -> object:
-        looks.append(relative_error)
-        return plain(*sessions, relative_error=relative_error, max_seconds=max_seconds)
-
-    monkeypatch.setattr(module, "measure", counted)
+    looks = counted_looks(monkeypatch)
     assert command("slow.onnx", "--baseline", "base.onnx") == 1
     assert len(looks) == 1
     share = f"{100 * true_ms('slim') / true_ms('base'):.4f}%"
@@ -195,73 +163,31 @@ def test_a_link_is_written_through(work: Path) -> None:
     assert "slim.onnx" in (work / "real.md").read_text()
 
 
-def test_a_baseline_whose_model_is_there_is_measured_anew(
-    work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command("base.onnx", "--output", "kept/b.json") == 0
-    assert command("slow.onnx", "--baseline", "kept/b.json") == 1
-    assert "interleaved with the baseline" in capsys.readouterr().out
-    shutil.move("base.onnx", "kept/base.onnx")  # beside its figures does as well
-    found = hwprune.bench(Path("slow.onnx"), baseline=Path("kept/b.json"), profile="fake.toml")
-    assert found.compared_with == "model"
-    assert found.baseline is not None
-    assert found.baseline.file == "kept/base.onnx"
-
-
-def test_a_baseline_whose_model_has_changed_is_compared_by_its_figures(work: Path) -> None:
-    assert command("base.onnx", "--output", "b.json") == 0
-    shutil.copy("fat.onnx", "base.onnx")
-    found = hwprune.bench(Path("slow.onnx"), baseline=Path("b.json"), profile="fake.toml")
-    assert found.compared_with == "figures"
-    assert found.verdict == Verdict.REGRESSION
-    assert found.ratio is not None
-    assert found.ratio.value == pytest.approx(true_ms("slow") / true_ms("base"))
-
-
-def test_stored_figures_hold_on_a_machine_that_is_slower_today(
-    work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both are related to the yardstick, which is slower by as much."""
-    hwprune.bench(Path("base.onnx"), profile="fake.toml", output=Path("b.json"))
-    Path("base.onnx").rename("new.onnx")
-
-    class Slower(FakeRuntime):
-        def speed(self) -> float:
-            return 1.3
-
-        def describe(self) -> dict[str, str]:
-            return FakeRuntime().describe()
-
-    monkeypatch.setattr(module, "get_runtime", lambda _: Slower())
-    found = hwprune.bench(Path("new.onnx"), baseline=Path("b.json"), profile="fake.toml")
-    assert found.compared_with == "figures"
-    assert found.baseline is not None
-    assert found.model.ms == pytest.approx(1.3 * found.baseline.ms)
-    assert found.verdict == Verdict.PASS
-
-
-def test_stored_figures_of_another_machine_are_refused(
-    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert command("base.onnx", "--output", "b.json") == 0
-    payload = artifacts.read_json(work / "b.json", BenchResult.kind, 1)
-    payload["conditions"]["device"]["model"] = "Another CPU"
-    artifacts.write_json(work / "b.json", BenchResult.kind, 1, payload)
-    assert command("slow.onnx", "--baseline", "b.json") == 1, "its model is here: the machine does not matter"
-    assert "Regression" in capsys.readouterr().out
-    (work / "base.onnx").unlink()
-    assert command("slow.onnx", "--baseline", "b.json") == 1
-    text = capsys.readouterr().err
-    assert "not Another CPU" in text
-    assert "beside its figures" in text
-
-
 def test_a_project_is_measured_by_its_exported_file_under_its_profile(exported: Path) -> None:
     found = hwprune.bench(exported, baseline=Path("base.onnx"), budget="70%")
     assert found.conditions["profile"]["threads"] == 2
     assert Path(found.model.file) == exported / "pruned.onnx"
     assert found.verdict == Verdict.PASS
     assert hwprune.bench(exported / WORK).model.sha256 == found.model.sha256
+
+
+@pytest.mark.parametrize(
+    "file", ["pruned.onnx", f"{WORK}/export.json", f"{WORK}/latency/fake/profile.json", "report.json"]
+)
+@pytest.mark.parametrize("named", [".", WORK])
+@pytest.mark.parametrize("role", ["MODEL", "--baseline"])
+def test_what_a_project_folder_holds_is_never_overwritten(
+    exported: Path, capsys: pytest.CaptureFixture[str], file: str, named: str, role: str
+) -> None:
+    models = {
+        "MODEL": [str(exported / named)],
+        "--baseline": ["base.onnx", "--baseline", str(exported / named)],
+    }
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    for option in ("--output", "--markdown", "--junit"):
+        assert main(["bench", *models[role], option, str(exported / file)]) == 2
+        assert role in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
 
 
 def test_an_exported_file_that_was_replaced_is_refused(
@@ -289,6 +215,11 @@ def spoilt(work: Path) -> Path:
     (work / "empty.onnx").write_bytes(b"")
     (work / "other.json").write_text('{"a": 1}')
     (work / "folder").mkdir()
+    assert command("base.onnx", "--output", "kept/b.json") == 0
+    shutil.copy("base.onnx", "kept/old.onnx")  # found beside its figures
+    payload = artifacts.read_json(work / "kept/b.json", BenchResult.kind, BenchResult.schema_version)
+    payload["model"]["file"] = "elsewhere/old.onnx"
+    artifacts.write_json(work / "kept/b.json", BenchResult.kind, BenchResult.schema_version, payload)
     onnx_file("batch.onnx", ["batch", 16, 14, 14])
     onnx_file("open.onnx", [1, 16, None, 14])
     onnx_file("huge.onnx", [1, 16, 10**6, 10**6])
@@ -329,6 +260,12 @@ def spoilt(work: Path) -> Path:
         (("base.onnx", "--output", "base.onnx"), 2, ("overwrite MODEL",)),
         (("base.onnx", "--output", "folder"), 2, ("not a file",)),
         (("base.onnx", "--markdown", "a.txt", "--junit", "./a.txt"), 2, ("overwrite", "--markdown")),
+        (
+            ("slow.onnx", "--baseline", "kept/b.json", "--output", "kept/old.onnx"),
+            2,
+            ("network of --baseline",),
+        ),
+        (("kept/b.json", "--junit", "kept/old.onnx"), 2, ("network of MODEL",)),
     ],
 )
 def test_wrong_inputs_are_told_before_anything_is_measured(
@@ -352,17 +289,3 @@ def test_wrong_inputs_are_told_before_anything_is_measured(
 def test_a_wrong_percentage_is_a_usage_error(work: Path, percent: str) -> None:
     with pytest.raises(UsageError, match="--max-regression"):
         hwprune.bench(Path("base.onnx"), baseline=Path("base.onnx"), max_regression=percent)
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "/proc/self/mem", "\0", "..", ""])
-def test_figures_that_name_an_impossible_model_do_no_harm(work: Path, name: str) -> None:
-    """It is compared by its figures, or refused with an error of the house."""
-    assert command("base.onnx", "--output", "b.json") == 0
-    payload = artifacts.read_json(work / "b.json", BenchResult.kind, 1)
-    payload["model"]["file"] = name
-    artifacts.write_json(work / "b.json", BenchResult.kind, 1, payload)
-    try:
-        found = hwprune.bench(Path("slow.onnx"), baseline=Path("b.json"), profile="fake.toml")
-    except HwpruneError:
-        return
-    assert found.compared_with == "figures"

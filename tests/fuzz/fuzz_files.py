@@ -25,6 +25,11 @@ from hwprune.latency.records import Journal
 from hwprune.latency.staircase import Staircase
 from hwprune.logbook import Logbook
 from hwprune.pruningnet.outcomes import Outcomes
+from hwprune.report import html
+from hwprune.report.build import document
+from hwprune.report.facts import Report
+from hwprune.report.markdown import markdown
+from hwprune.report.verdict import met, rows, verdict
 from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.runtimes.profiles import load_profile
 from hwprune.structure.space import SearchSpace
@@ -102,7 +107,29 @@ def _used(result: Any) -> None:
         one.text(one.value), one.title, one.met, one.high_use
     for point in getattr(result, "points", ()):
         _used(point)
+    if isinstance(result, SearchResult):
+        _reported(result)
     repr(result)
+
+
+def _reported(found: SearchResult) -> None:
+    """The report of it, without the megabytes of the library that draws."""
+    missing = dict.fromkeys(("profile", "train", "export", "staircase", "curves", "front"))
+    made = document(
+        Report(
+            search=found,
+            met=met(found, None),
+            verdict=verdict(found, None, None),
+            rows=rows(found, None, None),
+            layers=(),
+            commands=(found.command,),
+            settings="",
+            **missing,
+        )
+    )
+    markdown(made).encode()
+    for section in made.sections:
+        html._section(section).encode()
 
 
 def _bad_table(rng: Random, content: bytes) -> bytes:

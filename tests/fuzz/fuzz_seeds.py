@@ -30,6 +30,32 @@ _FIGURES = (
     ),
     Figure(name="macs", unit="MACs", base=2e6, predicted=1e6, measured=1e6, budget="1M", limit=1e6),
 )
+_GENERATION = {"generation": 1, "evaluated": 8, "best_score": 0.5, "mean_score": 0.4, "budget_use": 0.9}
+_LESSON = {
+    "factors": {"fake": 1.01},
+    "measured": (((8, 16), {"fake": 1.1}),),
+    "checks": (("fake", 1.0, 1.1, 0.01), ("fake", 1.0, 1.1, None)),
+    "refitted": ("fake",),
+}
+_STEP = {
+    "group": "0",
+    "narrow": 8,
+    "wide": 16,
+    "around": "chosen",
+    "predicted_percent": 0.5,
+    "measured_percent": 0.6,
+    "error_percent": None,
+}
+_DEVICE = {
+    "name": "fake",
+    "command": "hwprune profile",
+    "profile": PROFILE.to_payload(),
+    "device": {"device": "cpu", "model": "Pretended CPU"},
+    "runtime": {"runtime": "fake", "version": "1"},
+    "settings": {},
+    "libraries": {"numpy": "2.0"},
+    "date": "2026-01-01T00:00:00+00:00",
+}
 _STAMP = {"structure": "0123456789abcdef"}
 
 
@@ -94,8 +120,12 @@ def results() -> tuple[ProfileResult | SearchResult | FrontResult | TrainResult 
         **{"seed": 0, "pruningnet": "pruningnet-0123456789abcdef.safetensors", **_STAMP},
         pruningnet_history=(_EPOCH,),
         candidates=((0.5, 1.0), (0.25, 0.5)),
-        history=({"generation": 1, "evaluated": 8, "best": 0.5},),
-        corrections=({"factors": {"fake": 1.01}, "measured": [[[8, 16], {"fake": 1.1}]]},),
+        history=(_GENERATION, {**_GENERATION, "best_score": None, "budget_use": None}),
+        corrections=(_LESSON,),
+        inversions=(_STEP,),
+        layer_times={"0": (20.0, 10.0), "(add)": (1.0, 1.0)},
+        held_out=((1.0, 1.1, 0.01),),
+        devices=(_DEVICE,),
     )
     return (
         search,

@@ -42,11 +42,13 @@ def result(file: str = "new.onnx", ms: float = 10.0, *limits: Limit, **changed: 
         "compared_with": "model",
         "ratio": Ratio(value=ms / 10, error=0.005),
         "yardstick": Ratio(value=ms / 2, error=0.01),
+        "yardstick_sha256": "y",
         "checks": checks,
         "noise": 0.01,
         "stolen": 0.0,
         "blocks": 9,
         "trusted": True,
+        "baseline_trusted": True,
         "percentiles_ms": {"median": ms},
         "conditions": CONDITIONS,
         "libraries": {},
@@ -112,6 +114,9 @@ def test_headlines() -> None:
     assert "--max-time" in headline(result("a", 10.5, REGRESSION))
     noisy = result("a", 10.5, REGRESSION, trusted=False)
     assert "hwprune doctor" in headline(noisy)
+    assert "hwprune doctor" in headline(result(trusted=False))
+    stored = result("a", 10.5, REGRESSION, baseline_trusted=False, compared_with="figures")
+    assert "The baseline's figures were taken on a machine that was too noisy" in headline(stored)
 
 
 def test_without_a_baseline_there_is_no_column_for_it() -> None:
@@ -128,7 +133,7 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
     assert (again.verdict, again.model, again.baseline) == (found.verdict, found.model, found.baseline)
     assert again.yardstick == found.yardstick
     assert again.exit_code == 1
-    again.check_comparable(CONDITIONS, tmp_path / "b.json")
+    again.check_comparable(CONDITIONS, "y", tmp_path / "b.json")
 
 
 @pytest.mark.parametrize(
@@ -174,11 +179,16 @@ def test_figures_of_another_machine_are_refused_with_what_differs(
 ) -> None:
     found = result(conditions={**CONDITIONS, part: {**CONDITIONS[part], **facts}})
     with pytest.raises(MismatchError) as caught:
-        found.check_comparable(CONDITIONS, tmp_path / "b.json")
+        found.check_comparable(CONDITIONS, "y", tmp_path / "b.json")
     assert words in str(caught.value)
     assert "beside its figures" in str(caught.value)
 
 
 def test_another_release_of_the_runtime_with_the_same_kernels_may_be_compared() -> None:
     runtime = {"runtime": "onnxruntime", "version": "1.30.2"}
-    result(conditions={**CONDITIONS, "runtime": runtime}).check_comparable(CONDITIONS, Path("b.json"))
+    result(conditions={**CONDITIONS, "runtime": runtime}).check_comparable(CONDITIONS, "y", Path("b.json"))
+
+
+def test_figures_related_to_another_yardstick_are_refused() -> None:
+    with pytest.raises(MismatchError, match="another yardstick"):
+        result().check_comparable(CONDITIONS, "z", Path("b.json"))

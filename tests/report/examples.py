@@ -22,6 +22,7 @@ DEVICE = {
     "profile": {"device": "cpu", "runtime": "fake", "precision": "fp32", "batch": 1, "threads": 1},
     "device": {"device": "cpu", "architecture": "x86_64", "model": "Pretended CPU", "cores": 2},
     "runtime": {"runtime": "fake", "version": "1.0"},
+    "settings": {"threads": 1},
     "libraries": {"hwprune": "0.1.0", "numpy": "2.0"},
     "date": "2026-01-01T00:00:00+00:00",
 }
@@ -72,7 +73,12 @@ def search(**changes: object) -> SearchResult:
         ),
         candidates=tuple(zip(scores.tolist(), latencies.tolist(), strict=True)),
         corrections=(
-            {"factors": {"cpu-1t": 1.02}, "measured": ((WIDTHS, {"cpu-1t": 0.5}),), "checks": checks},
+            {
+                "factors": {"cpu-1t": 1.02},
+                "measured": ((WIDTHS, {"cpu-1t": 0.5}),),
+                "checks": checks,
+                "refitted": (),
+            },
         ),
         base_score=0.85,
         layer_times=dict.fromkeys((*LAYERS, "(add)", "(run)"), (200.0, 120.0)),

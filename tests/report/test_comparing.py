@@ -11,6 +11,7 @@ from examples import DEVICE, export, figures, finished, latency_only, report, se
 
 from hwprune import artifacts
 from hwprune.api.compare import compare
+from hwprune.api.project import WORK
 from hwprune.cli.main import main
 from hwprune.errors import ArtifactError, MissingArtifactError, UsageError
 from hwprune.report.compare import Comparison
@@ -126,6 +127,57 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     bad.write_text(good.read_text().replace('"model": "example"', '"model": "else"', 1))
     with pytest.raises(ArtifactError, match="damaged"):
         compare((good, bad))
-    (hollow,) = written(tmp_path, hollow=report(search(devices=({"name": "cpu-1t"},))))
+
+
+def test_no_result_is_overwritten(tmp_path: Path) -> None:
+    a, b = written(tmp_path, a=finished(), b=latency_only())
+    before = (a.read_bytes(), b.read_bytes())
+    for outputs in (
+        {"html": b},
+        {"markdown": tmp_path / "a" / ".." / "a" / "report.json"},
+        {"html": tmp_path / "x", "markdown": tmp_path / "x"},
+    ):
+        with pytest.raises(UsageError, match="would overwrite"):
+            compare((a, b), **outputs)
+    for name in ("report.json", f"{WORK}/search.json", "hwprune.toml"):
+        with pytest.raises(UsageError, match="would overwrite"):
+            compare((a, b.parent), html=b.parent / name)
+    assert (a.read_bytes(), b.read_bytes()) == before
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("search", {"model": 3}),
+        ("search", {"devices": []}),
+        ("search", {"devices": [{"name": "cpu-1t"}]}),
+        ("search", {"devices": [{**DEVICE, "name": "another"}]}),
+        ("search", {"figures": []}),
+        ("search", {"figures": [asdict(figures()[0])]}),
+        ("search", {"figures": [{**asdict(figures()[0]), "base": 0}, asdict(figures()[1])]}),
+        ("search", {"figures": [{**asdict(figures()[0]), "measured": 0.0}, asdict(figures()[1])]}),
+        ("search", {"figures": [asdict(figures()[0]), {**asdict(figures()[1]), "base": 0}]}),
+        ("search", {"figures": [{**asdict(figures()[0]), "base": True}, asdict(figures()[1])]}),
+        ("train", []),
+        ("train", {"top1": "high"}),
+        ("export", {"figures": [asdict(figures()[1])]}),
+        ("export", {"profile": "../../x"}),
+        ("search", None),
+    ],
+)
+def test_a_sealed_report_of_nonsense_is_refused(tmp_path: Path, part: str, changed: object) -> None:
+    """Whoever can write a checksum can write anything."""
+    good, bad = written(tmp_path, good=finished(), bad=finished())
+    payload = artifacts.read_json(bad, KIND, SCHEMA_VERSION)
+    payload[part] = {**payload[part], **changed} if isinstance(changed, dict) else changed
+    artifacts.write_json(bad, KIND, SCHEMA_VERSION, payload)
     with pytest.raises(ArtifactError, match="damaged"):
-        compare((good, hollow))
+        compare((good, bad))
+
+
+def test_a_runtime_without_a_name_is_another_runtime(tmp_path: Path) -> None:
+    nameless = report(search(devices=({**DEVICE, "runtime": {}},)), trained=train())
+    for results in ({"a": finished(), "b": nameless}, {"a": nameless, "b": finished()}):
+        (why,) = compared(tmp_path, **results).latency_differs
+        assert "runtime" in why

@@ -11,9 +11,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from examples import HOSTILE, KINDS, finished, front, latency_only, nothing_pruned, report, search, table_only
+from examples import (
+    GROUPS,
+    HOSTILE,
+    KINDS,
+    export,
+    finished,
+    front,
+    latency_only,
+    nothing_pruned,
+    report,
+    search,
+    table_only,
+    train,
+)
 
+from hwprune.report import side_by_side
 from hwprune.report.build import document
+from hwprune.report.compare import comparison, entry
 from hwprune.report.facts import Report
 from hwprune.report.files import write_report
 from hwprune.report.html import page
@@ -139,7 +154,41 @@ def test_names_from_a_model_are_text_and_nothing_else() -> None:
     text = page(made)
     assert HOSTILE not in text
     assert "&lt;/script&gt;&lt;img" in text
-    assert "| &#124; b |" in markdown(made)
+    assert r"| \| b |" in markdown(made)
+
+
+def skeleton(text: str) -> list[tuple[str, int]]:
+    """How each line begins, and how many cells it has."""
+    return [
+        (re.match(r"#* ?|- |```+|\||", line)[0], len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)))
+        for line in text.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "a\n\n# b", "a\r- b", "`c", "*d* _e_", "| f", "1. g", "<!-- h", "---", "&lt;"]
+)
+def test_no_name_breaks_the_markdown_of_a_report_or_a_comparison(name: str) -> None:
+    def texts(called: str) -> list[str]:
+        made = search(
+            model=called, groups=(called, *GROUPS[1:]), layer_times={called: (2.0, 1.0), "b": (1.0, 1.0)}
+        )
+        one = report(made, trained=replace(train(), data=called), exported=replace(export(), file="x.onnx"))
+        both = comparison([entry(each, made, one.train, one.export) for each in (called, "other")])
+        return [
+            markdown(replace(document(one), sections=document(one).sections[:-1])),
+            markdown(side_by_side.document(both)),
+        ]
+
+    for found, expected in zip(texts(name), texts("harmless"), strict=True):
+        assert skeleton(found) == skeleton(expected)
+        assert "<" not in found.replace("&lt;", "")
+
+
+def test_no_settings_end_their_block() -> None:
+    text = markdown(document(replace(finished(), settings="a = 1\n```\n# Heading\n````\n")))
+    block = text[text.index("`````") :].splitlines()
+    assert block == ["`````", "a = 1", "```", "# Heading", "````", "`````"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -147,6 +196,22 @@ def test_colours_have_enough_contrast(scheme: str) -> None:
     colours = PALETTES[scheme]
     for name in ("@text", "@muted", *SERIES):
         assert contrast(colours[name], colours["@page"]) >= 4.5, name
+    for name in drawn_colours():
+        assert contrast(colours[name], colours["@page"]) >= 3, name
+
+
+def drawn_colours() -> set[str]:
+    """The colours of all points, lines, bars and error bars; the edges of points are the page's."""
+    entries = [
+        entry(name, one.search, one.train, one.export) for name, one in (("a", finished()), ("b", front()))
+    ]
+    made = [*(document(make()) for make in KINDS.values()), side_by_side.document(comparison(entries))]
+    plots = [plot for one in made for section in one.sections for plot in section.plots]
+    found = set(
+        re.findall(r'"(@\w+)"', json.dumps([[plot.data, plot.layout.get("shapes")] for plot in plots]))
+    )
+    assert "@pale" in found
+    return found - {"@page"}
 
 
 def contrast(one: str, other: str) -> float:
@@ -169,6 +234,12 @@ def test_markdown_shows_each_table_once_and_leaves_the_longest_to_the_page() -> 
     assert text.count("Epochs of PruningNet:") == 1
     for line in text.splitlines():
         assert "NaN" not in line
+
+
+def test_the_table_of_evaluated_networks_does_not_call_leaders_predicted() -> None:
+    section = next(one for one in document(finished()).sections if one.title == "Accuracy against latency")
+    assert "latency, predicted or measured" in section.plots[0].table.head
+    assert "leaders have the latency that was measured" in section.text[0]
 
 
 def test_the_front_is_drawn_with_its_points_and_a_wider_scatter() -> None:

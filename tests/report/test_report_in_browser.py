@@ -134,6 +134,22 @@ def test_a_point_tells_its_figures_when_it_is_pointed_at(browser: Chromium, tmp_
 
 
 @pytest.mark.slow
+def test_a_finger_zooms_with_buttons_and_scrolls_the_page(browser: Chromium, tmp_path: Path) -> None:
+    made, file = document(finished()), tmp_path / "report.html"
+    file.write_text(page(replace(made, sections=made.sections[:2])))
+    browser.open(file, width=390)
+    span = "(([low, high]) => high - low)(document.querySelector('.plot')._fullLayout.xaxis.range)"
+    before = browser.value(span)
+    seen = "getComputedStyle(document.querySelector('.plot .modebar')).opacity"
+    assert browser.value(seen) == "1", "there is no hovering that would show it"
+    browser.value("document.querySelector('.plot [data-title=\"Zoom in\"]').click()")
+    browser.settle()
+    assert browser.value(span) < before
+    assert browser.value("document.querySelector('.plot')._fullLayout.dragmode") is False
+    assert browser.complaints == []
+
+
+@pytest.mark.slow
 def test_a_script_that_fails_is_noticed(browser: Chromium, tmp_path: Path) -> None:
     made, file = document(finished()), tmp_path / "report.html"
     text = page(replace(made, sections=made.sections[:2]))

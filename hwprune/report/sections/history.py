@@ -25,16 +25,16 @@ def generations(report: Report) -> Section:
         points(
             name,
             x,
-            [None if one[key] is None else digits(100 * one[key]) for one in search.history],
+            [None if score is None else digits(100 * score) for score in scores],
             colour,
             symbol=symbol,
             size=7,
             mode="lines+markers",
             hovertemplate="generation %{x}: %{y} %",
         )
-        for name, key, colour, symbol in (
-            ("best so far", "best_score", "@blue", "circle"),
-            ("mean of the generation", "mean_score", "@orange", "diamond"),
+        for name, scores, colour, symbol in (
+            ("best so far", [one["best_score"] for one in search.history], "@blue", "circle"),
+            ("mean of the generation", [one["mean_score"] for one in search.history], "@orange", "diamond"),
         )
     )
     rows = tuple(

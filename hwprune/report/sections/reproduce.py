@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hwprune.report.parts import Section, Table
 from hwprune.report.verdict import MISSING
+from hwprune.report.words import error_words
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
-    from hwprune.results import ExportResult, ProfileResult, SearchResult, TrainResult
+    from hwprune.results import DeviceFacts, ExportResult, ProfileResult, SearchResult, TrainResult
 
 
 def found(report: Report) -> Section:
@@ -20,11 +21,10 @@ def found(report: Report) -> Section:
 
 
 def _profiled(profile: ProfileResult) -> str:
-    error = profile.error_percent
-    known = "not known: too few networks" if error is None else f"{error:.1f} %"
     return (
         f"Latency table of {profile.profile}: {profile.networks} networks measured, {profile.kernels} "
-        f"kernels, mean error on held-out networks {known}, channel multiple {profile.channel_multiple}."
+        f"kernels, mean error on held-out networks {error_words(profile.error_percent)}, channel multiple "
+        f"{profile.channel_multiple}."
     )
 
 
@@ -70,10 +70,10 @@ def reproduce(report: Report) -> Section:
     )
 
 
-def _device(facts: dict[str, Any], search: SearchResult) -> Table:
+def _device(facts: DeviceFacts, search: SearchResult) -> Table:
     device, runtime, profile = facts["device"], facts["runtime"], facts["profile"]
     threads = profile.get("threads")
-    libraries = ", ".join(f"{name} {version}" for name, version in facts.get("libraries", {}).items())
+    libraries = ", ".join(f"{name} {version}" for name, version in facts["libraries"].items())
     measured = search.figure(facts["name"]).is_measured
     rows = (
         ("device", _text(device.get("model") or device.get("gpu_name") or device.get("device"))),

@@ -26,7 +26,8 @@ def tradeoff(report: Report) -> Section:
     plot = _plot(search, evaluated, front)
     text = (
         f"{len(evaluated)} networks were evaluated. Their latencies on {search.profile} are predicted, "
-        "corrected by what was measured during the search; the score is "
+        "corrected by what was measured during the search; leaders have the latency that was measured. The "
+        "score is "
         f"{score_words(search)}, before any training of the network itself."
     )
     if front is None:
@@ -72,7 +73,7 @@ def _plot(
         (str(i + 1), f"{score:.2%}", format_ms(ms), "yes" if i in set(best) else "")
         for i, (score, ms) in enumerate(evaluated)
     )
-    head = ("network", score_words(search), "latency, predicted", "no other is better in both")
+    head = ("network", score_words(search), "latency, predicted or measured", "no other is better in both")
     return Plot(
         caption="Score against latency of all networks that were evaluated, the unpruned and the chosen one",
         data=tuple(traces),

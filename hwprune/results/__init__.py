@@ -7,10 +7,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hwprune import artifacts
 from hwprune.payloads import as_tuples, is_file_name, misfits
-from hwprune.units import format_value
+from hwprune.results.figures import LEAST, Figure, WithFigures
+from hwprune.results.rows import DeviceFacts, Epoch, Generation, Lesson, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = [
+    "DeviceFacts",
+    "Epoch",
+    "ExportResult",
+    "Figure",
+    "FrontResult",
+    "Generation",
+    "Lesson",
+    "ProfileResult",
+    "SearchResult",
+    "Step",
+    "Stored",
+    "TrainResult",
+]
 
 
 class Stored:
@@ -32,22 +48,26 @@ class Stored:
             ArtifactError: Missing (names the command that makes it), damaged, or of another kind.
         """
         payload = artifacts.read_json(path, cls.kind, cls.schema_version, cls.made_by)
-        if wrong := misfits(payload, cls):
-            raise artifacts.broken(path, f"unexpected fields: {', '.join(wrong)}", cls.made_by)
         try:
             return cls.from_payload(payload)
         except ValueError as error:
             raise artifacts.broken(path, error, cls.made_by) from error
 
     @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> Self:
-        """The result that JSON tells of.
+    def from_payload(cls, payload: Any) -> Self:
+        """The result that JSON tells of, whoever wrote it.
 
         Raises:
-            TypeError: A field is missing, or there is one that the result does not have.
-            ValueError: The fields do not go together.
+            ValueError: The fields are not those that are declared, or do not go together.
         """
-        return cls(**{name: as_tuples(value) for name, value in payload.items()})
+        if wrong := misfits(payload, cls):
+            raise ValueError(f"unexpected fields: {', '.join(wrong)}")
+        return cls._made(as_tuples(payload))
+
+    @classmethod
+    def _made(cls, fields: dict[str, Any]) -> Self:
+        """The result of fields whose types were checked."""
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,122 +110,8 @@ class ProfileResult(Stored):
     seconds: float
 
 
-_COUNTS = {"macs": "MACs", "params": "parameters", "size": "ONNX file"}  # figures that need no device
-
-
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """What both networks need of one thing: time on a device, MACs, parameters, bytes.
-
-    Attributes:
-        name: The target profile whose device it is, or `macs`, `params`, `size`.
-        unit: `ms`, `MACs`, `params` or `bytes`.
-        base: The unpruned network's figure; for latencies as it was measured.
-        predicted: The chosen network's, as the search predicted it.
-        measured: The same as it was measured; None when the device was not at hand. Counts are exact.
-        error: One standard error of `measured`.
-        budget: The budget as the user wrote it; "" when there was none.
-        limit: The budget in `unit`.
-    """
-
-    name: str
-    unit: str
-    base: float
-    predicted: float
-    measured: float | None = None
-    error: float | None = None
-    budget: str = ""
-    limit: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.unit != "ms" and self.name not in _COUNTS:
-            raise ValueError(f"a figure of {self.name!r} in {self.unit!r}")
-        if self.limit is not None and self.limit <= 0:
-            raise ValueError(f"a limit of {self.limit}")
-
-    @property
-    def value(self) -> float:
-        """The measured figure, or the predicted one where nothing was measured."""
-        return self.predicted if self.measured is None else self.measured
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether the figure is a fact and not a prediction."""
-        return self.measured is not None
-
-    @property
-    def use(self) -> float:
-        """The part of the budget that is used; 0 without a budget."""
-        return 0.0 if self.limit is None else self.value / self.limit
-
-    @property
-    def high_use(self) -> float:
-        """The same with the error on top: what a search keeps below 1."""
-        return 0.0 if self.limit is None else (self.value + (self.error or 0.0)) / self.limit
-
-    @property
-    def met(self) -> bool:
-        """Whether the figure keeps the budget."""
-        return self.use <= 1.0
-
-    @property
-    def title(self) -> str:
-        """What the figure is, for a reader."""
-        return f"latency on {self.name}" if self.unit == "ms" else _COUNTS[self.name]
-
-    def text(self, value: float) -> str:
-        """A value of this figure with its unit."""
-        return format_value(value, self.unit)
-
-
-class _WithFigures:
-    """What results with figures have in common."""
-
-    figures: tuple[Figure, ...]
-
-    def __post_init__(self) -> None:
-        made = tuple(one if isinstance(one, Figure) else Figure(**one) for one in self.figures)
-        object.__setattr__(self, "figures", made)  # JSON gives plain tables
-        if not any(one.unit == "ms" for one in made):
-            raise ValueError("no latency among the figures")
-
-    @property
-    def latency(self) -> Figure:
-        """The latency on the first device."""
-        return next(one for one in self.figures if one.unit == "ms")
-
-    @property
-    def budgets(self) -> tuple[Figure, ...]:
-        """The figures that have a budget."""
-        return tuple(one for one in self.figures if one.budget)
-
-    @property
-    def budget(self) -> str:
-        """All budgets as one text: `60% on cpu-1t, 300M MACs`."""
-        return ", ".join(_budget_text(one) for one in self.budgets)
-
-    @property
-    def unmeasured(self) -> tuple[str, ...]:
-        """Devices that were not at hand: their latencies are predicted, not measured."""
-        return tuple(one.name for one in self.figures if not one.is_measured)
-
-    def figure(self, name: str) -> Figure:
-        """The figure of a name.
-
-        Raises:
-            KeyError: There is none.
-        """
-        return {one.name: one for one in self.figures}[name]
-
-
-def _budget_text(figure: Figure) -> str:
-    if figure.unit == "ms":
-        return f"{figure.budget} on {figure.name}"
-    return f"{figure.budget} {'of the ' if figure.budget.endswith('%') else ''}{figure.title}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchResult(_WithFigures, Stored):
+class SearchResult(WithFigures, Stored):
     """The network that `search` chose, and how it was found.
 
     Attributes:
@@ -224,22 +130,18 @@ class SearchResult(_WithFigures, Stored):
         seed: Seed of the search.
         structure: Stands for the model and its images, as in `ProfileResult`.
         pruningnet: File name of the judge in the work folder, or "".
-        pruningnet_history: Figures of each epoch of the judge.
-        history: Figures of each generation.
+        pruningnet_history: Each epoch of the judge.
+        history: Each generation.
         candidates: [score, latency on the first device in ms, predicted or measured] of every network
             evaluated.
-        corrections: What measuring the leaders of each generation taught: `factors` that the predictions of
-            each budget were multiplied with from then on; `measured`, [widths, figures] of each leader;
-            `checks`, [name, predicted, measured, standard error] of each of those; and `refitted`, the
-            budgets whose latency model was refitted to all of them.
-        inversions: Steps to a wider network that is predicted to be faster, see `latency.curves.Inversion`.
+        corrections: What measuring the leaders of each generation taught.
+        inversions: Steps to a wider network that is predicted to be faster.
         base_score: What the judge gave the unpruned network.
         layer_times: Layer -> predicted microseconds on the first device, of both networks; what is no layer
             stands in brackets, see `latency.breakdown`.
         held_out: [predicted, measured, standard error] in ms of the networks that judged the first device's
             latency model.
-        devices: For each device: `name`, the `command` that measured its table ("" for a table from
-            elsewhere), and of the table's provenance `profile`, `device`, `runtime`, `settings`, `libraries`.
+        devices: Conditions of each device, the first one first.
         command: The command that asked for this search.
     """
 
@@ -262,15 +164,15 @@ class SearchResult(_WithFigures, Stored):
     seed: int
     structure: str
     pruningnet: str = ""
-    pruningnet_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    pruningnet_history: tuple[Epoch, ...] = field(default=(), repr=False)
+    history: tuple[Generation, ...] = field(default=(), repr=False)
     candidates: tuple[tuple[float, float], ...] = field(default=(), repr=False)
-    corrections: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    inversions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    corrections: tuple[Lesson, ...] = field(default=(), repr=False)
+    inversions: tuple[Step, ...] = field(default=(), repr=False)
     base_score: float = 1.0
     layer_times: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     held_out: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
-    devices: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    devices: tuple[DeviceFacts, ...] = field(repr=False)
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -279,6 +181,16 @@ class SearchResult(_WithFigures, Stored):
             raise ValueError("widths and groups do not go together")
         if not all(map(is_file_name, (self.profile, self.pruningnet or "none"))):
             raise ValueError(f"{self.profile!r} or {self.pruningnet!r} is not the name of a file")
+        if not all(0 < width <= full for width, full in zip(self.widths, self.full_widths, strict=True)):
+            raise ValueError("a group without channels, or with more than the unpruned network's")
+        checks = (row[1] for one in self.corrections for row in one["checks"])
+        if any(guess < LEAST for guess in (*checks, *(row[0] for row in self.held_out))):
+            raise ValueError("a predicted latency is not above zero")
+        latencies = {one.name for one in self.figures if one.unit == "ms"}
+        if not self.devices or not latencies.issuperset(one["name"] for one in self.devices):
+            raise ValueError("the devices are not those of the latencies")
+        if self.binding and self.binding not in {one.name for one in self.figures}:
+            raise ValueError(f"no figure is called {self.binding!r}")
 
     @property
     def met(self) -> bool:
@@ -309,6 +221,8 @@ class FrontResult(Stored):
     def __post_init__(self) -> None:
         made = tuple(one if isinstance(one, SearchResult) else SearchResult(**one) for one in self.points)
         object.__setattr__(self, "points", made)
+        if not made:
+            raise ValueError("no networks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,8 +240,8 @@ class TrainResult(Stored):
         test_images: Images behind the accuracies.
         seed: Seed of the training.
         structure: Stands for the model and its images, as in `ProfileResult`.
-        history: Figures of each epoch of the pruned network.
-        base_history: Figures of each epoch of the unpruned network; empty when its weights were given.
+        history: Each epoch of the pruned network.
+        base_history: Each epoch of the unpruned network; empty when its weights were given.
         data: The images as the project names them.
         test_digest: Stands for the classes and the labels of the test images: results with another one were
             scored on other images.
@@ -347,18 +261,18 @@ class TrainResult(Stored):
     test_images: int
     seed: int
     structure: str
-    history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
-    base_history: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    history: tuple[Epoch, ...] = field(default=(), repr=False)
+    base_history: tuple[Epoch, ...] = field(default=(), repr=False)
     data: str
     test_digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportResult(_WithFigures, Stored):
+class ExportResult(WithFigures, Stored):
     """The exported file, as it was found on the device.
 
     Attributes:
-        file: Path of the ONNX file, relative to the project folder.
+        file: Path of the ONNX file, relative to the project folder; it may lie outside of that.
         bytes: Its size.
         precision: Number format of the file, the target profile's.
         figures: As in `SearchResult`, of the file itself: measured anew on every device that is at hand, with
@@ -394,6 +308,11 @@ class ExportResult(_WithFigures, Stored):
     trained_top1: float | None
     digest: str
     structure: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_file_name(self.profile):
+            raise ValueError(f"{self.profile!r} is not the name of a target profile")
 
     @property
     def exit_code(self) -> int:

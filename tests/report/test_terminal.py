@@ -1,0 +1,44 @@
+"""What the verbs show on a terminal has names as they are, also those that Rich would take for markup."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from examples import DEVICE, GROUPS, export, figures, report, search
+from rich.console import Console
+
+from hwprune.cli.views import view
+from hwprune.report.compare import comparison, entry
+from hwprune.report.facts import LayerRow
+from hwprune.report.verdict import rows
+
+NAME = "c[red]"
+
+
+def named() -> dict[str, Any]:
+    """A result of each verb that has such a name in each of its places."""
+    known = (replace(figures()[0], name=NAME), figures()[1])
+    names = {"model": NAME, "profile": NAME, "groups": (NAME, *GROUPS[1:]), "binding": NAME}
+    found = search(figures=known, devices=({**DEVICE, "name": NAME},), **names)
+    layers = (LayerRow(name=NAME, op="conv", inputs=(3, 3), outputs=(8, 8)),)
+    return {
+        "search": found,
+        "report": replace(report(), search=found, rows=rows(found, None, None), layers=layers),
+        "export": replace(export(), file=NAME, figures=known),
+        "compare": comparison([entry(NAME, found, None, None), entry("d", found, None, None)]),
+    }
+
+
+@pytest.mark.parametrize(("verb", "times"), [("search", 3), ("report", 6), ("export", 2), ("compare", 7)])
+def test_names_in_brackets_are_shown(verb: str, times: int) -> None:
+    assert shown(verb, named()[verb]).count(NAME) == times
+
+
+def shown(verb: str, result: Any) -> str:
+    console = Console(file=io.StringIO(), width=400, highlight=False)
+    for part in view(verb, result):
+        console.print(part)
+    return console.file.getvalue()
