@@ -76,7 +76,7 @@ def one_round(folder: Path, number: int) -> tuple[list[str], str]:
     project, stopped = real_project(folder / "project" / str(number % 2)), ""
     try:
         profile(project=project)
-        search(project=project, latency=f"{50 + number % 30}%")
+        search(project=project, latency=f"{60 + number % 30}%")
     except (DeviceError, BudgetError) as error:  # a noisy machine; it too must leave nothing
         stopped = str(error)
     found = look(project)
