@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is in them, and that the wheel works outside the repository."""
+"""The wheel and the sdist: what is in them, and that both work outside the repository."""
 
 from __future__ import annotations
 
@@ -79,17 +79,41 @@ def test_the_sdist_holds_every_file_of_the_repository(dist: Path) -> None:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `hwprune` of an environment with the wheel; its dependencies are those of the running interpreter.
+    """The `hwprune` of an environment with the wheel."""
+    return install(wheel, tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture(scope="module")
+def installed_sdist(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `hwprune` of an environment with what pip makes of the sdist, by the setuptools that is here."""
+    (path,) = dist.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("made")
+    make = (
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(folder),
+        str(path),
+    )
+    subprocess.run([sys.executable, "-m", *make], check=True, env=ELSEWHERE)
+    (made,) = folder.glob("*.whl")
+    return install(made, tmp_path_factory.mktemp("environment"))
+
+
+def install(package: Path, folder: Path) -> Path:
+    """Install into a new environment whose other packages are those of the running interpreter.
 
     `.ci/package` installs the dependencies too, which takes minutes and a network.
     """
-    folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
-    install = ("pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel))
-    subprocess.run([sys.executable, "-m", *install], check=True, env=ELSEWHERE)
+    command = ("pip", "--python", str(python), "install", "--quiet", "--no-deps", str(package))
+    subprocess.run([sys.executable, "-m", *command], check=True, env=ELSEWHERE)
     packages = next((folder / "lib").glob("python*/site-packages"))
-    # a path in a .pth file: found after the wheel, and its own .pth files (the checkout) are not read
+    # a path in a .pth file: found after the package, and its own .pth files (the checkout) are not read
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin" / "hwprune"
 
@@ -101,7 +125,11 @@ def run(program: Path, *words: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_profiles_and_tables_are_found_outside_the_repository(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", ["installed", "installed_sdist"])
+def test_profiles_and_tables_are_found_outside_the_repository(
+    package: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    installed: Path = request.getfixturevalue(package)
     python = installed.with_name("python")
     where = run(python, "-c", "import hwprune; print(hwprune.__file__)", folder=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parents[1])

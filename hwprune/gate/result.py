@@ -123,6 +123,8 @@ class BenchResult(Stored):
         made["verdict"] = Verdict(made["verdict"])
         if made["verdict"] != overall(made["checks"]):
             raise ValueError("its verdict does not follow from its checks")
+        if made["compared_with"] not in ("model", "figures", ""):
+            raise ValueError("it does not say what it was compared with")
         _check_conditions(made["conditions"])
         return cls(**made)
 

@@ -42,7 +42,7 @@ _SAME_CHANNELS |= {
     "Transpose",
 }
 _LARGE_BYTES = 4096
-_MOST_ELEMENTS = 2**28  # of one input: a gigabyte of 32-bit floats
+_MOST_ELEMENTS = 2**28  # of one tensor: a gigabyte of 32-bit floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +196,61 @@ def static_inputs(content: bytes) -> tuple[str, ...]:
     """What a network reads, such as `float[1, 3, 224, 224]`: a name of the type and a shape for each input.
 
     Raises:
-        ModelError: Not an ONNX model, or none that can be timed: a size is not fixed, or beyond all reason.
+        ModelError: Not an ONNX model, or none that can be timed: a size is not fixed, or beyond all reason,
+            be it of an input, of an output or of what is made in between.
     """
-    graph = parse_model(content).graph
+    model = _weightless(content)
+    graph = model.graph
     if not graph.node:
         raise ModelError("This is not an ONNX model, or an empty one.", got="no operators")
     weights = {init.name for init in graph.initializer}
-    return tuple(_static_input(entry) for entry in graph.input if entry.name not in weights)
+    inputs = tuple(_static_input(entry) for entry in graph.input if entry.name not in weights)
+    _refuse_large(model)
+    return inputs
+
+
+def _refuse_large(model: Any) -> None:
+    """Refuse a model whose run takes far more memory than its file: one operator can ask for anything.
+
+    Outputs are refused as they are declared too, for that much is set aside for them. Sizes that the model
+    declares in between are forgotten first: they may be anything, and would hide the true ones.
+    """
+    for entry in model.graph.output:
+        _check_size(f"output {entry.name}", [dim.dim_value for dim in entry.type.tensor_type.shape.dim])
+        entry.type.tensor_type.ClearField("shape")
+    for graph in _graphs(model.graph):
+        del graph.value_info[:]
+        for sparse in graph.sparse_initializer:  # unfolded as soon as the model is opened
+            _check_size(f"weight {sparse.values.name}", sparse.dims)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # as in `read_graph`
+        raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
+    for graph in _graphs(inferred.graph):
+        for entry in (*graph.value_info, *graph.output):
+            sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+            _check_size(f"tensor {entry.name}", sizes)
+
+
+def _check_size(where: str, sizes: Iterable[int]) -> None:
+    sizes = list(sizes)
+    if math.prod(size for size in sizes if size > 0) > _MOST_ELEMENTS:
+        raise ModelError(
+            "The network has a tensor that is larger than can be timed.",
+            where=where,
+            got=sizes,
+            allowed=f"{_MOST_ELEMENTS} numbers",
+        )
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and all graphs inside it."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _graphs(inner)
 
 
 def _static_input(entry: Any) -> str:
@@ -217,13 +265,7 @@ def _static_input(entry: Any) -> str:
             allowed="sizes such as [1, 3, 224, 224]",
             do="export the network with a fixed batch and image size, without dynamic axes",
         )
-    if math.prod(sizes) > _MOST_ELEMENTS:
-        raise ModelError(
-            "The network reads more than can be timed.",
-            where=f"input {entry.name}",
-            got=sizes,
-            allowed=f"{_MOST_ELEMENTS} numbers",
-        )
+    _check_size(f"input {entry.name}", sizes)
     types = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     return f"{types.get(kind.elem_type, f'type {kind.elem_type}')}{sizes}"  # whoever runs it knows its types
 

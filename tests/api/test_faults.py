@@ -5,25 +5,33 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 from projects import new_project
 
+from hwprune import probe
+from hwprune.api.bench import bench
 from hwprune.api.export import export
+from hwprune.api.lock import _owner, project_lock
 from hwprune.api.profile import profile
 from hwprune.api.report import report
 from hwprune.api.search import search
 from hwprune.api.train import train
 from hwprune.cli.main import main
+from hwprune.config import load_config, save_config
 from hwprune.latency.folder import TableFolder
 from hwprune.report.facts import collect
 from hwprune.results import SearchResult
 
 # Verb -> files that it reads, as patterns; each is damaged in its middle.
 READS = {
+    "profile": ("latency/fake/networks/session.json",),
     "search": ("latency/fake/profile.json", "latency/fake/space.json", "latency/fake/table.json",
                "latency/fake/kernels.csv", "latency/fake/networks.csv", "latency/fake/base.onnx"),
     "train": ("search.json", "search-space.json", "base-*.safetensors", "pruned-*.safetensors"),
@@ -90,9 +98,51 @@ def test_a_damaged_byte_is_noticed_by_the_verb_that_reads_it(
     code = main([verb, *OPTIONS.get(verb, []), "--project", str(copy)])
     text = capsys.readouterr().err
     assert code == 1, f"{verb} did not notice"
-    assert path.name in text or path.parent.name == "fake"
+    assert path.name in text or (path.suffix == ".csv" and f"{path.parent}\n" in text)
     assert "do:" in text
     assert "Traceback" not in text
+
+
+@pytest.fixture
+def others(copy: Path) -> Path:
+    """The same with the files that are handed on: a report, figures, a plan."""
+    report(project=copy)
+    bench(copy, output=copy / "bench.json")
+    profile(project=copy, plan=copy / "p.hwplan")
+    return copy
+
+
+# File of a project -> the command that reads it, {} for the project.
+HANDED_ON = {
+    "report.json": "compare {}/report.json {}",
+    "bench.json": "bench {} --baseline {}/bench.json",
+    "p.hwplan": "probe {}/p.hwplan",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HANDED_ON)
+def test_a_damaged_byte_is_noticed_in_a_file_that_was_handed_on(
+    name: str, others: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged(others / name)
+    verb, *words = HANDED_ON[name].format(others, others).split()
+    capsys.readouterr()
+    assert (probe.main(words) if verb == "probe" else main([verb, *words])) == 1
+    text = capsys.readouterr().err
+    assert str(others / name) in text
+    assert "do:" in text
+    assert "Traceback" not in text
+
+
+def test_damaged_settings_are_noticed_by_every_verb(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "hwprune.toml"
+    path.write_bytes(path.read_bytes().replace(b"max_seconds =", b"max_secondr =", 1))
+    for verb in ("profile", "search", "train", "export", "report"):
+        assert main([verb, *OPTIONS.get(verb, []), "--project", str(copy)]) == 1, verb
+        text = capsys.readouterr().err
+        assert str(path) in text
+        assert "do:" in text
 
 
 # Command -> file that it goes on from, and what must be gone for that.
@@ -161,7 +211,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """A mounted disk of its own, which tests may fill or make read-only."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a disk, and not everywhere")
     try:
@@ -170,20 +220,34 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+# Verb -> what must be gone for it to have something to write, and what it must not lose.
+WRITES = {
+    "search": (("search-*.jsonl", "answer-*.json"), "hwprune-work/search.json"),
+    "train": (("base*.safetensors", "pruned*.safetensors"), "hwprune-work/train.json"),
+    "export": ((), "pruned.onnx"),
+}
+
+
 @pytest.mark.slow
-def test_a_full_disk_stops_a_search_with_a_message_and_loses_nothing(
-    disk: Path, profiled: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("verb", WRITES)
+def test_a_full_disk_stops_a_verb_with_a_message_and_loses_nothing(
+    verb: str, disk: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    project = Path(shutil.copytree(profiled, disk / "p"))
+    project = Path(shutil.copytree(finished, disk / "p"))
+    gone, kept = WRITES[verb]
+    for path in (path for name in gone for path in (project / "hwprune-work").glob(name)):
+        path.unlink()
+    before = (project / kept).read_bytes()
     rest = disk / "rest"
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     rest.write_bytes(bytes(free - 8192))
-    command = ["search", "--latency", "60%", "--score", "macs", "--project", str(project)]
+    command = [verb, *OPTIONS.get(verb, []), "--project", str(project)]
     assert main(command) == 1
     text = capsys.readouterr().err
     assert "free some space" in text
     assert "Traceback" not in text
     assert not list(project.rglob("*.hwprune-part"))
+    assert (project / kept).read_bytes() == before
     TableFolder.load(project / "hwprune-work" / "latency" / "fake")
     rest.unlink()
     assert main(command) == 0
@@ -203,16 +267,52 @@ def test_a_disk_that_is_read_only_is_told_and_can_still_be_asked(
     assert main(["predict", "--uniform", "50%", "--project", str(project)]) == 0
 
 
-@pytest.mark.slow
-def test_a_clock_that_jumps_back_changes_no_result(
-    profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    straight, jumping = (Path(shutil.copytree(profiled, tmp_path / name)) for name in ("straight", "jumping"))
-    search(project=straight, latency="60%", score="macs")
+class Backwards(datetime):
+    """A date that is an hour earlier each time it is asked for."""
+
+    asked = 0
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        cls.asked += 1
+        return datetime(2030, 1, 1, tzinfo=tz) - timedelta(hours=cls.asked)
+
+
+@pytest.fixture
+def jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system's clock jump back each time that hwprune looks at it; the monotonic one goes on."""
     start, calls = time.time(), iter(range(10**9))
     monkeypatch.setattr(time, "time", lambda: start - 3600.0 * next(calls))
-    search(project=jumping, latency="60%", score="macs")
-    one, other = (SearchResult.load(p / "hwprune-work" / "search.json") for p in (straight, jumping))
+    for name, module in list(sys.modules.items()):
+        if name.startswith("hwprune.") and vars(module).get("datetime") is datetime:
+            monkeypatch.setattr(module, "datetime", Backwards)
+
+
+def worked_through(folder: Path) -> SearchResult:
+    """The answer of a project, from the first measurement on."""
+    shutil.rmtree(folder / "hwprune-work")
+    config = load_config(folder / "hwprune.toml")  # stops where the networks follow from the seed alone
+    config = replace(config, profiling=replace(config.profiling, max_seconds=1e4, max_error=0.9))
+    save_config(folder / "hwprune.toml", config)
+    profile(project=folder)
+    search(project=folder, latency="60%", score="macs")
+    return SearchResult.load(folder / "hwprune-work" / "search.json")
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_back_changes_no_result(
+    profiled: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    straight, jumping = (Path(shutil.copytree(profiled, tmp_path / name)) for name in ("straight", "jumping"))
+    one = worked_through(straight)
+    request.getfixturevalue("jumps_back")
+    other = worked_through(jumping)
+    assert Backwards.asked > 10, "each network that is measured has its date"
     assert one.widths == other.widths
     assert one.figures == other.figures
     assert report(project=jumping).met
+
+
+def test_a_lock_that_was_taken_in_the_future_is_understood(tmp_path: Path, jumps_back: None) -> None:
+    with project_lock(tmp_path):
+        assert "started 0" in _owner(tmp_path / "hwprune-work")

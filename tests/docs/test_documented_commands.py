@@ -6,6 +6,7 @@ What can run without special hardware or data also runs, in `test_typed_commands
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shlex
 import subprocess
@@ -92,11 +93,12 @@ def check_torchrun(arguments: list[str]) -> None:
 
 
 def check_pip(arguments: list[str]) -> None:
-    """Packages that hwprune itself depends on, or its own wheel."""
-    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    names = {re.split(r"[<>=]", one)[0] for one in known}
+    """Packages that hwprune itself depends on, its own wheel, or this repository with one of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=]", one)[0] for one in project["dependencies"]}
+    extras = {f".[{name}]" for name in project["optional-dependencies"]}
     assert arguments[0] == "install"
-    assert set(arguments[1:]) <= {*names, "dist/*.whl"}
+    assert set(arguments[1:]) <= {*names, *extras, "-e", "dist/*.whl"}
 
 
 def check_cp(arguments: list[str]) -> None:
@@ -105,8 +107,12 @@ def check_cp(arguments: list[str]) -> None:
 
 
 def check_pytest(arguments: list[str]) -> None:
-    """Tests that exist."""
+    """Tests and a marker that exist."""
     assert all((ROOT / word).exists() for word in arguments if word.startswith("tests/"))
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    markers = {text.partition(":")[0] for text in options["markers"]}
+    asked = {marker for option, marker in itertools.pairwise(arguments) if option == "-m"}
+    assert asked <= markers
 
 
 RULES = {
@@ -118,6 +124,7 @@ RULES = {
     "pip": check_pip,
     "cp": check_cp,
     ".venv/bin/pytest": check_pytest,
+    "pytest": check_pytest,
     "mkdir": lambda arguments: None,
     "source": lambda arguments: None,
 }
@@ -128,6 +135,13 @@ def test_a_command_is_one_that_the_program_understands(command: Command) -> None
     program, *arguments = shlex.split(command.text)
     assert program in RULES, "no rule says how to check this program"
     RULES[program](arguments)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_command_hides_in_a_block_of_text(page: str) -> None:
+    for block in blocks(page, "text"):
+        programs = {line.split()[0] for line in block.splitlines() if line.strip()} & RULES.keys()
+        assert not programs, "make it a block of sh: its commands are checked"
 
 
 def test_the_pages_do_name_commands() -> None:

@@ -21,16 +21,18 @@ from pages import PAGES, Command, blocks, commands
 from hwprune import probe
 from hwprune.cli.main import main
 from hwprune.config import FILE_NAME, load_config, save_config
+from hwprune.runtimes.probes import conv_chain
 
 # What is not typed here, and why. Such commands are still checked in `test_documented_commands.py`.
 NOT_TYPED = {
-    r"make |\.venv/bin/pytest |pip install ": "installs or runs all tests: CI and test_packaging.py do",
+    r"make |(\.venv/bin/)?pytest |pip install ": "installs or runs all tests: CI and test_packaging.py do",
     r"source ": "of the shell",
     r"torchrun ": "two processes: tests/api/test_two_workers.py",
     r".*runs/mobilenet_v2": "needs ImageNet: tests/test_paper.py has the project on a few images",
     r"(\.venv/bin/)?python (benchmarks|docs/tools)/": "for a quiet machine, or a page's maker",
     r"hwprune quickstart": "its 50 % is out of reach on the pretended device: test_quickstart_and_doctor.py",
     r"hwprune compare A B": "names to fill in: tests/report/test_comparing.py",
+    r"hwprune profile .*cuda": "needs a GPU: tests/test_gpu.py",
     r"hwprune doctor": "times the real machine: tests/api/test_quickstart_and_doctor.py",
 }
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
@@ -60,7 +62,7 @@ def shorten(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a profiled project and the latency tables that pages take from elsewhere."""
+    """A folder with a profiled project, and the tables, networks and results that pages bring along."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "profiles").mkdir()
     for name in ("cpu", "cpu-1t"):
@@ -70,10 +72,24 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["init"]) == 0
         shorten(folder)
         assert main(["profile", "--profile", "cpu"]) == main(["profile"]) == 0
+        results(folder)
+    for name, layers in {"model": 2, "new": 2, "old": 3, "unpruned": 9, "pruned": 2}.items():
+        (folder / f"{name}.onnx").write_bytes(conv_chain([32] * layers, size=28))
     table = folder / "hwprune-work" / "latency" / "cpu-1t"
     for other in ("boards/pi", "board", "out.table", "again.table", "other/latency/cpu-1t"):
         shutil.copytree(table, folder / other)
     return folder
+
+
+def results(desk: Path) -> None:
+    """Projects with a result and a report, to compare."""
+    first = desk / "project-a"
+    shutil.copytree(desk / "hwprune-work", first / "hwprune-work")
+    shutil.copy(desk / FILE_NAME, first)
+    assert main(["search", "--project", str(first), "--latency", "60%", "--score", "macs"]) == 0
+    assert main(["report", "--project", str(first)]) == 0
+    for other in ("project-b", "a", "b"):
+        shutil.copytree(first, desk / other)
 
 
 def type_in(command: str) -> None:
@@ -85,9 +101,6 @@ def type_in(command: str) -> None:
         if words[0] == "init":  # a project of the page's own
             Path(FILE_NAME).unlink(missing_ok=True)
             shutil.rmtree("hwprune-work", ignore_errors=True)
-        if words[0] == "quickstart":
-            main(["init", "--project", "hwprune-quickstart"])
-            shorten(Path("hwprune-quickstart"))
         assert main(words) == 0
         if words[0] == "init":
             shorten(Path())

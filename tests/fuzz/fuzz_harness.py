@@ -2,18 +2,23 @@
 
 A reader may accept an input or raise one of `hwprune.errors`. Anything else is a failure: another exception,
 half a minute for an input, memory beyond the limit, a file opened outside of the sandbox, a process started,
-a connection opened, a pickled object looked up.
+a connection opened, a pickled object looked up, Python code run that came from elsewhere than a library.
 """
 
 from __future__ import annotations
 
+import ast
+import collections
 import contextlib
+import dataclasses
+import inspect
 import logging
 import os
 import resource
 import signal
 import sys
 import traceback
+import typing
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +39,16 @@ _RUNS = (
     "os.exec",
     "os.posix_spawn",
     "os.fork",
+    "os.forkpty",
+    "os.spawn",
+    "ctypes.dlopen",
     "socket.connect",
     "pickle.find_class",
 )
 _CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.chmod")
 _LIBRARIES = tuple(map(os.path.realpath, (sys.prefix, sys.base_prefix, Path(__file__).parents[2])))
+# These make code of what other code says: fields of a class, annotations, a literal that is not run.
+_MAKERS = {module.__file__ for module in (ast, collections, dataclasses, inspect, typing)}
 _SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/lib")
 
 
@@ -188,13 +198,24 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _watching is None:
         return
     sandbox, seen = _watching
-    if event in _RUNS:
+    if event in _RUNS or (event in ("compile", "exec", "import") and _foreign(event, arguments)):
         seen.append(f"{event} {arguments!r}"[:200])
     elif (event == "open" or event in _CHANGES) and isinstance(arguments[0], str | bytes | os.PathLike):
         path = os.path.abspath(os.fsdecode(arguments[0]))
         mode = arguments[1] if event == "open" else "w"
         if path != sandbox and not path.startswith(sandbox + os.sep) and not _harmless(path, mode):
             seen.append(f"{event} {path} ({mode})")
+
+
+def _foreign(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether Python code that is compiled, run or loaded is not of a library."""
+    if event == "import":  # of a file, such as a library in C
+        return arguments[1] is not None and not str(arguments[1]).startswith(_LIBRARIES)
+    caller = sys._getframe(2).f_code.co_filename
+    if caller.startswith("<frozen importlib"):
+        file = arguments[0].co_filename if event == "exec" else os.fsdecode(arguments[1] or "")
+        return not file.startswith(_LIBRARIES)
+    return caller not in _MAKERS
 
 
 def _harmless(path: str, mode: Any) -> bool:

@@ -27,7 +27,7 @@ from hwprune.errors import HwpruneError, UsageError
 from hwprune.latency.fingerprint import graph_fingerprint
 from hwprune.models.weights import load_weights
 from hwprune.structure.fusion import expected_fusion
-from hwprune.structure.onnx_graph import channel_maps, read_graph, without_weights
+from hwprune.structure.onnx_graph import channel_maps, read_graph, static_inputs, without_weights
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.units import parse_seconds
 
@@ -101,6 +101,7 @@ _OPTIONS = (
         "-h",
         "--",
     ),
+    *("--baseline", "--budget", "--max-regression", "--html", "--markdown", "--junit"),
 )
 _NO_WORK = ("quickstart", "init", "profile", "doctor")  # they measure or train: only their words are read
 
@@ -108,7 +109,7 @@ _NO_WORK = ("quickstart", "init", "profile", "doctor")  # they measure or train:
 def _read_onnx(_: Path, content: bytes) -> None:
     graph = read_graph(content)
     expected_fusion(graph), channel_maps(graph, seeds.space()), graph_fingerprint(graph)
-    without_weights(content)
+    without_weights(content), static_inputs(content)
     OnnxSlicer(content, seeds.space()).slice(seeds.space().smallest(), batch=2)
 
 
@@ -286,6 +287,9 @@ def readers() -> list[Reader]:
             "doctor",
         ),
         "search --latency 5ms:20ms --points 8 --project .",
+        "bench x.onnx --baseline y.onnx --max-regression 5% --budget 15ms --output b.json",
+        "bench . --device cpu --profile cpu-1t --max-time 1s --markdown b.md --junit b.xml",
+        "compare a b/report.json --html both.html --markdown both.md",
     )
     return [
         Reader(name="onnx", seeds=(seeds.onnx_bytes(),), mutate=_bad_onnx, read=_read_onnx),

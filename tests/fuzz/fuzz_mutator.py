@@ -139,7 +139,7 @@ def _other(rng: Random, value: Any) -> Any:
         return rng.choice((value + 1, value - 1, -value, value * 2, float(value), str(value), value * 10**6))
     if rng.random() < 0.2 and isinstance(value, str):
         return rng.choice((value + "x", value[:-1], value.upper(), [value], f"../{value}", f"/{value}"))
-    return rng.choice(EXTREMES)
+    return copy.deepcopy(rng.choice(EXTREMES))  # else the next change would be made in EXTREMES itself
 
 
 def _nested(depth: int) -> Any:

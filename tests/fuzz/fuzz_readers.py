@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import fuzz_files
 import fuzz_models
+import fuzz_reports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,9 @@ SHARES = {
     "evaluations": 30,
     "latency-network": 15,
     "latency-session": 90,
+    "bench-result": 60,
+    "report": 25,
+    "lock-owner": 60,
     "onnx": 110,
     "weights.safetensors": 110,
     "weights.pt": 80,
@@ -47,7 +51,8 @@ def all_readers(sandbox: Path) -> dict[str, Reader]:
     Raises:
         ValueError: A reader has no share.
     """
-    readers = {reader.name: reader for reader in (*fuzz_files.readers(sandbox), *fuzz_models.readers())}
+    every = (*fuzz_files.readers(sandbox), *fuzz_reports.readers(sandbox), *fuzz_models.readers())
+    readers = {reader.name: reader for reader in every}
     if readers.keys() != SHARES.keys():
         raise ValueError(f"no share, or no reader: {readers.keys() ^ SHARES.keys()}")
     return readers

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hwprune.api.bench_inputs import find_model
+from hwprune.errors import ModelError
+
 LIMIT_MB = 700  # beyond what the imported libraries take
 
 # Reads a file under a limit of memory; prints the documented error.
@@ -25,6 +28,7 @@ READ = """
 import resource, sys
 from pathlib import Path
 import hwprune.artifacts, safetensors.torch, torch
+from hwprune.api.bench_inputs import find_model
 from hwprune.data.datasets import open_data
 from hwprune.errors import HwpruneError
 from hwprune.latency.plan import Plan
@@ -38,6 +42,7 @@ read = {
     "tensors": lambda: hwprune.artifacts.read_tensors(path, "kind", 1),
     "plan": lambda: Plan.load(path),
     "weights": lambda: load_weights(torch.nn.Linear(1, 1), path),
+    "bench": lambda: find_model(path),
     "onnx": lambda: (read_graph(path.read_bytes()), without_weights(path.read_bytes())),
     "images": lambda: open_data(f"imagefolder:{path}"),
     "parquet": lambda: open_data(f"parquet:{path}"),
@@ -154,7 +159,6 @@ def test_a_plan_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_onnx_sizes_beyond_its_values_are_refused_where_values_are_read(tmp_path: Path) -> None:
-    from hwprune.errors import ModelError
     from hwprune.runtimes.probes import conv_chain
     from hwprune.structure.onnx_slice import OnnxSlicer
     from hwprune.structure.space import SearchSpace
@@ -166,9 +170,93 @@ def test_onnx_sizes_beyond_its_values_are_refused_where_values_are_read(tmp_path
         OnnxSlicer(model.SerializeToString(), space)
 
 
+HUGE = [2**20, 2**20]
+_INT64, _FLOAT = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+
+
+def grown(op: str, *, declared: list[int], between: bool) -> onnx.GraphProto:
+    """A graph that makes a huge tensor of a small one, as its output or on the way to it."""
+    inputs = ["shape"] if op == "ConstantOfShape" else ["x", "shape"]
+    nodes = [onnx.helper.make_node(op, inputs, ["huge"])]
+    if between:
+        nodes.append(onnx.helper.make_node("ReduceMax", ["huge"], ["y"], keepdims=0))
+    shape = onnx.helper.make_tensor("shape", _INT64, [2], HUGE)
+    told = [onnx.helper.make_tensor_value_info("huge", _FLOAT, declared)]
+    output = onnx.helper.make_tensor_value_info("y", _FLOAT, []) if between else told[0]
+    x = onnx.helper.make_tensor_value_info("x", _FLOAT, [1, 1])
+    return onnx.helper.make_graph(nodes, "g", [x], [output], [shape], value_info=told if between else [])
+
+
+def declared_output() -> onnx.GraphProto:
+    """A graph that says of its small output that it is huge."""
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, _FLOAT, sizes) for name, sizes in (("x", [1]), ("y", HUGE))
+    )
+    return onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+
+
+def branch() -> onnx.GraphProto:
+    """A graph with the huge tensor inside a branch."""
+    inner = grown("ConstantOfShape", declared=[1, 1], between=True)
+    del inner.input[:]
+    yes = onnx.helper.make_tensor("yes", onnx.TensorProto.BOOL, [], [True])
+    node = onnx.helper.make_node("If", ["yes"], ["z"], then_branch=inner, else_branch=inner)
+    x, z = (onnx.helper.make_tensor_value_info(name, _FLOAT, []) for name in ("x", "z"))
+    return onnx.helper.make_graph([node], "g", [x], [z], [yes])
+
+
+def sparse() -> onnx.GraphProto:
+    """A graph with one weight, of which one number of very many is not zero."""
+    values = onnx.helper.make_tensor("w", _FLOAT, [1], [1.0])
+    weight = onnx.helper.make_sparse_tensor(values, onnx.helper.make_tensor("", _INT64, [1], [0]), HUGE)
+    graph = declared_output()
+    graph.node[0].input[0] = "w"
+    graph.output[0].type.tensor_type.ClearField("shape")
+    graph.sparse_initializer.append(weight)
+    return graph
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Callable[[onnx.GraphProto], Path]:
+    """Writes a graph as a model."""
+
+    def save(graph: onnx.GraphProto) -> Path:
+        path = tmp_path / "m.onnx"
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize("op", ["Expand", "ConstantOfShape", "Tile"])
+@pytest.mark.parametrize(("declared", "between"), [(HUGE, False), ([1, 1], False), ([1, 1], True)])
+def test_a_network_that_makes_a_huge_tensor_is_refused(
+    saved: Callable[[onnx.GraphProto], Path], op: str, declared: list[int], between: bool
+) -> None:
+    with pytest.raises(ModelError, match="larger than can be timed"):
+        find_model(saved(grown(op, declared=declared, between=between)))
+
+
+@pytest.mark.parametrize("graph", [declared_output(), branch(), sparse()])
+def test_a_huge_tensor_is_found_wherever_it_hides(
+    saved: Callable[[onnx.GraphProto], Path], graph: onnx.GraphProto
+) -> None:
+    with pytest.raises(ModelError, match="larger than can be timed"):
+        find_model(saved(graph))
+
+
+@pytest.mark.slow
+def test_a_network_of_terabytes_is_refused_in_little_memory(
+    saved: Callable[[onnx.GraphProto], Path],
+) -> None:
+    path = saved(grown("Expand", declared=[1, 1], between=True))
+    text = refused("bench", path)
+    assert "larger than can be timed" in text
+    assert str(path) in text
+
+
 def test_the_limit_is_one(tmp_path: Path) -> None:
     """A reader that takes the memory fails here."""
     (tmp_path / "x.json").write_bytes(b'{"kind": "' + b"x" * (400 * 2**20) + b'"}')
     with pytest.raises(AssertionError, match="MemoryError"):
         refused("json", tmp_path / "x.json")
-    assert io.BytesIO().getvalue() == b""

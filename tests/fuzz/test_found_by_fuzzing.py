@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import fuzz_reports
 import fuzz_seeds as seeds
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from fuzz_mutator import sealed
+from fuzz_mutator import EXTREMES, bad_json, sealed
 
 from hwprune import artifacts
 from hwprune.config import load_config
-from hwprune.errors import ArtifactError, ConfigError, ModelError, nearest
+from hwprune.data.datasets import open_data
+from hwprune.errors import ArtifactError, ConfigError, DataError, ModelError, nearest
+from hwprune.gate.result import BenchResult
 from hwprune.latency.curves import WidthCurves
 from hwprune.latency.fingerprint import graph_fingerprint
 from hwprune.latency.records import Journal
@@ -127,6 +133,30 @@ def test_a_checkpoint_with_momentum_of_another_shape(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="another training run"):
         load_checkpoint(tmp_path / "c.safetensors", module, Optimiser(module, TrainSettings()), {})
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_parquet_columns_whose_names_are_no_unicode(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [{"bytes": b"", "path": "x"}], "label": [0]}), tmp_path / "x.parquet")
+    content = (tmp_path / "x.parquet").read_bytes().replace(b"path", b"pa\xffh")
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(DataError, match="not a readable parquet file"):
+        open_data(f"parquet:{tmp_path}")
+
+
+def test_inputs_do_not_change_what_they_are_made_of() -> None:
+    """A piece that was put in, and then changed by the next mutation, was another one in all later inputs."""
+    before = repr(EXTREMES)
+    for number in range(3000):
+        json.dumps(bad_json(Random(number), {"a": [1, [2]], "b": {"c": "x"}}))
+    assert repr(EXTREMES) == before
+
+
+def test_figures_that_were_compared_with_nothing_known(tmp_path: Path) -> None:
+    file = json.loads(fuzz_reports.benches(tmp_path)[0])
+    path = tmp_path / "bench.json"
+    path.write_bytes(sealed(file["kind"], file["schema_version"], {**file["payload"], "compared_with": "x"}))
+    with pytest.raises(ArtifactError, match="compared with"):
+        BenchResult.load(path)
 
 
 def altered(change: Any) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import dataclasses
+import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -50,6 +53,15 @@ def test_the_marked_run_has_enough_inputs() -> None:
     assert sum(counts(WHOLE).values()) >= WHOLE
 
 
+def module_in(folder: Path) -> object:
+    """Import a Python file that lies in a folder."""
+    (folder / "foreign.py").write_text("")
+    spec = importlib.util.spec_from_file_location("foreign", folder / "foreign.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize(
     ("deed", "word"),
     [
@@ -60,6 +72,12 @@ def test_the_marked_run_has_enough_inputs() -> None:
         (lambda path: Path("/etc/passwd").read_text(), "/etc/passwd"),
         (lambda path: os.mkdir(path.parent / "made"), "made"),
         (lambda path: subprocess.run(["true"], check=True), "subprocess.Popen"),
+        (lambda path: os.spawnv(os.P_WAIT, "/bin/true", ["true"]), "os."),
+        (lambda path: ctypes.CDLL(None), "ctypes.dlopen"),
+        (lambda path: eval("1 + 1"), "exec"),
+        (lambda path: exec(b"1 + 1"), "exec"),
+        (lambda path: compile("1 + 1", dataclasses.__file__, "eval"), "compile"),
+        (lambda path: module_in(path), "exec"),
     ],
 )
 def test_a_bad_reader_would_be_seen(tmp_path: Path, deed: object, word: str) -> None:

@@ -99,7 +99,7 @@ def _read_table(path: Path) -> pa.Table:
             found = file.schema_arrow
             _check_schema(path, found)
             return _read_columns(path, file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of names of columns
         raise DataError("The file is not a readable parquet file.", where=path, got=error) from error
 
 
