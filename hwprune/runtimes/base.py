@@ -80,6 +80,16 @@ class TargetProfile:
         """Threads that one run uses on this machine, with 0 resolved."""
         return self.threads or physical_cores()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device != "cpu"
+
+    @property
+    def gpu_index(self) -> int:
+        """N of `cuda:N`; 0 for a CPU."""
+        return int(self.device.partition(":")[2] or 0)
+
     def to_payload(self) -> dict[str, Any]:
         """The profile as JSON-able data; what a latency table keeps and compares."""
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "options": dict(self.options)}

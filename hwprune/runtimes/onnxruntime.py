@@ -103,7 +103,7 @@ class OnnxRuntime(Runtime):
         return ort_providers.missing(profile)
 
     def _check(self, profile: TargetProfile) -> None:
-        gpu = ort_providers.on_gpu(profile)
+        gpu = profile.on_gpu
         known: dict[str, tuple[Any, ...]] = {**(_GPU_OPTIONS if gpu else _OPTIONS)}
         known["provider"] = tuple(name for name in ort_providers.PROVIDERS if (name != "cpu") == gpu)
         wrong = [
@@ -123,7 +123,7 @@ class OnnxRuntime(Runtime):
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """Optimisation level, pool of threads and what its idle threads do, as they are in force."""
         level = str(profile.options.get("graph_optimization", "all"))
-        if ort_providers.on_gpu(profile):
+        if profile.on_gpu:
             return {
                 **super().settings(profile),
                 "graph_optimization": level,
@@ -153,7 +153,7 @@ class OnnxRuntime(Runtime):
             ) from error
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
-        if not ort_providers.on_gpu(profile):
+        if not profile.on_gpu:
             return profiled(onnx, profile, runs)
         if ort_providers.provider_of(profile) != "cuda":
             raise DeviceError(
@@ -208,7 +208,7 @@ def spinning(profile: TargetProfile) -> str:
 
 
 def _config_entries(profile: TargetProfile) -> dict[str, str]:
-    if ort_providers.on_gpu(profile):
+    if profile.on_gpu:
         return {ort_providers.NO_FALLBACK: "1"}
     entries = dict(SPINNING[spinning(profile)])
     if profile.options.get("denormal_as_zero"):
@@ -219,7 +219,7 @@ def _config_entries(profile: TargetProfile) -> dict[str, str]:
 def _open(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile) -> ort.InferenceSession:
     import onnxruntime as ort
 
-    if ort_providers.on_gpu(profile):
+    if profile.on_gpu:
         return ort_providers.open_on_gpu(onnx, options, profile)
     try:
         session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
@@ -237,7 +237,7 @@ class OrtSession(Session):
         self._binding = _bind(session, profile)
         policy = spinning(profile)
         # While a GPU computes, the host may sleep: its time on the core says nothing.
-        self._single = profile.thread_count == 1 and not ort_providers.on_gpu(profile)
+        self._single = profile.thread_count == 1 and not profile.on_gpu
         spins = profile.thread_count > 1 and policy == "brief"
         self._settle_s = 2e-6 * BRIEF_SPIN_US if spins else 0.0
 

@@ -36,23 +36,13 @@ NO_FALLBACK = "session.disable_cpu_ep_fallback"
 
 def provider_of(profile: TargetProfile) -> str:
     """The provider that a profile asks for: a key of `PROVIDERS`."""
-    return str(profile.options.get("provider", "cuda" if on_gpu(profile) else "cpu"))
-
-
-def on_gpu(profile: TargetProfile) -> bool:
-    """Whether the profile's device is a GPU."""
-    return profile.device != "cpu"
-
-
-def gpu_index(profile: TargetProfile) -> int:
-    """N of `cuda:N`."""
-    return int(profile.device.partition(":")[2] or 0)
+    return str(profile.options.get("provider", "cuda" if profile.on_gpu else "cpu"))
 
 
 def memory_of(profile: TargetProfile) -> tuple[str, int]:
     """Where inputs and outputs lie; a plugin brings no memory of the GPU with it, so its own copies count."""
     if provider_of(profile) in ("cuda", "tensorrt"):
-        return "cuda", gpu_index(profile)
+        return "cuda", profile.gpu_index
     return "cpu", 0
 
 
@@ -66,7 +56,7 @@ def missing(profile: TargetProfile) -> tuple[str, str] | None:
     if provider == "tensorrt_rtx":
         if importlib.util.find_spec(_RTX_MODULE) is None:
             return "The TensorRT-RTX provider is not installed.", _RTX_PACKAGE
-        capability = next((gpu["gpu_capability"] for gpu in gpus()[gpu_index(profile) :]), "")
+        capability = next((gpu["gpu_capability"] for gpu in gpus()[profile.gpu_index :]), "")
         if capability and not takes_rtx(capability):
             return (
                 f"TensorRT-RTX does not serve compute capability {capability}, only {_RTX_CAPABILITIES}.",
@@ -98,7 +88,7 @@ def open_on_gpu(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile
         ort.preload_dlls()  # finds the CUDA libraries of pip's packages; older builds have no such function
     try:
         if provider_of(profile) == "tensorrt_rtx":
-            options.add_provider_for_devices(_rtx_devices(gpu_index(profile)), _rtx_options(profile))
+            options.add_provider_for_devices(_rtx_devices(profile.gpu_index), _rtx_options(profile))
             session = ort.InferenceSession(onnx, sess_options=options)
         else:
             session = ort.InferenceSession(onnx, options, providers=provider_list(profile))
@@ -137,7 +127,7 @@ def check_provider(found: list[str], wanted: str, profile: TargetProfile) -> Non
 
 def provider_list(profile: TargetProfile) -> list[tuple[str, dict[str, str]]]:
     """Providers in order of preference, with options: text, as ONNX Runtime wants it."""
-    index = str(gpu_index(profile))
+    index = str(profile.gpu_index)
     graph = "1" if profile.options.get("cuda_graph") else "0"
     cuda = {
         "device_id": index,

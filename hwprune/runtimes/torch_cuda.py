@@ -139,7 +139,7 @@ def replicas(network_bytes: int, cache_bytes: int) -> int:
 def _check_gpu(profile: TargetProfile) -> None:
     import torch
 
-    index, count = torch.device(profile.device).index or 0, torch.cuda.device_count()
+    index, count = profile.gpu_index, torch.cuda.device_count()
     if index >= count:
         raise DeviceError(
             "There is no such GPU.",
