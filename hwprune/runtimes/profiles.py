@@ -93,11 +93,13 @@ def gpu_choice(device: str) -> tuple[TargetProfile, str]:
     lacking: list[str] = []
     for name in (name for name in _GPU_DEFAULTS if name in runtimes):
         profile = for_gpu(load_profile(_GPU_DEFAULTS[name]), device)
-        problem = runtimes[name].missing(profile)
-        if problem is None:
-            passed = "".join(f" First would come {text}." for text in lacking)
-            return profile, f"{profile.device} is measured by {name} (profile {profile.name}).{passed}"
-        lacking.append(f"{name}: {problem[0]} -> {problem[1]}")
+        try:
+            runtimes[name].check(profile)
+        except DeviceError as problem:
+            lacking.append(f"{name}: {problem.what} -> {problem.do}")
+            continue
+        passed = "".join(f" First would come {text}." for text in lacking)
+        return profile, f"{profile.device} is measured by {name} (profile {profile.name}).{passed}"
     raise DeviceError(
         "No runtime can use a GPU here.",
         where="--device",

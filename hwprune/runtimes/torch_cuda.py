@@ -146,6 +146,7 @@ def _check_gpu(profile: TargetProfile) -> None:
             where=f"profile {profile.name}",
             got=profile.device,
             allowed=", ".join(f"cuda:{i}" for i in range(count)),
+            do="use one of these; `nvidia-smi -L` lists them",
         )
     major, minor = torch.cuda.get_device_capability(index)
     if not has_code(torch.cuda.get_arch_list(), major, minor):

@@ -128,6 +128,7 @@ def test_a_profile_is_checked(gpu, monkeypatch):
     with pytest.raises(DeviceError, match="no such GPU") as other:
         runtime.check(replace(PROFILE, device="cuda:3"))
     assert "cuda:0" in str(other.value)
+    assert "nvidia-smi -L" in other.value.do
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 0))
     with pytest.raises(DeviceError, match="no code for this GPU") as old:
         runtime.check(PROFILE)
