@@ -78,7 +78,8 @@ class OnnxRuntime(Runtime):
     Profile options of GPUs:
         provider: `cuda` (default), `tensorrt` or `tensorrt_rtx`.
         graph_optimization: As on CPUs.
-        tf32: Whether float32 products are computed in TensorFloat-32 (default false).
+        tf32: Whether float32 products are computed in TensorFloat-32 (default false); with the provider
+            `cuda` only, for the others cannot be told and take their own default.
         cuda_graph: Whether runs are captured and replayed as a CUDA graph (default false).
     """
 
@@ -106,8 +107,10 @@ class OnnxRuntime(Runtime):
         gpu = profile.on_gpu
         known: dict[str, tuple[Any, ...]] = {**(_GPU_OPTIONS if gpu else _OPTIONS)}
         known["provider"] = tuple(name for name in ort_providers.PROVIDERS if (name != "cpu") == gpu)
+        if ort_providers.provider_of(profile) != "cuda":
+            known.pop("tf32", None)
         wrong = [
-            f"options.{key}: {value!r}; allowed: {known.get(key, 'no such option')}"
+            f"options.{key}: {value!r}; allowed: {known.get(key, 'no such option here')}"
             for key, value in profile.options.items()
             if value not in known.get(key, ())
         ]
@@ -128,7 +131,7 @@ class OnnxRuntime(Runtime):
                 **super().settings(profile),
                 "graph_optimization": level,
                 "provider": ort_providers.provider_of(profile),
-                "tf32": bool(profile.options.get("tf32", False)),
+                "tf32": _tf32(profile),
                 "cuda_graph": bool(profile.options.get("cuda_graph", False)),
             }
         return {
@@ -165,6 +168,11 @@ class OnnxRuntime(Runtime):
         # Inside a replayed graph no kernel is started by its operator, so none could be timed.
         options = {key: value for key, value in profile.options.items() if key != "cuda_graph"}
         return profiled_blocking(onnx, replace(profile, options=options), runs)
+
+
+def _tf32(profile: TargetProfile) -> bool | str:
+    cuda = ort_providers.provider_of(profile) == "cuda"
+    return bool(profile.options.get("tf32", False)) if cuda else "provider's default"
 
 
 def profiled(onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
