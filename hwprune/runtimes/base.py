@@ -242,6 +242,10 @@ class Runtime(ABC):
         """What a profile comes down to in this runtime, defaults filled in: kept with every table."""
         return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
 
+    def for_probes(self, profile: TargetProfile) -> TargetProfile:
+        """Conditions for many small probes at a time, where a profile's own would need too much memory."""
+        return profile
+
     def lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()) -> bytes:
         """A network of 32-bit floats in the profile's number format: what `compile` wants.
 
