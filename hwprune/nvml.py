@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install nvidia-ml-py"
 _EVERY_S = 0.2
-_REASONS = "nvmlClocksEventReason"
+# NVML renamed these; the old names are all that older modules have, and all that some reasons ever had.
+_REASONS = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")
 _NOT_REASONS = ("All", "None")
 _MILLI = 1e-3
 
@@ -55,7 +56,7 @@ def gpus() -> list[Facts]:
     with _library() as nvml:
         if nvml is None:
             return []
-        driver = _ask(nvml, nvml.nvmlSystemGetDriverVersion)
+        driver = _ask(nvml, "nvmlSystemGetDriverVersion")
         return [_facts(nvml, handle, driver) for handle in _handles(nvml)]
 
 
@@ -133,7 +134,7 @@ def _handles(nvml: Any) -> list[Any]:
     CUDA sorts GPUs of different kinds by speed unless CUDA_DEVICE_ORDER is PCI_BUS_ID; of one kind the orders
     agree.
     """
-    count = _ask(nvml, nvml.nvmlDeviceGetCount) or 0
+    count = _ask(nvml, "nvmlDeviceGetCount") or 0
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -145,7 +146,7 @@ def _handles(nvml: Any) -> list[Any]:
                 break  # as CUDA does: what follows a GPU that is not there is not visible either
             chosen.append(handles[int(name)])
         else:
-            handle = _ask(nvml, nvml.nvmlDeviceGetHandleByUUID, name)
+            handle = _ask(nvml, "nvmlDeviceGetHandleByUUID", name)
             if handle is None:
                 break
             chosen.append(handle)
@@ -153,10 +154,10 @@ def _handles(nvml: Any) -> list[Any]:
 
 
 def _facts(nvml: Any, handle: Any, driver: Any) -> Facts:
-    major, minor = _ask(nvml, nvml.nvmlDeviceGetCudaComputeCapability, handle) or ("?", "?")
-    memory = _ask(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    major, minor = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", handle) or ("?", "?")
+    memory = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
     return {
-        "gpu_name": _text(_ask(nvml, nvml.nvmlDeviceGetName, handle)),
+        "gpu_name": _text(_ask(nvml, "nvmlDeviceGetName", handle)),
         "gpu_capability": f"{major}.{minor}",
         "gpu_memory_gib": round(memory.total / 2**30, 1) if memory else None,
         "gpu_driver": _text(driver),
@@ -164,30 +165,36 @@ def _facts(nvml: Any, handle: Any, driver: Any) -> Facts:
 
 
 def _state(nvml: Any, handle: Any) -> Facts:
-    power = _ask(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
-    limit = _ask(nvml, nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    power = _ask(nvml, "nvmlDeviceGetPowerUsage", handle)
+    limit = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
     return {
-        "sm_mhz": _ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
-        "sm_max_mhz": _ask(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
-        "memory_mhz": _ask(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        "sm_mhz": _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_SM),
+        "sm_max_mhz": _ask(nvml, "nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
+        "memory_mhz": _ask(nvml, "nvmlDeviceGetClockInfo", handle, nvml.NVML_CLOCK_MEM),
         "power_w": None if power is None else round(power * _MILLI, 1),
         "power_limit_w": None if limit is None else round(limit * _MILLI, 1),
-        "temperature_c": _ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
-        "throttled_by": _reasons(nvml, _ask(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)),
+        "temperature_c": _ask(nvml, "nvmlDeviceGetTemperature", handle, nvml.NVML_TEMPERATURE_GPU),
+        "throttled_by": _reasons(nvml, handle),
     }
 
 
-def _reasons(nvml: Any, bits: int | None) -> list[str]:
-    names = [name for name in dir(nvml) if name.startswith(_REASONS)]
-    flags = {name.removeprefix(_REASONS): getattr(nvml, name) for name in names}
-    return sorted(n for n, flag in flags.items() if n not in _NOT_REASONS and (bits or 0) & flag)
+def _reasons(nvml: Any, handle: Any) -> list[str]:
+    asked = (_ask(nvml, f"nvmlDeviceGetCurrentClocks{word}Reasons", handle) for word in ("Event", "Throttle"))
+    bits = next((answer for answer in asked if answer is not None), 0)
+    flags = {
+        name.removeprefix(prefix): getattr(nvml, name)
+        for prefix in _REASONS
+        for name in dir(nvml)
+        if name.startswith(prefix)
+    }
+    return sorted(name for name, flag in flags.items() if name not in _NOT_REASONS and bits & flag)
 
 
-def _ask(nvml: Any, function: Any, *arguments: Any) -> Any:
-    """The answer, or None where this GPU, or this driver, does not know it."""
+def _ask(nvml: Any, function: str, *arguments: Any) -> Any:
+    """The answer, or None where this GPU, this driver or this version of the module does not know it."""
     try:
-        return function(*arguments)
-    except nvml.NVMLError:
+        return getattr(nvml, function)(*arguments)
+    except (nvml.NVMLError, AttributeError):
         return None
 
 

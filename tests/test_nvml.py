@@ -106,6 +106,24 @@ def test_facts_and_state(library):
     assert nvml.gpu_state(2) == {}
 
 
+def test_reasons_that_only_have_their_old_name_are_told(library, monkeypatch):
+    for name in dir(real):
+        if name.startswith("nvmlClocksThrottleReason"):
+            setattr(library, name, getattr(real, name))
+    library.reasons = real.nvmlClocksThrottleReasonReliability | real.nvmlClocksThrottleReasonBoardLimit
+    assert nvml.gpu_state(0)["throttled_by"] == ["BoardLimit", "Reliability"]
+
+
+def test_a_module_from_before_the_renaming_is_asked_by_the_old_names(library, monkeypatch):
+    for name in [name for name in vars(library) if name.startswith("nvmlClocksEventReason")]:
+        delattr(library, name)
+    monkeypatch.delattr(Library, "nvmlDeviceGetCurrentClocksEventReasons")
+    assert nvml.gpu_state(0)["throttled_by"] == []  # too old for either name
+    library.nvmlClocksThrottleReasonSwPowerCap = real.nvmlClocksThrottleReasonSwPowerCap
+    library.nvmlDeviceGetCurrentClocksThrottleReasons = lambda handle: 4
+    assert nvml.gpu_state(0)["throttled_by"] == ["SwPowerCap"]
+
+
 @pytest.mark.parametrize(
     ("visible", "names"),
     [("1", ["B"]), ("1,0", ["B", "A"]), ("GPU-b", ["B"]), ("0,7,1", ["A"]), ("", []), ("GPU-x,0", [])],

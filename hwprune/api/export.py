@@ -218,7 +218,7 @@ def _with_metadata(
         "hwprune.figures": json.dumps([asdict(one) for one in figures if one.name != "size"]),
         **_latency_facts(next(one for one in figures if one.unit == "ms")),
         "hwprune.profile": found.profile,
-        "hwprune.device": json.dumps(device_fingerprint()),
+        "hwprune.device": json.dumps(device_fingerprint(str(found.target["device"]))),
     }
     if top1 is not None:
         dataset = opened.dataset

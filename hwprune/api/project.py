@@ -112,7 +112,7 @@ class Project:
             UsageError: There is no such profile, or it is for another device than asked for.
             DeviceError: The device is unknown or has no runtime here.
         """
-        from hwprune.runtimes.profiles import default_profile, load_profile, on_gpu
+        from hwprune.runtimes.profiles import default_profile, for_gpu, load_profile
 
         own = self.config.target
         if not (profile or own.profile):
@@ -120,7 +120,7 @@ class Project:
         target = load_profile(profile or own.profile)
         wanted = device or own.device
         if target.device != "cpu" and wanted.startswith("cuda"):
-            target = on_gpu(target, wanted)  # the same conditions on another GPU
+            target = for_gpu(target, wanted)  # the same conditions on another GPU
         if not device or target.device in (device, f"{device}:0"):
             return target
         if profile:

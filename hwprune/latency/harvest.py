@@ -122,6 +122,9 @@ def _kernel_rows(
     found_us = sum(kernel.time_us for members in parts.values() for kernel in members)
     if lost_us > _LOST_LIMIT * (found_us + lost_us):
         _log.warning("%.0f us of network %d are in kernels unknown to the graph", lost_us, record.index)
+    if not found_us:
+        _log.warning("no kernel of network %d is known to the graph: only its latency counts", record.index)
+        return []
     scale = record.latency_ms(units_ms) * 1e3 / found_us
     specs = kernels.specs(record.widths)
     return [

@@ -2,13 +2,15 @@
 
 Devices compute whole blocks of channels, so a width inside a block costs as much as the whole block, and
 some widths fall off a fast path and cost more. The *channel multiple* is the coarsest step to which widths
-can be rounded up without (nearly) any of them getting slower. It is measured, never assumed.
+can be rounded up without (nearly) any of them getting slower. It is measured; only where a device is so fast
+that the probe takes the same time at all widths, nothing can be seen and a usual multiple is taken.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from hwprune import artifacts
 from hwprune.environment import IDENTITY, device_fingerprint
-from hwprune.errors import ArtifactError
+from hwprune.errors import ArtifactError, HwpruneWarning
 from hwprune.latency.measure import measure_many
 from hwprune.runtimes.probes import conv_chain
 
@@ -34,6 +36,8 @@ CHANNELS = (*range(32, 65), *range(72, 129, 8))
 _ENDS = 64  # channels before and after the probed layer, aligned for any device
 _SIZE = 14
 _REAL = 0.5  # share of the saving promised by fewer channels from which on it counts as real
+_FLAT = 0.05  # relative spread over all widths, the widest four times the narrowest, that tells nothing
+_USUAL_MULTIPLE = 8  # what tensor cores and vector units ask for at least
 _DOUBT = 2.0  # standard errors by which a fine step must fail before a coarser one is given up
 
 
@@ -147,8 +151,11 @@ def probe_staircase(
 
     Raises:
         DeviceError: The runtime fails.
+
+    Warns:
+        HwpruneWarning: The latency is the same at all widths.
     """
-    widths = sorted(channels)
+    widths, profile = sorted(channels), runtime.for_probes(profile)
 
     def probe(width: int) -> bytes:
         content = conv_chain((_ENDS, width, _ENDS), size=_SIZE, batch=profile.batch)
@@ -160,7 +167,28 @@ def probe_staircase(
         results = measure_many(sessions, reference, relative_error=0.01, max_seconds=seconds, block_ms=3.0)
     latency_ms = tuple(result.ms for result in results)
     error_ms = tuple(result.error_ms for result in results)
+    if is_flat(latency_ms, error_ms):
+        warnings.warn(
+            f"A layer takes as long with {widths[0]} channels as with {widths[-1]} on this device, so its "
+            f"steps cannot be seen. Widths are kept to multiples of {_USUAL_MULTIPLE}; set channel_multiple "
+            "under [profiling] to choose another.",
+            HwpruneWarning,
+            stacklevel=2,
+        )
+        return Staircase(tuple(widths), latency_ms, error_ms, _USUAL_MULTIPLE)
     return Staircase(tuple(widths), latency_ms, error_ms, multiple_of(widths, latency_ms))
+
+
+def is_flat(latency: ArrayLike, error: ArrayLike) -> bool:
+    """Whether latencies at different widths are the same, within noise.
+
+    Args:
+        latency: One at each width: (N,).
+        error: Their standard errors: (N,).
+    """
+    low, middle, high = np.percentile(np.asarray(latency, dtype=float), (5, 50, 95))
+    noise = _DOUBT * math.sqrt(2) * float(np.median(np.asarray(error, dtype=float)))
+    return bool(high - low <= max(_FLAT * middle, noise))
 
 
 def multiple_of(channels: ArrayLike, latency: ArrayLike) -> int:

@@ -80,6 +80,16 @@ class TargetProfile:
         """Threads that one run uses on this machine, with 0 resolved."""
         return self.threads or physical_cores()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device != "cpu"
+
+    @property
+    def gpu_index(self) -> int:
+        """N of `cuda:N`; 0 for a CPU."""
+        return int(self.device.partition(":")[2] or 0)
+
     def to_payload(self) -> dict[str, Any]:
         """The profile as JSON-able data; what a latency table keeps and compares."""
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "options": dict(self.options)}
@@ -231,6 +241,10 @@ class Runtime(ABC):
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """What a profile comes down to in this runtime, defaults filled in: kept with every table."""
         return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
+
+    def for_probes(self, profile: TargetProfile) -> TargetProfile:
+        """Conditions for many small probes at a time, where a profile's own would need too much memory."""
+        return profile
 
     def lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()) -> bytes:
         """A network of 32-bit floats in the profile's number format: what `compile` wants.

@@ -78,7 +78,8 @@ class OnnxRuntime(Runtime):
     Profile options of GPUs:
         provider: `cuda` (default), `tensorrt` or `tensorrt_rtx`.
         graph_optimization: As on CPUs.
-        tf32: Whether float32 products are computed in TensorFloat-32 (default false).
+        tf32: Whether float32 products are computed in TensorFloat-32 (default false); with the provider
+            `cuda` only, for the others cannot be told and take their own default.
         cuda_graph: Whether runs are captured and replayed as a CUDA graph (default false).
     """
 
@@ -103,11 +104,13 @@ class OnnxRuntime(Runtime):
         return ort_providers.missing(profile)
 
     def _check(self, profile: TargetProfile) -> None:
-        gpu = ort_providers.on_gpu(profile)
+        gpu = profile.on_gpu
         known: dict[str, tuple[Any, ...]] = {**(_GPU_OPTIONS if gpu else _OPTIONS)}
         known["provider"] = tuple(name for name in ort_providers.PROVIDERS if (name != "cpu") == gpu)
+        if ort_providers.provider_of(profile) != "cuda":
+            known.pop("tf32", None)
         wrong = [
-            f"options.{key}: {value!r}; allowed: {known.get(key, 'no such option')}"
+            f"options.{key}: {value!r}; allowed: {known.get(key, 'no such option here')}"
             for key, value in profile.options.items()
             if value not in known.get(key, ())
         ]
@@ -123,12 +126,12 @@ class OnnxRuntime(Runtime):
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """Optimisation level, pool of threads and what its idle threads do, as they are in force."""
         level = str(profile.options.get("graph_optimization", "all"))
-        if ort_providers.on_gpu(profile):
+        if profile.on_gpu:
             return {
                 **super().settings(profile),
                 "graph_optimization": level,
                 "provider": ort_providers.provider_of(profile),
-                "tf32": bool(profile.options.get("tf32", False)),
+                "tf32": _tf32(profile),
                 "cuda_graph": bool(profile.options.get("cuda_graph", False)),
             }
         return {
@@ -153,7 +156,7 @@ class OnnxRuntime(Runtime):
             ) from error
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
-        if not ort_providers.on_gpu(profile):
+        if not profile.on_gpu:
             return profiled(onnx, profile, runs)
         if ort_providers.provider_of(profile) != "cuda":
             raise DeviceError(
@@ -165,6 +168,11 @@ class OnnxRuntime(Runtime):
         # Inside a replayed graph no kernel is started by its operator, so none could be timed.
         options = {key: value for key, value in profile.options.items() if key != "cuda_graph"}
         return profiled_blocking(onnx, replace(profile, options=options), runs)
+
+
+def _tf32(profile: TargetProfile) -> bool | str:
+    cuda = ort_providers.provider_of(profile) == "cuda"
+    return bool(profile.options.get("tf32", False)) if cuda else "provider's default"
 
 
 def profiled(onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
@@ -208,7 +216,7 @@ def spinning(profile: TargetProfile) -> str:
 
 
 def _config_entries(profile: TargetProfile) -> dict[str, str]:
-    if ort_providers.on_gpu(profile):
+    if profile.on_gpu:
         return {ort_providers.NO_FALLBACK: "1"}
     entries = dict(SPINNING[spinning(profile)])
     if profile.options.get("denormal_as_zero"):
@@ -219,7 +227,7 @@ def _config_entries(profile: TargetProfile) -> dict[str, str]:
 def _open(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile) -> ort.InferenceSession:
     import onnxruntime as ort
 
-    if ort_providers.on_gpu(profile):
+    if profile.on_gpu:
         return ort_providers.open_on_gpu(onnx, options, profile)
     try:
         session = ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
@@ -237,7 +245,7 @@ class OrtSession(Session):
         self._binding = _bind(session, profile)
         policy = spinning(profile)
         # While a GPU computes, the host may sleep: its time on the core says nothing.
-        self._single = profile.thread_count == 1 and not ort_providers.on_gpu(profile)
+        self._single = profile.thread_count == 1 and not profile.on_gpu
         spins = profile.thread_count > 1 and policy == "brief"
         self._settle_s = 2e-6 * BRIEF_SPIN_US if spins else 0.0
 

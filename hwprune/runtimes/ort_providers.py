@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hwprune.errors import DeviceError, ModelError
 from hwprune.nvml import gpus
+from hwprune.nvml import installed as nvml_installed
+from hwprune.runtimes.probes import conv_chain
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -31,50 +33,67 @@ _RTX_MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
 _GPU_PACKAGE = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu (only one of them at a time)"
 _RTX_PACKAGE = "pip install onnxruntime-ep-nv-tensorrt-rtx beside onnxruntime 1.24 or newer"
 _RTX_CAPABILITIES = "8.6, 8.9, 12.0 and above"
+_DRIVER = (
+    "install the driver: sudo apt-get install nvidia-driver-580, then restart; in a container: "
+    "docker run --gpus all; `nvidia-smi` must list the GPU"
+)
+_LIBRARIES = {
+    "cuda": "install the CUDA and cuDNN that it was built for: pip install onnxruntime-gpu[cuda,cudnn]",
+    "tensorrt": "install the TensorRT that it was built for, `pip install tensorrt`, and put the folder of "
+    "its libnvinfer.so on LD_LIBRARY_PATH",
+    "tensorrt_rtx": "update the driver to one for CUDA 13, and uninstall onnxruntime-gpu, which it does not "
+    "work beside",
+}
 NO_FALLBACK = "session.disable_cpu_ep_fallback"
 
 
 def provider_of(profile: TargetProfile) -> str:
     """The provider that a profile asks for: a key of `PROVIDERS`."""
-    return str(profile.options.get("provider", "cuda" if on_gpu(profile) else "cpu"))
-
-
-def on_gpu(profile: TargetProfile) -> bool:
-    """Whether the profile's device is a GPU."""
-    return profile.device != "cpu"
-
-
-def gpu_index(profile: TargetProfile) -> int:
-    """N of `cuda:N`."""
-    return int(profile.device.partition(":")[2] or 0)
+    return str(profile.options.get("provider", "cuda" if profile.on_gpu else "cpu"))
 
 
 def memory_of(profile: TargetProfile) -> tuple[str, int]:
     """Where inputs and outputs lie; a plugin brings no memory of the GPU with it, so its own copies count."""
     if provider_of(profile) in ("cuda", "tensorrt"):
-        return "cuda", gpu_index(profile)
+        return "cuda", profile.gpu_index
     return "cpu", 0
 
 
 def missing(profile: TargetProfile) -> tuple[str, str] | None:
     """What a profile's provider lacks here, and the command that brings it; None when nothing."""
+    if provider_of(profile) == "cpu":
+        return None
+    return _missing_package(provider_of(profile)) or _missing_gpu(profile)
+
+
+def _missing_package(provider: str) -> tuple[str, str] | None:
     import onnxruntime as ort
 
-    provider = provider_of(profile)
-    if provider == "cpu":
-        return None
     if provider == "tensorrt_rtx":
         if importlib.util.find_spec(_RTX_MODULE) is None:
             return "The TensorRT-RTX provider is not installed.", _RTX_PACKAGE
-        capability = next((gpu["gpu_capability"] for gpu in gpus()[gpu_index(profile) :]), "")
-        if capability and not takes_rtx(capability):
-            return (
-                f"TensorRT-RTX does not serve compute capability {capability}, only {_RTX_CAPABILITIES}.",
-                "use the runtime tensorrt, torch_cuda, or provider = cuda on this GPU",
-            )
         return None
     if PROVIDERS[provider] not in ort.get_available_providers():
         return f"This onnxruntime was built without {PROVIDERS[provider]}.", _GPU_PACKAGE
+    return None
+
+
+def _missing_gpu(profile: TargetProfile) -> tuple[str, str] | None:
+    """What NVML says against the profile's GPU; without its module only a session tells."""
+    found, index = gpus(), profile.gpu_index
+    if not found:
+        return ("There is no NVIDIA GPU here, or no driver for it.", _DRIVER) if nvml_installed() else None
+    if index >= len(found):
+        return (
+            f"There is no GPU cuda:{index}.",
+            f"use one of cuda:0 ... cuda:{len(found) - 1}; see `nvidia-smi -L`",
+        )
+    capability = found[index].get("gpu_capability", "")
+    if provider_of(profile) == "tensorrt_rtx" and capability and not takes_rtx(capability):
+        return (
+            f"TensorRT-RTX does not serve compute capability {capability}, only {_RTX_CAPABILITIES}.",
+            "use the runtime tensorrt, torch_cuda, or provider = cuda on this GPU",
+        )
     return None
 
 
@@ -89,7 +108,7 @@ def open_on_gpu(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile
 
     Raises:
         ModelError: The provider refuses the network, or leaves a part of it to the CPU.
-        DeviceError: ONNX Runtime fell back to another provider.
+        DeviceError: The provider cannot be loaded, or the GPU has too little memory.
     """
     import onnxruntime as ort
 
@@ -97,47 +116,83 @@ def open_on_gpu(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile
     with contextlib.suppress(AttributeError):
         ort.preload_dlls()  # finds the CUDA libraries of pip's packages; older builds have no such function
     try:
-        if provider_of(profile) == "tensorrt_rtx":
-            options.add_provider_for_devices(_rtx_devices(gpu_index(profile)), _rtx_options(profile))
-            session = ort.InferenceSession(onnx, sess_options=options)
-        else:
-            session = ort.InferenceSession(onnx, options, providers=provider_list(profile))
+        session = _session(onnx, options, profile)
     except DeviceError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         text = str(error)
-        memory = "memory" in text.lower() and "alloc" in text.lower()
-        raise (DeviceError if memory else ModelError)(
-            "The GPU has too little memory." if memory else f"{wanted} does not take the whole network.",
+        if "memory" in text.lower() and "alloc" in text.lower():
+            raise DeviceError(
+                "The GPU has too little memory.",
+                where=f"profile {profile.name}",
+                got=text[:300],
+                do="end other programs on it (`nvidia-smi` lists them), or use a smaller batch",
+            ) from error
+        _check_loads(profile)  # without its libraries everything is left to the CPU, which is refused alike
+        raise ModelError(
+            f"{wanted} does not take the whole network.",
             where=f"profile {profile.name}",
             got=text[:300],
-            do="use a profile with a smaller batch" if memory else "use the runtime torch_cuda or tensorrt",
+            do="use the runtime torch_cuda or tensorrt",
         ) from error
     session.disable_fallback()  # a failing run must fail, not silently go elsewhere
-    check_provider(session.get_providers(), wanted, profile)
+    check_provider(session.get_providers(), profile)
     return session
 
 
-def check_provider(found: list[str], wanted: str, profile: TargetProfile) -> None:
-    """Refuse a session that ONNX Runtime made with other providers than asked for.
+def _session(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile) -> ort.InferenceSession:
+    import onnxruntime as ort
+
+    if provider_of(profile) == "tensorrt_rtx":
+        options.add_provider_for_devices(_rtx_devices(profile.gpu_index), _rtx_options(profile))
+        return ort.InferenceSession(onnx, sess_options=options, enable_fallback=0)
+    # Else a session that fails is tried again on the CPU, and that error takes the place of the first.
+    return ort.InferenceSession(onnx, options, providers=provider_list(profile), enable_fallback=0)
+
+
+def _check_loads(profile: TargetProfile) -> None:
+    """Refuse a provider that cannot even run a small network, which may be left to the CPU.
 
     Raises:
-        DeviceError: `wanted` is not the first of those in force.
+        DeviceError: Its libraries, the driver or the GPU are missing.
     """
-    if found[:1] != [wanted]:
-        raise DeviceError(
-            "ONNX Runtime could not load the provider, and would have run on another one.",
-            where=f"profile {profile.name}",
-            got=", ".join(found),
-            allowed=wanted,
-            do="install the CUDA and cuDNN that it was built for: pip install onnxruntime-gpu[cuda,cudnn]; "
-            "its log says which library is missing",
-        )
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        found = _session(conv_chain([4, 4]), options, profile).get_providers()
+    except DeviceError:
+        raise
+    except Exception as error:  # as above
+        raise _unusable(profile, str(error)[:300]) from error
+    check_provider(found, profile)
+
+
+def check_provider(found: list[str], profile: TargetProfile) -> None:
+    """Refuse a session that ONNX Runtime made with other providers than the profile's.
+
+    Raises:
+        DeviceError: It is not the first of those in force.
+    """
+    if found[:1] != [PROVIDERS[provider_of(profile)]]:
+        raise _unusable(profile, ", ".join(found))
+
+
+def _unusable(profile: TargetProfile, got: str) -> DeviceError:
+    provider = provider_of(profile)
+    return DeviceError(
+        "ONNX Runtime could not load the provider, and would have run on another one.",
+        where=f"profile {profile.name}",
+        got=got,
+        allowed=PROVIDERS[provider],
+        do=f"{_LIBRARIES[provider]}; its log says which library is missing; `nvidia-smi` must list the GPU",
+    )
 
 
 def provider_list(profile: TargetProfile) -> list[tuple[str, dict[str, str]]]:
     """Providers in order of preference, with options: text, as ONNX Runtime wants it."""
-    index = str(gpu_index(profile))
+    index = str(profile.gpu_index)
     graph = "1" if profile.options.get("cuda_graph") else "0"
     cuda = {
         "device_id": index,

@@ -92,12 +92,14 @@ def gpu_choice(device: str) -> tuple[TargetProfile, str]:
     runtimes = {runtime.name: runtime for runtime in all_runtimes()}
     lacking: list[str] = []
     for name in (name for name in _GPU_DEFAULTS if name in runtimes):
-        profile = on_gpu(load_profile(_GPU_DEFAULTS[name]), device)
-        problem = runtimes[name].missing(profile)
-        if problem is None:
-            passed = "".join(f" First would come {text}." for text in lacking)
-            return profile, f"{profile.device} is measured by {name} (profile {profile.name}).{passed}"
-        lacking.append(f"{name}: {problem[0]} -> {problem[1]}")
+        profile = for_gpu(load_profile(_GPU_DEFAULTS[name]), device)
+        try:
+            runtimes[name].check(profile)
+        except DeviceError as problem:
+            lacking.append(f"{name}: {problem.what} -> {problem.do}")
+            continue
+        passed = "".join(f" First would come {text}." for text in lacking)
+        return profile, f"{profile.device} is measured by {name} (profile {profile.name}).{passed}"
     raise DeviceError(
         "No runtime can use a GPU here.",
         where="--device",
@@ -106,7 +108,7 @@ def gpu_choice(device: str) -> tuple[TargetProfile, str]:
     )
 
 
-def on_gpu(profile: TargetProfile, device: str) -> TargetProfile:
+def for_gpu(profile: TargetProfile, device: str) -> TargetProfile:
     """The same profile for another GPU; its name says so, for each GPU has a latency table of its own."""
     index = device.partition(":")[2] or "0"
     if profile.device == f"cuda:{index}":

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+_WEIGHTED = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
+# TensorRT fuses a convolution with what follows only if nothing is quantised in between, so only what layers
+# with weights read is quantised (NVIDIA's guide to the placement of Q/DQ layers).
+_SYMMETRIC = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "OpTypesToExcludeOutputQuantization": _WEIGHTED,
+}
 _RANDOM_BATCHES = 4  # to know the ranges of a network that is only timed
 
 
@@ -32,7 +40,8 @@ def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = (), *, symm
     Args:
         content: The network, 32-bit floats, one input with a static shape.
         images: Batches of inputs whose ranges decide the scales; random ones when there are none.
-        symmetric: Signed activations around zero and biases in 32-bit floats: all that TensorRT takes.
+        symmetric: Signed activations around zero, biases in 32-bit floats, and only inputs of layers with
+            weights quantised: what TensorRT takes and fuses.
 
     Returns:
         The network with QuantizeLinear and DequantizeLinear around its operators.
@@ -58,6 +67,7 @@ def quantise(content: bytes, images: Sequence[NDArray[np.float32]] = (), *, symm
                 made,
                 _reader(model, images),
                 quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_WEIGHTED if symmetric else None,
                 per_channel=True,
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

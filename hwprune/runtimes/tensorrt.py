@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx as onnx_library
 
-from hwprune.errors import ConfigError, DeviceError, ModelError
+from hwprune.errors import ConfigError, ModelError
 from hwprune.runtimes import tensorrt_build as building
 from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile
+from hwprune.runtimes.half import half
+from hwprune.runtimes.probes import conv_chain
 from hwprune.runtimes.quantise import quantise
-from hwprune.runtimes.tensorrt_cuda import can_capture, gpu_facts, gpu_index, missing_gpu, on_gpu
+from hwprune.runtimes.tensorrt_cuda import can_capture, gpu_context, gpu_facts, missing_gpu
 from hwprune.runtimes.tensorrt_layers import OnnxNames, check_precision, kernel_times, read_layers
 from hwprune.runtimes.tensorrt_run import EngineRun, TensorRtSession
 
@@ -33,6 +37,7 @@ _OPTIONS = {
     "timing_cache": (True, False),
 }
 _PRECISIONS = ("fp32", "fp16", "int8")
+_ENGINES = 12  # a round of eight networks and both references, with room to spare; each is some megabytes
 _NEEDS = (
     ("tensorrt", "TensorRT is not installed.", "pip install 'hwprune[tensorrt]' (it contains tensorrt)"),
     (
@@ -48,8 +53,8 @@ class TensorRt(Runtime):
     """TensorRT 10.8 and later, and 11: strongly typed networks, whose ONNX says every number format.
 
     A run's latency is the GPU's: events around it, one run queued ahead, no copies from or to the host. The
-    engine of the last network is kept, so that what is profiled is the engine that was timed: another build
-    of the same network may choose other kernels.
+    engines of the last networks are kept, so that what is profiled is the engine that was timed: another
+    build of the same network may choose other kernels.
 
     Profile options:
         optimization_level: How long TensorRT looks for kernels, 0 to 5 (default 3).
@@ -63,7 +68,8 @@ class TensorRt(Runtime):
     install = "pip install 'hwprune[tensorrt]'"
 
     def __init__(self) -> None:
-        self._last: tuple[str, bytes] = ("", b"")  # fingerprint of a network and profile, its engine
+        self._engines: OrderedDict[str, bytes] = OrderedDict()  # by fingerprint of network and profile
+        self._captured: dict[str, bool] = {}  # by device
 
     def available(self) -> bool:
         """Whether TensorRT, pycuda and a first GPU are here."""
@@ -78,7 +84,7 @@ class TensorRt(Runtime):
             import tensorrt  # noqa: F401
         except ImportError as error:
             return f"TensorRT does not load: {error}.", "pip install --force-reinstall tensorrt"
-        return missing_gpu(gpu_index(profile) if profile else 0)
+        return missing_gpu(profile.gpu_index if profile else 0)
 
     def describe(self) -> dict[str, str]:
         """Versions of TensorRT, of the driver and of CUDA."""
@@ -90,17 +96,25 @@ class TensorRt(Runtime):
 
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """The build's settings, the GPU, and whether runs are replayed as CUDA graphs. Clocks float."""
-        gpu = gpu_facts(gpu_index(profile))
+        gpu = gpu_facts(profile.gpu_index)
         return {
             **super().settings(profile),
             **{key: int(profile.options.get(key, value)) for key, value in building.DEFAULTS.items()},
             "gpu": gpu.name,
             "capability": ".".join(map(str, gpu.capability)),
-            "cuda_graph": _graph(profile),
+            "cuda_graph": _graph(profile) and self._captures(profile),
             "timing_cache": bool(profile.options.get("timing_cache", True)),
             "tf32": False,
             "aux_streams": 0,
         }
+
+    def _captures(self, profile: TargetProfile) -> bool:
+        """Whether runs can be captured here, tried with a small network: tables say how they were timed."""
+        if profile.device not in self._captured:
+            plain = replace(profile, precision="fp32", batch=1)
+            with TensorRtSession(self._engine(conv_chain([8, 8]), plain), plain, graph=True) as session:
+                self._captured[profile.device] = session.captured
+        return self._captured[profile.device]
 
     def _check(self, profile: TargetProfile) -> None:
         wrong = [
@@ -125,21 +139,24 @@ class TensorRt(Runtime):
         return TensorRtSession(self._engine(onnx, profile), profile, graph=_graph(profile))
 
     def _engine(self, onnx: bytes, profile: TargetProfile) -> bytes:
-        """The engine of a network, built unless it is the last one's."""
+        """The engine of a network, built unless it is one of the last."""
         fingerprint = hashlib.sha256(onnx + repr(sorted(profile.to_payload().items())).encode()).hexdigest()
-        if self._last[0] != fingerprint:
-            self._last = (fingerprint, self._build(onnx, profile))
-        return self._last[1]
+        if fingerprint not in self._engines:
+            self._engines[fingerprint] = self._build(onnx, profile)
+            while len(self._engines) > _ENGINES:
+                self._engines.popitem(last=False)
+        self._engines.move_to_end(fingerprint)
+        return self._engines[fingerprint]
 
     def _build(self, onnx: bytes, profile: TargetProfile, *, cached: bool = True) -> bytes:
         _check_shapes(onnx)
         import tensorrt as trt
 
-        gpu = gpu_facts(gpu_index(profile))
+        gpu = gpu_facts(profile.gpu_index)
         path = building.cache_path(gpu.name, gpu.bus_id, str(trt.__version__))
         cached = cached and bool(profile.options.get("timing_cache", True))
         before = building.read_timings(path) if cached else b""
-        with on_gpu(profile):
+        with gpu_context(profile):
             plan, after = building.build(onnx, profile, before)
             run = EngineRun(plan, profile, graph=False)
             try:
@@ -151,18 +168,20 @@ class TensorRt(Runtime):
         return plan
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
-        plan, profiler = self._engine(onnx, profile), _layer_times()
-        with on_gpu(profile):
+        plan, profiler, reports = self._engine(onnx, profile), _layer_times(), []
+        with gpu_context(profile):
             run = EngineRun(plan, profile, graph=_graph(profile), profiler=profiler)
             try:
                 for _ in range(runs):
                     run.launch()
                     run.wait()
+                    profiler.report = []
                     run.report()
+                    reports.append(profiler.report)
                 layers = _layers(run)
             finally:
                 run.free()
-        return kernel_times(layers, OnnxNames(onnx), profiler.times_ms, runs)
+        return kernel_times(layers, OnnxNames(onnx), reports)
 
     def rebuild(
         self, onnx: bytes, profile: TargetProfile, *, builds: int = 5, runs: int = 50
@@ -223,28 +242,6 @@ def _check_shapes(onnx: bytes) -> None:
             )
 
 
-def half(onnx: bytes) -> bytes:
-    """The network with weights and activations in 16 bits; inputs and outputs stay in 32.
-
-    Raises:
-        DeviceError: ONNX Runtime, whose converter is used, is not here.
-        ModelError: It cannot convert the network.
-    """
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise DeviceError(
-            "ONNX Runtime's converter cannot be loaded.", got=error, do="pip install onnxruntime"
-        ) from error
-    try:
-        model = onnx_library.load_model_from_string(onnx)
-        return bytes(convert_float_to_float16(model, keep_io_types=True).SerializeToString())
-    except Exception as error:  # the converter raises whatever goes wrong inside
-        raise ModelError(
-            "The network cannot be converted to fp16.", got=f"{type(error).__name__}: {error}"[:300]
-        ) from error
-
-
 def _layers(run: EngineRun) -> list[Any]:
     import tensorrt as trt
 
@@ -254,15 +251,15 @@ def _layers(run: EngineRun) -> list[Any]:
 
 
 def _layer_times() -> Any:
-    """A TensorRT profiler that keeps every layer's times in its `times_ms`."""
+    """A TensorRT profiler that keeps name and milliseconds of each layer, in order, in its `report`."""
     import tensorrt as trt
 
     class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)
-            self.times_ms: dict[str, list[float]] = {}
+            self.report: list[tuple[str, float]] = []
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:
-            self.times_ms.setdefault(layer_name, []).append(ms)
+            self.report.append((layer_name, ms))
 
     return LayerTimes()

@@ -39,11 +39,6 @@ class Gpu(NamedTuple):
     cuda: str
 
 
-def gpu_index(profile: TargetProfile) -> int:
-    """N of `cuda:N`."""
-    return int(profile.device.partition(":")[2] or 0)
-
-
 def gpu_facts(index: int) -> Gpu:
     """What the driver tells about a GPU."""
     import pycuda.driver as cuda
@@ -99,7 +94,7 @@ def _retained(index: int) -> Any:
 
 
 @contextlib.contextmanager
-def on_gpu(profile: TargetProfile) -> Iterator[None]:
+def gpu_context(profile: TargetProfile) -> Iterator[None]:
     """Make the primary context of the profile's GPU current, and turn CUDA's errors into the user's.
 
     Raises:
@@ -109,7 +104,7 @@ def on_gpu(profile: TargetProfile) -> Iterator[None]:
 
     where = f"profile {profile.name}, {profile.device}, batch {profile.batch}"
     try:
-        _retained(gpu_index(profile)).push()
+        _retained(profile.gpu_index).push()
         try:
             yield
         finally:
@@ -136,31 +131,42 @@ def can_capture() -> bool:
 
 
 class CudaGraph:
-    """What one call enqueues on a stream, captured, to be replayed without the host's share of the work.
+    """Work that was captured on a stream, to be replayed without the host's share of it. See `capture`."""
 
-    Args:
-        stream: Handle of the stream.
-        enqueue: Enqueues the work; tells whether it could. It must have run once before.
+    def __init__(self, runtime: Any, stream: int, graph: Any) -> None:
+        self._runtime, self._stream = runtime, stream
+        try:
+            self._executable = self._ask(runtime.cudaGraphInstantiate(graph, 0))
+        finally:
+            self._ask(runtime.cudaGraphDestroy(graph))
 
-    Raises:
-        DeviceError: The work cannot be captured.
-    """
+    @classmethod
+    def capture(cls, stream: int, enqueue: Callable[[], bool]) -> CudaGraph | None:
+        """What one call enqueues on a stream; None where it cannot be captured.
 
-    def __init__(self, stream: int, enqueue: Callable[[], bool]) -> None:
+        Args:
+            stream: Handle of the stream.
+            enqueue: Enqueues the work; tells whether it could. It must have run once before.
+        """
         from cuda.bindings import runtime
 
-        self._runtime, self._stream = runtime, stream
+        good, enqueued = runtime.cudaError_t.cudaSuccess, False
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._ask(runtime.cudaStreamBeginCapture(stream, mode))
-        enqueued = enqueue()
-        graph = self._ask(runtime.cudaStreamEndCapture(stream))
+        if runtime.cudaStreamBeginCapture(stream, mode)[0] != good:
+            return None
+        try:
+            enqueued = enqueue()
+        finally:  # else nothing could run on the stream any more
+            status, graph = runtime.cudaStreamEndCapture(stream)
+        if status != good:
+            return None
         if not enqueued:
-            raise DeviceError(
-                "TensorRT cannot run this network inside a CUDA graph.",
-                do="set cuda_graph = false in the options of the target profile",
-            )
-        self._executable = self._ask(runtime.cudaGraphInstantiate(graph, 0))
-        self._ask(runtime.cudaGraphDestroy(graph))
+            runtime.cudaGraphDestroy(graph)
+            return None
+        try:
+            return cls(runtime, stream, graph)
+        except DeviceError:
+            return None
 
     def launch(self) -> None:
         """Replay it once."""

@@ -2,8 +2,8 @@
 
 TensorRT fuses operators and names the result after all of them (`conv1 + relu1`), or, where its compiler
 Myelin took over, after none. A layer is traced back by the tensor it writes, for TensorRT keeps the ONNX
-names of those it needs; failing that, by the ONNX nodes in its metadata or in its name, the last of which
-made its output. Copies that change a layout are layers of their own.
+names of those it needs; failing that, by the ONNX nodes in its metadata or in its name: that
+which comes last in the network made its output. Copies that change a layout are layers of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,7 @@ class OnnxNames:
     def __init__(self, content: bytes) -> None:
         graph = onnx.load_model_from_string(content).graph
         self.outputs: dict[str, str] = {node.name: node.output[0] for node in graph.node if node.name}
+        self._places = {name: place for place, name in enumerate(self.outputs)}  # in execution order
         self.makers: dict[str, str] = {name: node.op_type for node in graph.node for name in node.output}
         self.tensors = {*self.makers, *(entry.name for entry in graph.input)}
 
@@ -123,11 +125,11 @@ class OnnxNames:
         names += [_COPIES.sub("", name) for name in names]
         if (found := next((name for name in names if name in self.tensors), None)) is not None:
             return found
-        made = [self.outputs[name] for name in self._nodes(layer) if name in self.outputs]
-        return made[-1] if made else None
+        made = [name for name in self._nodes(layer) if name in self.outputs]
+        return self.outputs[max(made, key=self._places.__getitem__)] if made else None
 
     def _nodes(self, layer: EngineLayer) -> list[str]:
-        """ONNX nodes of a layer in the order in which TensorRT names them."""
+        """ONNX nodes that a layer names, in no order that could be relied on."""
         if layer.reformats:
             return []
         return [*layer.name.split(" + "), *layer.nodes]
@@ -141,43 +143,62 @@ class OnnxNames:
 def check_precision(layers: Sequence[EngineLayer], names: OnnxNames, precision: str) -> None:
     """Refuse an engine whose layers with weights do not compute in the format that was asked for.
 
-    In int8 some may stay in 32 bits, but not all.
+    In int8 some may stay in 32 bits, fewer than half of them, and a warning names those.
 
     Raises:
         DeviceError: The engine came out in another format; says which layers.
     """
     found = {layer.name: layer.formats for layer in layers if names.has_weights(layer) and layer.formats}
     wrong = [name for name, formats in found.items() if precision not in formats]
-    if precision == "int8":
-        wrong = wrong if len(wrong) == len(found) else []
+    if precision == "int8" and 2 * len(wrong) < len(found):
+        if wrong:
+            _log.warning("%d of %d layers do not compute in int8: %s", len(wrong), len(found), _some(wrong))
+        wrong = []
     if not found:
         _log.warning("TensorRT does not tell number formats: %s could not be verified", precision)
     if wrong:
         formats = sorted({name for layer in wrong for name in found[layer]})
         raise DeviceError(
             f"The engine does not compute in {precision}.",
-            where=", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more layers" if len(wrong) > 3 else ""),
+            where=_some(wrong),
             got=", ".join(formats),
             do="compile what `lower` returned: TensorRT takes its number formats from the ONNX",
         )
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more layers" if len(names) > 3 else "")
+
+
 def kernel_times(
-    layers: Sequence[EngineLayer], names: OnnxNames, times_ms: Mapping[str, Sequence[float]], runs: int
+    layers: Sequence[EngineLayer], names: OnnxNames, reports: Sequence[Sequence[tuple[str, float]]]
 ) -> list[KernelTime]:
     """One kernel per layer that the profiler reported, in execution order.
 
     Args:
         layers: From the inspector.
         names: Of the network.
-        times_ms: Layer -> milliseconds of each run; warm-up runs first.
-        runs: How many of the last runs count.
+        reports: Of each run, layers and their milliseconds in execution order; names may occur twice.
+
+    Raises:
+        DeviceError: Runs differ in their layers, or a name occurs more often in one place than in the other.
     """
-    known = {layer.name: layer for layer in layers}
-    return [
-        _kernel(known.get(name, EngineLayer(name, "unknown")), names, np.asarray(times[-runs:]) * 1e3)
-        for name, times in times_ms.items()
-    ]
+    reported = [name for name, _ in reports[0]]
+    known: dict[str, list[EngineLayer]] = {}
+    for layer in layers:
+        known.setdefault(layer.name, []).append(layer)
+    counts = Counter(reported)
+    apart = [name for name in counts if name in known and counts[name] != len(known[name])]
+    if apart or any([name for name, _ in report] != reported for report in reports):
+        raise DeviceError(
+            "TensorRT's profiler and its inspector disagree on the layers of the engine.",
+            where=_some(apart) or "reports of several runs",
+            do="report the version of TensorRT; meanwhile use another runtime with --profile",
+        )
+    nth = {name: iter(found) for name, found in known.items()}
+    ordered = [next(nth[name]) if name in nth else EngineLayer(name, "unknown") for name in reported]
+    times_us = 1e3 * np.array([[ms for _, ms in report] for report in reports])  # (runs, layers)
+    return [_kernel(layer, names, times_us[:, place]) for place, layer in enumerate(ordered)]
 
 
 def _kernel(layer: EngineLayer, names: OnnxNames, times_us: Any) -> KernelTime:

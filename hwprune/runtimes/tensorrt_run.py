@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,18 +10,19 @@ import numpy as np
 from hwprune.errors import DeviceError
 from hwprune.runtimes.base import Session, TargetProfile
 from hwprune.runtimes.tensorrt_build import collecting_logger, failure
-from hwprune.runtimes.tensorrt_cuda import CudaGraph, on_gpu
+from hwprune.runtimes.tensorrt_cuda import CudaGraph, gpu_context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_log = logging.getLogger(__name__)
 _WARM_UP_RUNS = 3
 
 
 class EngineRun:
     """An engine that is loaded, bound to random inputs, warmed up and, if asked, captured.
 
-    All methods need the GPU's context, see `on_gpu`.
+    All methods need the GPU's context, see `gpu_context`.
 
     Args:
         plan: The serialised engine.
@@ -62,7 +64,9 @@ class EngineRun:
             self.launch()
             self.wait()
         if graph:
-            self._graph = CudaGraph(self._stream.handle, self._enqueue)
+            self._graph = CudaGraph.capture(self._stream.handle, self._enqueue)
+            if self._graph is None:
+                _log.warning("this network cannot be captured as a CUDA graph: its runs are enqueued")
             self.launch()
             self.wait()
 
@@ -85,6 +89,11 @@ class EngineRun:
 
     def _enqueue(self) -> bool:
         return bool(self.context.execute_async_v3(self._stream.handle))
+
+    @property
+    def captured(self) -> bool:
+        """Whether runs are replayed as a CUDA graph."""
+        return self._graph is not None
 
     def launch(self) -> None:
         """Start a run; returns before it is over."""
@@ -128,21 +137,26 @@ class EngineRun:
 
 
 class TensorRtSession(Session):
-    """An engine on a GPU, ready to be timed."""
+    """An engine on a GPU, ready to be timed.
+
+    Attributes:
+        captured: Whether its runs are replayed as a CUDA graph; false where that was not asked for or fails.
+    """
 
     def __init__(self, plan: bytes, profile: TargetProfile, *, graph: bool) -> None:
         self._profile = profile
-        with on_gpu(profile):
+        with gpu_context(profile):
             self._run: EngineRun | None = EngineRun(plan, profile, graph=graph)
+        self.captured = self._run.captured
 
     def _time_runs(self, count: int) -> NDArray[np.float64]:
         if self._run is None:
             raise DeviceError("The session was closed; nothing can be timed any more.")
-        with on_gpu(self._profile):
+        with gpu_context(self._profile):
             return np.array(self._run.times_ms(count))
 
     def _close(self) -> None:
         if self._run is not None:
-            with on_gpu(self._profile):
+            with gpu_context(self._profile):
                 self._run.free()
             self._run = None

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import itertools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,6 +99,10 @@ class TorchCudaRuntime(Runtime):
             "multiprocessors": facts.multi_processor_count,
         }
 
+    def for_probes(self, profile: TargetProfile) -> TargetProfile:
+        """With one copy of each network, for dozens of probes live at a time."""
+        return replace(profile, options={k: v for k, v in profile.options.items() if k != "buffers"})
+
     def _check(self, profile: TargetProfile) -> None:
         wrong = [
             f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
@@ -139,13 +144,14 @@ def replicas(network_bytes: int, cache_bytes: int) -> int:
 def _check_gpu(profile: TargetProfile) -> None:
     import torch
 
-    index, count = torch.device(profile.device).index or 0, torch.cuda.device_count()
+    index, count = profile.gpu_index, torch.cuda.device_count()
     if index >= count:
         raise DeviceError(
             "There is no such GPU.",
             where=f"profile {profile.name}",
             got=profile.device,
             allowed=", ".join(f"cuda:{i}" for i in range(count)),
+            do="use one of these; `nvidia-smi -L` lists them",
         )
     major, minor = torch.cuda.get_device_capability(index)
     if not has_code(torch.cuda.get_arch_list(), major, minor):
@@ -207,16 +213,27 @@ def _graph(onnx: bytes, profile: TargetProfile) -> TorchGraph:
 @contextlib.contextmanager
 def switches(profile: TargetProfile) -> Iterator[None]:
     """Global settings of torch for a profile; they are put back, for training goes on with others."""
+    benchmark = bool(profile.options.get("cudnn_benchmark", True))
+    with products_in_tf32(bool(profile.options.get("tf32", False)), benchmark=benchmark):
+        yield
+
+
+@contextlib.contextmanager
+def products_in_tf32(allowed: bool, *, benchmark: bool) -> Iterator[None]:
+    """Whether products of 32-bit floats may be in TensorFloat-32: by default those of cuDNN are.
+
+    Args:
+        allowed: Whether.
+        benchmark: Whether cuDNN tries its algorithms.
+    """
     import torch
 
-    tf32 = bool(profile.options.get("tf32", False))
-    benchmark = bool(profile.options.get("cudnn_benchmark", True))
     products = torch.backends.cuda.matmul
     before = products.allow_tf32
-    products.allow_tf32 = tf32
+    products.allow_tf32 = allowed
     try:
         with torch.backends.cudnn.flags(
-            enabled=True, benchmark=benchmark, deterministic=False, allow_tf32=tf32
+            enabled=True, benchmark=benchmark, deterministic=False, allow_tf32=allowed
         ):
             yield
     finally:
@@ -224,7 +241,10 @@ def switches(profile: TargetProfile) -> Iterator[None]:
 
 
 class TorchSession(Session):
-    """A network on a GPU, or several copies of it that take turns, on a stream of their own."""
+    """A network on a GPU, or several copies of it that take turns, on a stream of their own.
+
+    As TensorRT's sessions do, it queues one run ahead of those that are timed.
+    """
 
     def __init__(self, graphs: list[TorchGraph], profile: TargetProfile) -> None:
         import torch
@@ -233,6 +253,7 @@ class TorchSession(Session):
         self._stream = torch.cuda.Stream(torch.device(profile.device))  # type: ignore[no-untyped-call]
         self._events: list[tuple[Any, Any]] = []
         self._kept: list[object] = []
+        self._pool: Any = None  # where the graphs of all copies keep what they compute
         with self._working():
             self._turns = itertools.cycle([self._runner(graph) for graph in graphs])
 
@@ -260,7 +281,8 @@ class TorchSession(Session):
         self._stream.synchronize()
         captured = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(captured, stream=self._stream):
+            # Copies take turns and nobody reads their results, so what they compute may lie in one place.
+            with torch.cuda.graph(captured, pool=self._pool, stream=self._stream):
                 result = graph(graph.example)
         except torch.OutOfMemoryError:
             raise
@@ -271,6 +293,7 @@ class TorchSession(Session):
                 got=str(error).splitlines()[0],
                 do="use a profile with `cuda_graph = false` under [options]",
             ) from error
+        self._pool = captured.pool()
         # The captured kernels read the weights and write the result wherever they were: both must stay.
         self._kept.append((graph, result))
         return captured.replay
@@ -283,6 +306,7 @@ class TorchSession(Session):
             self._events.append(pair)
         events = self._events[:count]
         with _memory_errors(self._profile), self._working():
+            next(self._turns)()  # queued ahead, so that the host's time to start a run is not counted
             for before, after in events:
                 before.record(self._stream)
                 next(self._turns)()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, record_function
 
+from hwprune.errors import DeviceError
 from hwprune.runtimes.base import KernelTime
 from hwprune.runtimes.torch_cuda import WARM_UP_RUNS
 
@@ -53,6 +54,9 @@ def kernel_times(graph: TorchGraph, events: Iterable[Any], *, on_gpu: bool) -> l
         graph: What was run.
         events: The profiler's `FunctionEvent`s.
         on_gpu: Whether kernels ran on a GPU, so that the time on the host does not count.
+
+    Raises:
+        DeviceError: The profiler saw no kernel at all on a GPU.
     """
     made: dict[int, list[float]] = {}
     moved: dict[int, list[float]] = {}
@@ -62,9 +66,17 @@ def kernel_times(graph: TorchGraph, events: Iterable[Any], *, on_gpu: bool) -> l
             continue
         number = int(event.name.removeprefix(_LABEL))
         kernels = list(_kernels(event)) if on_gpu else [("", event.cpu_time_total)]
+        if not kernels:  # an operator that has none, or a run whose records were lost
+            continue
         reorders = [us for name, us in kernels if _REORDER.search(name)]
         moved.setdefault(number, []).append(sum(reorders))
         made.setdefault(number, []).append(sum(us for _, us in kernels) - sum(reorders))
+    if on_gpu and not made:
+        raise DeviceError(
+            "torch's profiler saw no kernels on the GPU: CUPTI, which records them, did not start.",
+            do="let users profile (https://developer.nvidia.com/ERR_NVGPUCTRPERM; in a container: docker run "
+            "--cap-add=SYS_ADMIN), end other profilers, or use another runtime with --profile",
+        )
     found = []
     for number, node in enumerate(graph.nodes):
         for reorder, times in ((True, moved.get(number, [])), (False, made.get(number, []))):

@@ -13,7 +13,7 @@ import onnx
 
 from hwprune.errors import ModelError
 from hwprune.structure.layers import ChannelMap
-from hwprune.structure.onnx_qdq import QDQ, carried
+from hwprune.structure.onnx_qdq import RECODING, carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ _UNARY = (
 ACTIVATIONS = frozenset(re.findall(r"\w+", _UNARY))
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"})
 POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
-LIGHT = ACTIVATIONS | BINARY | {"BatchNormalization", "Identity", "Dropout", "Cast"}
+LIGHT = ACTIVATIONS | BINARY | {"BatchNormalization", "Identity", "Dropout"}
 # Operators whose output has the channels of their first input, as long as the size agrees.
 _SAME_CHANNELS = LIGHT | POOLS | {"Pad", "Resize", "Upsample", "LRN", "ReduceMean", "LayerNormalization"}
 _SAME_CHANNELS |= {
@@ -76,8 +76,8 @@ class GraphNode:
 class NetGraph:
     """Operators in execution order, tensor shapes, and the names of the inputs.
 
-    Quantise and dequantise operators are left out: whoever reads or makes their tensors reads or makes what
-    these carry. `carried` tells which tensor that is.
+    Operators that only change a number format are left out: whoever reads or makes their tensors reads or
+    makes what these carry. `carried` tells which tensor that is.
     """
 
     nodes: tuple[GraphNode, ...]
@@ -141,7 +141,7 @@ def _net_graph(graph: Any) -> NetGraph:
         if all(name in weights for name in node.input if name):  # constants, reshaped weights
             root = next((weights[name] for name in node.input if name), "")
             weights.update({name: names.get(name, root) for name in node.output})
-        elif node.op_type not in QDQ:
+        elif node.op_type not in RECODING:
             nodes.append(_graph_node(node, weights, names))
     inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
     texts = (*shapes, *inputs, *names, *(text for one in nodes for text in (one.op, one.weight or "")))

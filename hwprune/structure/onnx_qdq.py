@@ -1,4 +1,7 @@
-"""What quantise/dequantise pairs stand for: the tensor that they carry in 8 bits. No torch."""
+"""What quantise/dequantise pairs and casts stand for: the tensor that they carry in another number format.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ if TYPE_CHECKING:
 
     Axes = tuple[tuple[int, ChannelMap], ...]
 
-QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+RECODING = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast"})
 _QUANTISED = "_quantized"  # how ONNX Runtime's quantiser names an initialiser in 8 bits
 
 
 def carried(graph: Any) -> dict[str, str]:
-    """Output of each quantise or dequantise operator -> the tensor of the 32-bit network that it carries."""
+    """Output of each operator that only changes a number format -> the tensor of the network it carries."""
     found: dict[str, str] = {}
     for node in graph.node:
-        if node.op_type in QDQ:
+        if node.op_type in RECODING:
             source = node.input[0]
             found[node.output[0]] = found.get(source, source.removesuffix(_QUANTISED))
     return found

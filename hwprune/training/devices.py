@@ -33,5 +33,6 @@ def compute_device(name: str = "auto") -> torch.device:
             where="[compute] device",
             got=name,
             allowed=", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count())),
+            do="set one of these; `nvidia-smi -L` lists them",
         )
     return torch.device("cuda", index)

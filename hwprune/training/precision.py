@@ -64,7 +64,8 @@ def choose_execution(
     """Decide how to run `module`.
 
     Args:
-        module: The network.
+        module: The network. On a GPU its weights are laid out channels last too where images are, or each
+            convolution would turn them round; on a CPU oneDNN brings them to a layout of its own.
         example: A batch of its images, (N, C, H, W); two of them try the layout.
         precision: `auto` takes bfloat16 where the device has instructions for it.
         channels_last: `auto` turns it on unless the model cannot take it (a `view` after a convolution).
@@ -86,6 +87,8 @@ def choose_execution(
     if use_last and not bf16 and device.type == "cpu" and _overruns(module):
         _log.info("channels-last is off: oneDNN would write past the end of a gradient")
         use_last = False
+    if use_last and device.type == "cuda":
+        module.to(memory_format=torch.channels_last)
     return last if use_last else Execution(device=device, bf16=bf16)
 
 

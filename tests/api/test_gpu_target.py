@@ -14,7 +14,7 @@ from hwprune.runtimes.torch_cuda import TorchCudaRuntime
 
 @pytest.fixture(autouse=True)
 def torch_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TorchCudaRuntime, "missing", lambda self, profile=None: None)
+    monkeypatch.setattr(TorchCudaRuntime, "check", lambda self, profile: None)
 
 
 def target(own: TargetConfig, device: str = "", profile: str = "") -> tuple[str, str]:

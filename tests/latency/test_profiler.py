@@ -54,6 +54,19 @@ def test_it_stops_when_the_time_is_over(chain, fake_profile, tmp_path):
     assert len(table.networks) == ROUND
 
 
+def test_a_network_whose_kernels_were_not_recorded_counts_with_its_latency_alone(
+    chain, fake_profile, tmp_path
+):
+    class Losing(Counting):
+        def _profile_kernels(self, onnx, profile, runs):
+            found = super()._profile_kernels(onnx, profile, runs)
+            return [] if self.profiled == 3 else found
+
+    table = profiled(chain, fake_profile, tmp_path, Losing(), max_networks=MIN_NETWORKS)
+    assert 2 in set(table.networks["network"])
+    assert 2 not in set(table.kernels["network"])
+
+
 def test_a_killed_profile_goes_on_without_repeating_anything(chain, fake_profile, tmp_path):
     with pytest.raises(DeviceError, match="went away"):
         profiled(chain, fake_profile, tmp_path, Counting(dies_at=2 * ROUND + 3))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hwprune.errors import HwpruneWarning
 from hwprune.latency.staircase import channel_multiple, multiple_of, probe_staircase
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
@@ -44,6 +45,13 @@ def test_straight_lines_have_no_staircase_and_steps_keep_theirs(noise):
 
 def test_too_few_widths_tell_nothing():
     assert multiple_of([33, 47], [1.0, 1.0]) == 1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_a_device_too_fast_to_show_its_steps_gets_a_usual_multiple_and_says_so(noise):
+    device = FakeDevice(step=16, kernel_us=1000.0, macs_per_us=1e9, noise=noise)
+    with pytest.warns(HwpruneWarning, match="steps cannot be seen"):
+        assert channel_multiple(FakeRuntime(device), PROFILE, seconds=1e-6) == 8
 
 
 def test_the_curve_is_kept_with_its_errors():

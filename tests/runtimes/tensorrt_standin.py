@@ -183,6 +183,7 @@ def tensorrt_module(machine: Machine) -> ModuleType:
                 self._logger.log(ILogger.Severity.ERROR, machine.failure)
                 return None
             machine.builds += 1
+            machine.networks.add(hash(network._onnx))
             properties = [name for name, value in vars(IBuilderConfig).items() if isinstance(value, Settable)]
             machine.config.update({name: getattr(config, name) for name in properties})
             known = json.loads(config._cache.serialize() or b"{}")
@@ -226,24 +227,27 @@ def tensorrt_module(machine: Machine) -> ModuleType:
         profiler, enqueue_emits_profile = Settable(), Settable()
 
         def __init__(self, plan):
-            self._plan, self._ready, self._pending = plan, set(), False
+            self._plan, self._ready, self._pending = plan, {}, False
 
         def set_tensor_address(self, name, memory):
-            self._ready.add(name)
+            self._ready[name] = int(memory)
             return int(memory) > 0
 
         def execute_async_v3(self, stream_handle):
             assert machine.contexts
             assert stream_handle > 0
-            if {end["name"] for end in self._plan["ends"]} != self._ready:
+            if {end["name"] for end in self._plan["ends"]} != self._ready.keys():
                 return False
             if machine.captured is not None:
+                if not machine.captures:
+                    return False
                 machine.captured.append(self._run)
             else:
                 self._run()
             return True
 
         def _run(self):
+            assert set(self._ready.values()) <= machine.live, "a buffer that was freed"
             machine.calls.append("run")
             machine.now_ms += sum(layer["us"] for layer in self._plan["layers"]) / 1e3
             self._pending = True

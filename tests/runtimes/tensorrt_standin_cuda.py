@@ -21,6 +21,9 @@ class Machine:
     now_ms: float = 0.0
     contexts: int = 0  # pushed and not popped yet
     builds: int = 0
+    networks: set[int] = field(default_factory=set)  # of which engines were built
+    captures: bool = True  # whether TensorRT's work can be captured
+    live: set[int] = field(default_factory=set)  # addresses of buffers that are not freed yet
     calls: list[str] = field(default_factory=list)
     config: dict[str, object] = field(default_factory=dict)
     failure: str = ""  # why the next engine is not built
@@ -84,32 +87,45 @@ def driver_module(machine: Machine) -> ModuleType:
             machine.calls.append("primary context")
             return Context()
 
+    def in_context():
+        if not machine.contexts:
+            raise LogicError("no CUDA context is current")
+
     class DeviceAllocation(Strict):
         def __init__(self, size):
-            self._size = size
+            self._size, self._address = size, 4096 * (1 + max(machine.live, default=0) // 4096)
+            machine.live.add(self._address)
 
         def __int__(self):
-            return 4096
+            return self._address
 
         def free(self):
+            in_context()
+            if self._address not in machine.live:
+                raise LogicError("freed already")
+            machine.live.remove(self._address)
             machine.free_bytes += self._size
 
     def mem_alloc(bytes):
+        in_context()
         if bytes > machine.free_bytes:
             raise MemoryError("cuMemAlloc failed: out of memory")
         machine.free_bytes -= bytes
         return DeviceAllocation(bytes)
 
     def memcpy_htod(dest, src):
+        in_context()
+        assert int(dest) in machine.live, "a buffer that was freed"
         assert np.any(src), "zeros would be timed"
 
     class Stream(Strict):
         handle = property(lambda self: 7)
 
         def __init__(self, flags=0):
-            pass
+            in_context()
 
         def synchronize(self):
+            in_context()
             assert machine.captured is None, "nothing may be waited for in a capture"
 
     class Event(Strict):

@@ -65,6 +65,7 @@ def test_a_session_names_device_and_options_and_may_not_fall_back(sessions):
     assert found["device_id"] == "1"
     assert (found["use_tf32"], found["enable_cuda_graph"]) == ("1", "0")
     assert not session.fell_back
+    assert session.more["enable_fallback"] == 0  # nor while it is made
 
 
 def test_a_silent_fallback_is_an_error(sessions, monkeypatch):
@@ -72,25 +73,56 @@ def test_a_silent_fallback_is_an_error(sessions, monkeypatch):
     with pytest.raises(DeviceError, match="could not load the provider") as told:
         ort_providers.open_on_gpu(NET, session_options(GPU), GPU)
     assert "pip install" in str(told.value)
-    check_provider(["CUDAExecutionProvider", "CPUExecutionProvider"], "CUDAExecutionProvider", GPU)
+    check_provider(["CUDAExecutionProvider", "CPUExecutionProvider"], GPU)
+    with pytest.raises(DeviceError) as told:
+        check_provider(["CUDAExecutionProvider"], with_options(provider="tensorrt"))
+    assert "libnvinfer" in told.value.do
+
+
+CPU_LEFT = "This session contains graph nodes that are assigned to the default CPU EP"
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
-    [
-        ("This session contains graph nodes that are assigned to the default CPU EP", ModelError),
-        ("Failed to allocate memory for requested buffer of size 123", DeviceError),
-    ],
+    [(CPU_LEFT, ModelError), ("Failed to allocate memory for requested buffer of size 123", DeviceError)],
 )
-def test_a_refused_network_says_what_to_do(monkeypatch, text, error):
-    def refuse(*given, **more):
-        raise RuntimeError(text)
+def test_a_refused_network_says_what_to_do(sessions, monkeypatch, text, error):
+    make = onnxruntime.InferenceSession
+
+    def refuse(content, *given, **more):
+        if content == NET:
+            raise RuntimeError(text)
+        return make(content, *given, **more)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     with pytest.raises(error) as told:
         ort_providers.open_on_gpu(NET, session_options(GPU), GPU)
     assert text in str(told.value)
     assert "use " in told.value.do
+
+
+def test_a_provider_without_its_libraries_is_not_blamed_on_the_network(sessions, monkeypatch):
+    """All is left to the CPU then, which is refused with the words for a network that is left to it."""
+    make = onnxruntime.InferenceSession
+
+    def refuse(content, *given, **more):
+        if content == NET:
+            raise RuntimeError(CPU_LEFT)
+        return make(content, *given, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    monkeypatch.setattr(Session, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match="could not load the provider") as told:
+        ort_providers.open_on_gpu(NET, session_options(GPU), GPU)
+    assert "cuDNN" in told.value.do
+
+
+def test_the_installed_onnxruntime_keeps_its_own_words():
+    """The real library: what went wrong is not replaced by what a second try on the CPU says."""
+    profile = replace(GPU, device="cuda:0")
+    with pytest.raises(DeviceError, match="could not load the provider") as told:
+        ort_providers.open_on_gpu(NET, session_options(profile), profile)
+    assert "CUDAExecutionProvider" in str(told.value)
 
 
 def test_the_installed_onnxruntime_refuses_to_leave_operators_to_the_cpu():
@@ -143,6 +175,18 @@ def test_what_is_missing_comes_with_a_command(monkeypatch):
     assert "compute capability 9.0" in RUNTIME.missing(rtx)[0]
     monkeypatch.setattr(ort_providers, "gpus", lambda: [{}, {"gpu_capability": "8.9"}])
     assert RUNTIME.missing(rtx) is None
+    monkeypatch.setattr(ort_providers, "gpus", lambda: [{}])
+    assert RUNTIME.missing(rtx)[0] == "There is no GPU cuda:1."
+    monkeypatch.setattr(ort_providers, "gpus", list)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: list(ort_providers.PROVIDERS.values())
+    )
+    for profile in (rtx, GPU):
+        what, do = RUNTIME.missing(profile)
+        assert "no driver" in what
+        assert "nvidia-driver" in do
+    monkeypatch.setattr(ort_providers, "nvml_installed", lambda: False)
+    assert RUNTIME.missing(GPU) is None  # nobody can tell
 
 
 @pytest.mark.parametrize(
@@ -162,6 +206,10 @@ def test_options_of_cpus_and_gpus_are_not_mixed():
             RUNTIME.check(profile)
     with pytest.raises(ConfigError, match="provider"):
         RUNTIME.check(TargetProfile(name="cpu", options={"provider": "cuda"}))
+    with pytest.raises(ConfigError, match="tf32"):  # they have no option for it
+        RUNTIME.check(with_options(provider="tensorrt", tf32=False))
+    assert RUNTIME.settings(with_options(provider="tensorrt"))["tf32"] == "provider's default"
+    assert RUNTIME.settings(GPU)["tf32"] is False
     assert RUNTIME.settings(GPU)["provider"] == "cuda"
     assert "spinning" not in RUNTIME.settings(GPU)
 

@@ -49,6 +49,7 @@ def without(problem):
 
 def test_a_gpu_is_measured_by_the_best_runtime_that_works_and_says_why(monkeypatch):
     monkeypatch.setattr(TorchCudaRuntime, "missing", without(None))
+    monkeypatch.setattr(torch_cuda, "_check_gpu", lambda profile: None)
     profile, why = gpu_choice("cuda:0")
     assert profile == load_profile("cuda-torch-fp32") == default_profile("cuda:0") == default_profile("cuda")
     assert "measured by torch_cuda" in why
@@ -64,6 +65,18 @@ def test_a_gpu_is_measured_by_the_best_runtime_that_works_and_says_why(monkeypat
         gpu_choice("cuda:0")
     assert "pip install x" in str(none.value)
     assert "install one" in str(none.value)
+
+
+def test_a_gpu_that_one_runtime_does_not_serve_is_left_to_the_next(monkeypatch):
+    def too_old(profile):
+        raise DeviceError("There is no code for this GPU.", do="install an older torch")
+
+    monkeypatch.setattr(TorchCudaRuntime, "missing", without(None))
+    monkeypatch.setattr(OnnxRuntime, "missing", without(None))
+    monkeypatch.setattr(torch_cuda, "_check_gpu", too_old)
+    profile, why = gpu_choice("cuda:0")
+    assert profile.runtime == "onnxruntime"
+    assert "torch_cuda: There is no code for this GPU. -> install an older torch" in why
 
 
 def test_device_cpu_means_one_thread():

@@ -8,13 +8,23 @@ import numpy as np
 import onnx
 import pytest
 from tensorrt_standin import DEVICE, VERSIONS, Machine, install
+from test_ort_runtime import residual_net
 
 from hwprune.errors import ConfigError, DeviceError, ModelError
 from hwprune.runtimes import TargetProfile, tensorrt_cuda
 from hwprune.runtimes.fake import fake_kernels
+from hwprune.runtimes.half import half
 from hwprune.runtimes.probes import conv_chain
-from hwprune.runtimes.tensorrt import TensorRt, half
-from hwprune.runtimes.tensorrt_layers import OnnxNames, read_layers
+from hwprune.runtimes.quantise import quantise
+from hwprune.runtimes.tensorrt import TensorRt
+from hwprune.runtimes.tensorrt_layers import (
+    EngineLayer,
+    OnnxNames,
+    check_precision,
+    kernel_times,
+    read_layers,
+)
+from hwprune.structure.onnx_graph import read_graph
 
 PROFILE = TargetProfile(name="trt", device="cuda:0", runtime="tensorrt")
 NET = conv_chain([8, 16, 12, 8])
@@ -85,6 +95,92 @@ def test_layers_get_their_times_tensors_and_reformats(machine):
     assert machine.builds == 1  # what was profiled is what is timed
 
 
+def test_the_engines_of_a_round_are_kept_and_no_more(machine, monkeypatch):
+    runtime = TensorRt()
+    nets = [conv_chain([8, width]) for width in range(8, 18)]  # eight networks and two references
+    for net in nets:
+        runtime.compile(net, PROFILE).close()
+    for net in nets:
+        runtime.profile_kernels(net, PROFILE, runs=1)
+    assert machine.builds == len(nets)
+    monkeypatch.setattr("hwprune.runtimes.tensorrt._ENGINES", 2)
+    runtime.compile(conv_chain([8, 7]), PROFILE).close()
+    runtime.profile_kernels(nets[-1], PROFILE, runs=1)
+    runtime.compile(nets[-2], PROFILE).close()
+    assert machine.builds == len(nets) + 2
+
+
+def test_a_network_that_cannot_be_captured_is_enqueued_and_the_table_says_so(machine, caplog):
+    machine.captures = False
+    with TensorRt().compile(NET, PROFILE) as session:
+        assert not session.captured
+        assert session.time_runs(2) == pytest.approx([NET_MS * 1.01] * 2)
+    assert "replay" not in machine.calls
+    assert "cannot be captured" in caplog.text
+    assert TensorRt().settings(PROFILE)["cuda_graph"] is False
+
+
+def test_a_capture_is_ended_whatever_happens_inside(machine):
+    def fails():
+        raise RuntimeError("while it is enqueued")
+
+    machine.calls.append("run")
+    with pytest.raises(RuntimeError, match="enqueued"):
+        tensorrt_cuda.CudaGraph.capture(7, fails)
+    assert machine.captured is None
+
+
+def test_layers_of_one_name_are_told_apart_by_their_order():
+    layers = [EngineLayer("twin", "Conv", outputs=(name,)) for name in ("conv0", "conv1")]
+    layers.append(EngineLayer("one", "Conv", outputs=("conv2",)))
+    run = [("twin", 1.0), ("twin", 3.0), ("one", 5.0), ("new", 7.0)]
+    kernels = kernel_times(layers, OnnxNames(NET), [run, run])
+    assert [(k.tensor, k.time_us, k.runs) for k in kernels] == [
+        ("conv0", 1000.0, 2),
+        ("conv1", 3000.0, 2),
+        ("conv2", 5000.0, 2),
+        (None, 7000.0, 2),
+    ]
+    for reports in ([run[1:]], [run, run[::-1]]):
+        with pytest.raises(DeviceError, match="disagree"):
+            kernel_times(layers, OnnxNames(NET), reports)
+
+
+def test_a_layer_makes_the_tensor_of_its_last_node_in_the_network():
+    mixed = EngineLayer("__myl_0", "kgen", nodes=("node_conv1", "node_conv0", "relu0"))
+    assert OnnxNames(NET).tensor_of(mixed) == "conv1"
+
+
+def test_most_layers_of_an_int8_engine_must_compute_in_int8(caplog):
+    def engine(*formats):
+        return [
+            EngineLayer(f"l{i}", "", outputs=("conv0",), formats=frozenset({f}))
+            for i, f in enumerate(formats)
+        ]
+
+    check_precision(engine("int8", "int8", "fp32"), OnnxNames(NET), "int8")
+    assert "1 of 3 layers do not compute in int8: l2" in caplog.text
+    with pytest.raises(DeviceError, match="does not compute in int8") as told:
+        check_precision(engine("int8", "fp32", "fp32"), OnnxNames(NET), "int8")
+    assert told.value.where == "l1, l2"
+
+
+def test_the_stand_in_refuses_what_a_gpu_would(machine):
+    import pycuda.driver as cuda
+
+    with pytest.raises(cuda.LogicError, match="no CUDA context"):
+        cuda.mem_alloc(4)
+    with pytest.raises(cuda.LogicError, match="no CUDA context"):
+        cuda.Stream()
+    with tensorrt_cuda.gpu_context(PROFILE):
+        buffer = cuda.mem_alloc(4)
+        buffer.free()
+        with pytest.raises(AssertionError, match="freed"):
+            cuda.memcpy_htod(buffer, np.ones(1))
+    with pytest.raises(DeviceError, match="reports an error"), tensorrt_cuda.gpu_context(PROFILE):
+        buffer.free()
+
+
 def test_layers_of_myelin_and_copies_of_inputs_are_traced_back():
     report = """{"Layers": [
         {"Name": "Reformatting CopyNode for Input Tensor 0 to node_conv0 + relu0", "LayerType": "Reformat",
@@ -125,6 +221,8 @@ def test_half_computes_nearly_the_same_between_inputs_and_outputs_of_32_bits():
     )
     assert halved.dtype == np.float32
     assert 0 < np.abs(full - halved).max() < 1e-2 * np.abs(full).max()
+    onnx.checker.check_model(onnx.load_model_from_string(half(NET)))
+    assert [node.op for node in read_graph(half(NET)).nodes] == [node.op for node in read_graph(NET).nodes]
     kinds = {tensor.data_type for tensor in onnx.load_model_from_string(half(NET)).graph.initializer}
     assert kinds == {onnx.TensorProto.FLOAT16}
 
@@ -136,6 +234,18 @@ def test_integers_for_tensorrt_are_symmetric_with_biases_in_floats():
     for tensor in points:
         assert tensor.data_type == onnx.TensorProto.INT8
         assert not onnx.numpy_helper.to_array(tensor).any()
+
+
+def test_nothing_is_quantised_between_a_layer_with_weights_and_what_it_is_fused_with():
+    """NVIDIA's guide to explicit quantisation: else TensorRT cannot fuse the activation."""
+    content = quantise(residual_net(16, 24), symmetric=True)
+    graph = onnx.load_model_from_string(content).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    quantised = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert quantised == ["input", "r0", "r1", "flat"]
+    assert not {makers.get(name) for name in quantised} & {"Conv", "Gemm"}
+    read = [node.input[0] for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert {makers[name] for name in read} == {"DequantizeLinear"}
 
 
 def test_kernels_timed_once_are_known_to_later_builds_on_this_gpu(machine, tmp_path):

@@ -47,7 +47,7 @@ def test_a_session_warms_up_captures_once_and_replays(gpu):
         times = session.time_runs(5)
     warm = torch_cuda.WARM_UP_RUNS
     assert made == ["wait_stream", *["run"] * warm, "synchronize", "capture", "run", "synchronize"]
-    assert gpu.calls[len(made) :] == ["replay"] * 5 + ["synchronize"]
+    assert gpu.calls[len(made) :] == ["replay"] * 6 + ["synchronize"]  # one ahead
     assert times.tolist() == [MS_PER_RUN] * 5
     with pytest.raises(DeviceError, match="closed"):
         session.time_runs(1)
@@ -58,17 +58,23 @@ def test_without_a_graph_every_run_starts_its_kernels(gpu):
         assert "capture" not in gpu.calls
         before = len(gpu.calls)
         assert session.time_runs(3).tolist() == [MS_PER_RUN] * 3
-        assert gpu.calls[before:] == ["run"] * 3 + ["synchronize"]
+        assert gpu.calls[before:] == ["run"] * 4 + ["synchronize"]
 
 
 def test_rotating_buffers_take_turns_among_enough_copies(gpu, monkeypatch):
     monkeypatch.setattr(torch_cuda, "replicas", lambda network, cache: 3)
     with TorchCudaRuntime().compile(NET, with_options(buffers="rotating")) as session:
         assert gpu.calls.count("capture") == 3
+        assert gpu.pools == [None, 1, 1]  # what copies compute lies in one place
         taken = []
         session._turns = iter([lambda i=i: taken.append(i) for i in (0, 1, 2, 0)])
-        session.time_runs(4)
-        assert taken == [0, 1, 2, 0]
+        session.time_runs(3)
+        assert taken == [0, 1, 2, 0]  # the first only keeps the GPU busy
+
+
+def test_probes_have_one_copy_of_each_network():
+    profile = with_options(buffers="rotating", tf32=True)
+    assert TorchCudaRuntime().for_probes(profile) == with_options(tf32=True)
 
 
 def test_copies_are_twice_as_large_as_the_cache_together():
@@ -128,6 +134,7 @@ def test_a_profile_is_checked(gpu, monkeypatch):
     with pytest.raises(DeviceError, match="no such GPU") as other:
         runtime.check(replace(PROFILE, device="cuda:3"))
     assert "cuda:0" in str(other.value)
+    assert "nvidia-smi -L" in other.value.do
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 0))
     with pytest.raises(DeviceError, match="no code for this GPU") as old:
         runtime.check(PROFILE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from hwprune.errors import ModelError
+from hwprune.errors import DeviceError, ModelError
 from hwprune.exporter import export_base
 from hwprune.models.registry import build
 from hwprune.runtimes.probes import conv_chain, model_bytes
@@ -178,6 +178,19 @@ def test_on_a_gpu_the_kernels_count_and_changes_of_layout_are_told_apart():
         ("conv0", "Conv", False, 11.0, 3),
         ("output", "Relu", False, 2.0, 3),
     ]
+
+
+def test_runs_whose_kernels_were_not_recorded_do_not_count_and_none_at_all_is_an_error():
+    graph = torch_graph(conv_chain([3, 8]))
+    run = [Event("hwprune/0", [("conv", 10.0)]), Event("hwprune/1", [("relu", 2.0)])]
+    lost = [Event("hwprune/0"), Event("hwprune/1")]
+    assert [(k.time_us, k.runs) for k in kernel_times(graph, [*run, *lost, *lost], on_gpu=True)] == [
+        (10.0, 1),
+        (2.0, 1),
+    ]
+    with pytest.raises(DeviceError, match="CUPTI") as told:
+        kernel_times(graph, lost, on_gpu=True)
+    assert "ERR_NVGPUCTRPERM" in told.value.do
 
 
 def test_the_fields_read_are_those_of_the_profilers_events():

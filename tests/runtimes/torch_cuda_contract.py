@@ -25,6 +25,7 @@ class Gpu:
         self.stream = None
         self.capturing = False
         self.out_of_memory = False
+        self.pools = []  # that each capture was given
 
     def ran(self, what):
         if self.out_of_memory:
@@ -70,7 +71,12 @@ def fake_cuda(gpu):
             return end._at - self._at
 
     class CUDAGraph:
-        captured = False
+        captured, given = False, None
+
+        def pool(self):
+            if not self.captured:
+                raise RuntimeError("nothing was captured")
+            return self.given or 1
 
         def replay(self):
             if not self.captured:
@@ -81,6 +87,8 @@ def fake_cuda(gpu):
     def graph(cuda_graph, pool=None, stream=None):
         gpu.capturing = True
         gpu.calls.append("capture")
+        gpu.pools.append(pool)
+        cuda_graph.given = pool
         try:
             yield
         finally:
@@ -116,7 +124,7 @@ def fake_cuda(gpu):
         published(name)
     for cls in (Stream, Event, CUDAGraph):
         for name in vars(cls):
-            if not name.startswith("_") and name != "captured":
+            if not name.startswith("_") and name not in ("captured", "given"):
                 published(name, getattr(torch.cuda, cls.__name__))
     known = inspect.signature(torch.cuda.graph.__init__).parameters
     for name in ("cuda_graph", "pool", "stream"):

@@ -31,8 +31,9 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
     assert compute_device("auto") == compute_device("cuda") == torch.device("cuda", 1)
     assert compute_device("cuda:0") == torch.device("cuda", 0)
     assert compute_device("cpu") == torch.device("cpu")
-    with pytest.raises(DeviceError, match="no such GPU"):
+    with pytest.raises(DeviceError, match="no such GPU") as none:
         compute_device("cuda:2")
+    assert "nvidia-smi -L" in none.value.do
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert compute_device("auto") == torch.device("cpu")
     with pytest.raises(DeviceError, match="cannot train on a GPU"):
