@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -194,17 +194,21 @@ def _figures(kept: Logbook) -> dict[Widths, tuple[Figure, ...]]:
     Raises:
         ArtifactError: An entry is not what this module writes.
     """
-    found = {}
-    for entry in kept.entries:
-        if wrong := misfits(entry, _Measured):
-            raise ArtifactError(
-                "What was measured for this answer cannot be read.",
-                where=kept.path,
-                got=", ".join(wrong),
-                do="delete the file and search again",
-            )
-        found[tuple(entry["widths"])] = tuple(Figure(**row) for row in entry["figures"])
-    return found
+    try:
+        return dict(map(_checked, kept.entries))
+    except ValueError as error:
+        raise ArtifactError(
+            "What was measured for this answer cannot be read.",
+            where=kept.path,
+            got=error,
+            do="delete the file and search again",
+        ) from error
+
+
+def _checked(entry: Any) -> tuple[Widths, tuple[Figure, ...]]:
+    if wrong := misfits(entry, _Measured):
+        raise ValueError(f"unexpected fields: {', '.join(wrong)}")
+    return tuple(entry["widths"]), tuple(Figure(**row) for row in entry["figures"])
 
 
 class _Overrun:

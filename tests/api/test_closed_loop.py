@@ -77,9 +77,14 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(tmp_path: Path) -
     assert sizes.looks == 2
 
 
-def test_measurements_of_other_types_are_told(tmp_path: Path) -> None:
+SIZE = {"name": "size", "unit": "bytes", "base": 2.0, "predicted": 1.0, "measured": 1.0, "error": 0.0}
+SIZE |= {"budget": "", "limit": None}
+
+
+@pytest.mark.parametrize("figure", [{"name": 3}, {**SIZE, "base": "2"}, {**SIZE, "base": 0.0}])
+def test_measurements_that_mean_nothing_are_told(tmp_path: Path, figure: dict[str, object]) -> None:
     found = outcome(0.97)
-    book(tmp_path / "a.jsonl").add({"widths": [0], "figures": [{"name": 3}]})
+    book(tmp_path / "a.jsonl").add({"widths": [0], "figures": [figure]})
     with pytest.raises(ArtifactError, match="cannot be read"):
         first_within(found, [Sizes(found, 1.0).budget()], QUIET, book(tmp_path / "a.jsonl"))
 
