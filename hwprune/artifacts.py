@@ -34,7 +34,7 @@ MAX_JSON_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 4 * 2**30
 MAX_ONNX_BYTES = 2**31  # protobuf ends here
 _HEADER = "header.json"
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_NO_LOCKS, _NO_RIGHTS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), (errno.EACCES, errno.EPERM)
 PART = ".hwprune-part"  # nobody else's: what a killed process left may be removed unasked
 
 
@@ -59,9 +59,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         do = {
             errno.ENOSPC: "free some space on that disk and run the same command again",
             errno.EDQUOT: "free some of your quota and run the same command again",
-            errno.EACCES: "choose a folder you may write to, or change its permissions",
-            errno.EPERM: "choose a folder you may write to, or change its permissions",
             errno.EROFS: "choose a folder on a disk that is not read-only",
+            **dict.fromkeys(_NO_RIGHTS, "choose a folder you may write to, or change its permissions"),
             **dict.fromkeys(_NO_LOCKS, "choose a folder on a local disk: this file system has no locks"),
         }.get(error.errno or 0, "check that path")
         raise StorageError(
@@ -395,10 +394,10 @@ def read_tensors(
 
 def tensors_checksum(path: Path) -> str:
     """The checksum that a file of `write_tensors` claims, from its header alone; "" where there is none."""
-    try:
-        with path.open("rb") as file:
-            length = min(int.from_bytes(file.read(8), "little"), MAX_JSON_BYTES)
-            found = strict_json.parse(file.read(length))["__metadata__"]["checksum"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return str(found)
+    with (
+        contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError),
+        path.open("rb") as file,
+    ):
+        length = min(int.from_bytes(file.read(8), "little"), MAX_JSON_BYTES)
+        return str(strict_json.parse(file.read(length))["__metadata__"]["checksum"])
+    return ""
