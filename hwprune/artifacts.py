@@ -17,6 +17,7 @@ import os
 import re
 import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprune import strict_json
@@ -24,7 +25,6 @@ from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from pathlib import Path
     from types import ModuleType
 
     import pandas as pd
@@ -74,12 +74,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Raises:
         StorageError: Full disk, no permission; the old file, if any, is untouched.
     """
-
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            file.write(content)
-
-    _write_atomically(path, write)
+    _write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
 
 def append_bytes(path: Path, content: bytes, size: int) -> None:
@@ -96,7 +91,7 @@ def append_bytes(path: Path, content: bytes, size: int) -> None:
         file.write(content)
 
 
-def _write_atomically(path: Path, write: Callable[[str], None]) -> None:
+def _write_atomically(path: Path, write: Callable[[str], object]) -> None:
     """Let `write` fill a new file, which takes the place of `path` when it is whole and on the disk."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
