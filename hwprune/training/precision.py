@@ -88,8 +88,15 @@ def choose_execution(
         _log.info("channels-last is off: oneDNN would write past the end of a gradient")
         use_last = False
     if use_last and device.type == "cuda":
-        module.to(memory_format=torch.channels_last)
+        _lay_out(module)
     return last if use_last else Execution(device=device, bf16=bf16)
+
+
+def _lay_out(module: nn.Module) -> None:
+    """Store the weights of convolutions channels last; other tensors, some of five dimensions, stay."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _overruns(module: nn.Module) -> bool:

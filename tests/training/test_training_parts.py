@@ -228,6 +228,7 @@ def test_weights_are_laid_out_as_images_are_on_a_gpu_only(monkeypatch, device):
     assert choose_execution(net, torch.randn(2, 3, 8, 8), "fp32", "on").channels_last
     assert net.weight is before
     assert net.weight.is_contiguous(memory_format=torch.channels_last) == (device == "cuda")
+    choose_execution(nn.Conv3d(3, 8, 3), torch.randn(2, 3, 8, 8), "fp32", "on")  # other layers are left
     choose_execution(other := nn.Conv2d(3, 8, 3), torch.randn(2, 3, 8, 8), "fp32", "off")
     assert other.weight.is_contiguous()
 
