@@ -43,6 +43,7 @@ from hwprune.training.optimiser import Optimiser
 from hwprune.training.parallel import data_parallel
 
 GENERATORS = Path(__file__).parent / "results" / "generator_parameters.json"
+OWN = Path(__file__).parent / "results" / "scaling.json"
 BATCH, PARTS = 128, (1, 2, 4)  # images of a step, and into how many parts it is cut to fit the line
 DECODERS = 8  # threads of each worker, on a machine with as many cores for each (`hwprune.data.decode`)
 GPUS = (1, 2, 4, 8, 16, 32, 64)
@@ -242,13 +243,19 @@ def main() -> None:
     """Measure, compute, print two tables, and write the result file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few steps, and no result file")
+    parser.add_argument(
+        "--computed-only", action="store_true", help="keep what was measured, compute the hours again"
+    )
     parser.add_argument("--steps", type=int, default=40, help="steps of each figure")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.steps, options.worker)
         return
-    figures: dict[str, Any] = {"measured": measured(4 if options.quick else options.steps)}
+    if options.computed_only:
+        figures: dict[str, Any] = {"measured": json.loads(OWN.read_text())["measured"]}
+    else:
+        figures = {"measured": measured(4 if options.quick else options.steps)}
     decoding = DECODERS * figures["measured"]["decoded_per_s_by_a_thread"]
     figures["assumed"] = {name: {"value": round(v, 3), "source": text} for name, (v, text) in ASSUMED.items()}
     figures["hours"] = {gpus: hours(gpus, math.inf) for gpus in GPUS}
