@@ -9,6 +9,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hwprune.errors import DataError
+from hwprune.runtimes.torch_cuda import products_in_tf32
 from hwprune.training.distill import logits_of
 from hwprune.training.precision import Execution, choose_execution
 
@@ -30,7 +31,8 @@ def accuracy(
 ) -> float:
     """Top-1 accuracy of `model` in eval mode on `images`, 0 to 1.
 
-    Float32 by default, since this is the figure that is reported and that other runtimes must find too.
+    Float32 by default, and no TensorFloat-32 in its place, since this is the figure that is reported and that
+    other runtimes must find too.
 
     Raises:
         DataError: There are no images.
@@ -38,9 +40,11 @@ def accuracy(
     if len(images) == 0:
         raise DataError("There are no images to measure accuracy on.")
     example, _ = next(images.batches(2))
-    execution = choose_execution(model, example, precision, "auto")
-    batches = ((execution.place(x), y.to(execution.device)) for x, y in images.batches(batch_size))
-    return float(right(model, batches, execution).mean())
+    exact = products_in_tf32(False, benchmark=torch.backends.cudnn.benchmark)
+    with exact if precision == "fp32" else contextlib.nullcontext():
+        execution = choose_execution(model, example, precision, "auto")
+        batches = ((execution.place(x), y.to(execution.device)) for x, y in images.batches(batch_size))
+        return float(right(model, batches, execution).mean())
 
 
 def right(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> NDArray[np.bool_]:

@@ -64,7 +64,8 @@ def choose_execution(
     """Decide how to run `module`.
 
     Args:
-        module: The network.
+        module: The network. On a GPU its weights are laid out channels last too where images are, or each
+            convolution would turn them round; on a CPU oneDNN brings them to a layout of its own.
         example: A batch of its images, (N, C, H, W); two of them try the layout.
         precision: `auto` takes bfloat16 where the device has instructions for it.
         channels_last: `auto` turns it on unless the model cannot take it (a `view` after a convolution).
@@ -86,7 +87,16 @@ def choose_execution(
     if use_last and not bf16 and device.type == "cpu" and _overruns(module):
         _log.info("channels-last is off: oneDNN would write past the end of a gradient")
         use_last = False
+    if use_last and device.type == "cuda":
+        _lay_out(module)
     return last if use_last else Execution(device=device, bf16=bf16)
+
+
+def _lay_out(module: nn.Module) -> None:
+    """Store the weights of convolutions channels last; other tensors, some of five dimensions, stay."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _overruns(module: nn.Module) -> bool:

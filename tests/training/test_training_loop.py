@@ -217,6 +217,21 @@ def test_a_model_that_returns_no_class_scores_is_named(digits):
         train(nn.Conv2d(3, 4, 3), digits.train, SETTINGS)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_float32_accuracy_is_not_computed_in_tensorfloat32(digits, precision):
+    seen = []
+
+    class Watch(nn.Module):
+        def forward(self, images):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return images.flatten(1)[:, :10]
+
+    before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    accuracy(Watch(), digits.test.subset(range(8)), precision=precision)
+    assert set(seen) == {(False, False) if precision == "fp32" else before}
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
 def test_accuracy_counts_and_restores_the_mode(digits):
     class Labels(nn.Module):
         """Always says class 3; says nothing right while training."""

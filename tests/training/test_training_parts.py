@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from hwprune.errors import ConfigError
+from hwprune.training import precision
 from hwprune.training.distill import cross_entropy, distillation
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.optimiser import Optimiser
@@ -217,6 +218,19 @@ def test_auto_precision_follows_the_device():
     execution = choose_execution(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8), "auto", "off")
     assert execution.bf16 == has_fast_bf16(cpu)
     assert not choose_execution(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8), "fp32", "off").bf16
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_weights_are_laid_out_as_images_are_on_a_gpu_only(monkeypatch, device):
+    monkeypatch.setattr(precision, "device_of", lambda module: torch.device(device))
+    net = nn.Conv2d(3, 8, 3)
+    before = net.weight
+    assert choose_execution(net, torch.randn(2, 3, 8, 8), "fp32", "on").channels_last
+    assert net.weight is before
+    assert net.weight.is_contiguous(memory_format=torch.channels_last) == (device == "cuda")
+    choose_execution(nn.Conv3d(3, 8, 3), torch.randn(2, 3, 8, 8), "fp32", "on")  # other layers are left
+    choose_execution(other := nn.Conv2d(3, 8, 3), torch.randn(2, 3, 8, 8), "fp32", "off")
+    assert other.weight.is_contiguous()
 
 
 def test_placing_changes_the_layout_and_not_the_values():
