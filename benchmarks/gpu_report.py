@@ -6,20 +6,21 @@
 Parts: the staircase of each profile; how far engines that TensorRT builds of one network differ; a latency
 table for each model and profile, judged by networks that had no part in it (mean error, share within 5 %,
 rank correlation); latencies of the unpruned networks by all runtimes; PruningNet's training speed and time
-per candidate. Each part is kept as soon as it is done, and one that is in the file is not run again: the
-same command goes on where it was stopped. A part that fails leaves its error in the file, and the next run
-tries it again. Without a GPU it says so and ends with code 2; `--profiles cpu-1t` tries the script itself on
-a CPU.
+per candidate. From these follow `goals`, whether each table keeps to a mean error of 3 % and 95 % of networks
+within 5 %, and `runtimes`, which compares the runtimes.
+
+Each part is kept as soon as it is done, and one that is in the file is not run again: the same command goes
+on where it was stopped. A part that fails leaves its error in the file, and the next run tries it again. A
+file holds one set of devices and libraries, and each part is named after its device; another's file is
+refused, `--fresh` begins anew. Without a GPU it says so and ends with code 2; `--profiles cpu-1t --out FILE`
+tries the script itself on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
-import time
-import traceback
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from gpu_report_file import Report, identity
 from gpu_report_training import candidate_seconds, training_speed
 from scipy.stats import kendalltau, spearmanr
 
-from hwprune.environment import device_fingerprint, library_versions
+from hwprune.environment import device_fingerprint
 from hwprune.errors import HwpruneError
 from hwprune.exporter import export_base
 from hwprune.latency.measure import measure_many
@@ -47,8 +49,6 @@ from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.trace import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from hwprune.runtimes.base import Session, TargetProfile
@@ -61,49 +61,11 @@ TRUTH_SEED = 1_000_003
 ALIVE = 8
 
 
-class Report:
-    """The file of results, written after each part."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.parts: dict[str, Any] = json.loads(path.read_text())["parts"] if path.is_file() else {}
-
-    def part(self, name: str, run: Callable[[], Any]) -> Any:
-        """Run a part unless it is in the file; keep what comes out, or what went wrong."""
-        if name in self.parts and "error" not in self.parts[name]:
-            print(f"{name}: kept from an earlier run", flush=True)
-            return self.parts[name]
-        print(f"{name} ...", flush=True)
-        started = time.perf_counter()
-        try:
-            found = run()
-        except KeyboardInterrupt:
-            raise
-        except Exception as error:  # the other parts are worth having all the same
-            traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"}
-        self.parts[name] = {**found, "seconds": round(time.perf_counter() - started, 1)}
-        self.save()
-        return self.parts[name]
-
-    def save(self) -> None:
-        """Write the file, whole or not at all."""
-        content = {
-            "command": ["python", *sys.argv],
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "libraries": library_versions(),
-            "parts": self.parts,
-        }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(content, indent=1) + "\n")
-        draft.replace(self.path)
-
-
 class Case:
     """One model under one profile."""
 
-    def __init__(self, model: str, target: TargetProfile, multiple: int) -> None:
+    def __init__(self, model: str, target: TargetProfile, multiple: int, seconds: float) -> None:
+        self.model, self.seconds = model, seconds
         size = default_image_size(model)
         net = build(model).eval()
         with warnings.catch_warnings():
@@ -114,10 +76,10 @@ class Case:
         self.base = self.runtime.lower(export_base(net, (target.batch, 3, size, size)), target)
         self.slicer = OnnxSlicer(self.base, self.space)
 
-    def accuracy(self, folder: Path, seconds: float, networks: int) -> dict[str, Any]:
+    def accuracy(self, folder: Path, networks: int) -> dict[str, Any]:
         """Build the table, then predict and measure networks that it does not know."""
         table = profile_space(
-            self.space, self.base, self.target, self.runtime, folder=folder, max_seconds=seconds
+            self.space, self.base, self.target, self.runtime, folder=folder, max_seconds=self.seconds
         )
         model = LatencyModel.fit(table, self.space, self.base)
         drawn = [planned(self.space, 3 + i, TRUTH_SEED) for i in range(networks)]
@@ -157,7 +119,7 @@ class Case:
                         light,
                         heavy=heavy,
                         relative_error=0.005,
-                        max_seconds=30.0,
+                        max_seconds=min(30.0, self.seconds),
                         units_ms=units_ms,
                     )
                 found += [one.ms for one in results]
@@ -166,8 +128,21 @@ class Case:
     def unpruned(self) -> dict[str, Any]:
         """Latency of the unpruned network, and its distribution."""
         with self.session(self.space.full()) as one, self.session(self.space.full()) as other:
-            (result,) = measure_many([one], other, relative_error=0.005, max_seconds=10.0)
-        return {"ms": result.ms, "error_ms": result.error_ms, "noise": result.noise, **result.distribution()}
+            seconds = min(10.0, self.seconds)
+            (result,) = measure_many([one], other, relative_error=0.005, max_seconds=seconds)
+        target = self.target
+        return {
+            "model": self.model,
+            "device": target.device,
+            "profile": target.name,
+            "runtime": target.runtime,
+            "precision": target.precision,
+            "batch": target.batch,
+            "ms": result.ms,
+            "error_ms": result.error_ms,
+            "noise": result.noise,
+            **result.distribution(),
+        }
 
     def builds(self) -> dict[str, Any]:
         """Median latencies of engines that TensorRT built of the unpruned network, one after another."""
@@ -201,37 +176,47 @@ def usable(names: list[str]) -> list[TargetProfile]:
     return found
 
 
-def staircase(target: TargetProfile) -> dict[str, Any]:
+def staircase(target: TargetProfile, seconds: float) -> dict[str, Any]:
     """Latency over the width of one layer, and the channel multiple that it shows."""
-    return asdict(probe_staircase(get_runtime(target), target, seconds=20.0))
+    return asdict(probe_staircase(get_runtime(target), target, seconds=min(20.0, seconds)))
 
 
 def run_all(report: Report, targets: list[TargetProfile], options: argparse.Namespace) -> None:
     """Every part in turn; what needs least time and tells most comes first."""
-    report.part("machine", lambda: machine(targets[0].device))
+    devices = list(dict.fromkeys(target.device for target in targets))
+    for device in devices:
+        report.part(f"machine/{device}", lambda device=device: machine(device))
     for target in targets:
-        report.part(f"staircase/{target.name}", lambda target=target: staircase(target))
+        name = f"staircase/{target.device}/{target.name}"
+        report.part(name, lambda target=target: staircase(target, options.seconds))
     for model in options.models:
         for target in targets:
-            stairs = report.parts[f"staircase/{target.name}"]
-
-            def case(model: str = model, target: TargetProfile = target, stairs: Any = stairs) -> Case:
-                return Case(model, target, stairs.get("multiple", 8))
-
-            tag = f"{model.rpartition(':')[2]}/{target.name}"
-            folder = options.out.parent / "gpu_report_tables" / tag
-            report.part(f"unpruned/{tag}", lambda case=case: case().unpruned())
-            if target.runtime == TensorRt.name:
-                report.part(f"builds/{tag}", lambda case=case: case().builds())
-            report.part(
-                f"table/{tag}",
-                lambda case=case, folder=folder: case().accuracy(folder, options.seconds, options.networks),
-            )
-    device = torch.device(targets[0].device)
+            run_case(report, model, target, options)
     for model in options.models:
-        name = model.rpartition(":")[2]
-        report.part(f"pruningnet/{name}", lambda model=model: training_speed(model, device, options.steps))
-        report.part(f"candidate/{name}", lambda model=model: candidate_seconds(model, device))
+        for device in map(torch.device, devices):
+            name = f"{device}/{model.rpartition(':')[2]}"
+            report.part(
+                f"pruningnet/{name}",
+                lambda model=model, device=device: training_speed(model, device, options.steps),
+            )
+            report.part(
+                f"candidate/{name}", lambda model=model, device=device: candidate_seconds(model, device)
+            )
+
+
+def run_case(report: Report, model: str, target: TargetProfile, options: argparse.Namespace) -> None:
+    """The parts of one model under one profile."""
+    stairs = report.parts[f"staircase/{target.device}/{target.name}"]
+
+    def case() -> Case:
+        return Case(model, target, stairs.get("multiple", 8), options.seconds)
+
+    tag = f"{target.device}/{model.rpartition(':')[2]}/{target.name}"
+    folder = options.out.parent / "gpu_report_tables" / tag.replace(":", "-")
+    report.part(f"unpruned/{tag}", lambda: case().unpruned())
+    if target.runtime == TensorRt.name:
+        report.part(f"builds/{tag}", lambda: case().builds())
+    report.part(f"table/{tag}", lambda: case().accuracy(folder, options.networks))
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -250,13 +235,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="device time for each table")
     parser.add_argument("--networks", type=int, default=40, help="that judge each table")
     parser.add_argument("--steps", type=int, default=30, help="of PruningNet's training")
+    parser.add_argument("--fresh", action="store_true", help="begin anew, whatever is in the file")
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu_report.json")
     options = parser.parse_args()
     targets = usable(options.profiles)
     if not targets:
         print("No profile can be run here: this machine has no GPU that a runtime can use. See docs/gpus.md.")
         sys.exit(2)
-    report = Report(options.out)
+    try:
+        report = Report(options.out, identity(target.device for target in targets), fresh=options.fresh)
+    except ValueError as error:
+        print(f"{error}. Give another file with --out, or --fresh to begin anew.")
+        sys.exit(2)
     run_all(report, targets, options)
     failed = [name for name, part in report.parts.items() if "error" in part]
     print(f"Wrote {options.out}: {len(report.parts)} parts, {len(failed)} failed {' '.join(failed)}")

@@ -85,6 +85,8 @@ def training_speed(model: str, device: torch.device, steps: int) -> dict[str, An
     for _ in range(min(WARM_UP, steps)):
         step()
     finish(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # of these steps, not of what ran before
     started = time.perf_counter()
     for _ in range(steps):
         step()

@@ -37,7 +37,10 @@ _FEATURES = [
     "sve",
     "sve2",
 ]
-_LIBRARIES = ("hwprune", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn", "torch", "torchvision")
+_LIBRARIES = (
+    *("hwprune", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pandas", "scikit-learn", "torch"),
+    *("torchvision", "tensorrt", "pycuda", "cuda-bindings"),
+)
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")
 
