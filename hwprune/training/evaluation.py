@@ -40,7 +40,8 @@ def accuracy(
     if len(images) == 0:
         raise DataError("There are no images to measure accuracy on.")
     example, _ = next(images.batches(2))
-    with products_in_tf32(precision != "fp32", benchmark=torch.backends.cudnn.benchmark):
+    exact = products_in_tf32(False, benchmark=torch.backends.cudnn.benchmark)
+    with exact if precision == "fp32" else contextlib.nullcontext():
         execution = choose_execution(model, example, precision, "auto")
         batches = ((execution.place(x), y.to(execution.device)) for x, y in images.batches(batch_size))
         return float(right(model, batches, execution).mean())

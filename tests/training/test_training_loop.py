@@ -226,10 +226,10 @@ def test_float32_accuracy_is_not_computed_in_tensorfloat32(digits, precision):
             seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
             return images.flatten(1)[:, :10]
 
-    before = torch.backends.cudnn.allow_tf32
+    before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
     accuracy(Watch(), digits.test.subset(range(8)), precision=precision)
-    assert set(seen) == {(precision != "fp32",) * 2}
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert set(seen) == {(False, False) if precision == "fp32" else before}
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
 def test_accuracy_counts_and_restores_the_mode(digits):
