@@ -93,12 +93,15 @@ def check_torchrun(arguments: list[str]) -> None:
 
 
 def check_pip(arguments: list[str]) -> None:
-    """Packages that hwprune itself depends on, its own wheel, or this repository with one of its extras."""
+    """Packages that hwprune itself depends on, its own wheel, or this repository with some of its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.split(r"[<>=]", one)[0] for one in project["dependencies"]}
-    extras = {f".[{name}]" for name in project["optional-dependencies"]}
     assert arguments[0] == "install"
-    assert set(arguments[1:]) <= {*names, *extras, "-e", "dist/*.whl"}
+    extras = [re.fullmatch(r"\.\[(.+)\]", one) for one in arguments[1:]]
+    asked = {name for one in extras if one for name in one[1].split(",")}
+    assert asked <= project["optional-dependencies"].keys()
+    others = {one for one, extra in zip(arguments[1:], extras, strict=True) if not extra}
+    assert others <= {*names, "-e", "dist/*.whl"}
 
 
 def check_cp(arguments: list[str]) -> None:
