@@ -95,7 +95,7 @@ def profiled(folder: Path, model: str, table_time: str) -> Project:
     if not (folder / "hwprune.toml").exists():
         profile(project=folder, model=model, max_time=table_time)
     project = Project(folder)
-    for pattern in ("answer-*.json", "search-*.jsonl"):
+    for pattern in ("answer-*", "search-*.jsonl"):
         for path in project.path().glob(pattern):
             path.unlink()
     return project
