@@ -24,6 +24,7 @@ from hwprune.api.device import Device
 from hwprune.api.profile import profile
 from hwprune.api.project import Project
 from hwprune.api.searcher import Searcher
+from hwprune.errors import ImpossibleBudgetError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
@@ -67,8 +68,7 @@ def main() -> None:
     for model, count in MODELS.items():
         project = profiled(options.work / model.replace(":", "-"), model, options.table_time)
         for number in range(count):
-            budget = f"{rng.uniform(25, 90):.1f}%"
-            one = {"model": model, **one_search(project, budget, number, watches)}
+            one = {"model": model, **possible_search(project, rng, number, watches)}
             print(one, flush=True)
             found.append(one)
         if model == "mobilenet_v2":
@@ -99,6 +99,18 @@ def profiled(folder: Path, model: str, table_time: str) -> Project:
         for path in project.path().glob(pattern):
             path.unlink()
     return project
+
+
+def possible_search(
+    project: Project, rng: np.random.Generator, seed: int, watches: dict[str, Stopwatch]
+) -> dict[str, Any]:
+    """A search under a random budget; one that no network keeps is drawn again."""
+    while True:
+        budget = f"{rng.uniform(25, 90):.1f}%"
+        try:
+            return one_search(project, budget, seed, watches)
+        except ImpossibleBudgetError:
+            print(f"{budget}: no network keeps it, another budget is drawn", flush=True)
 
 
 def one_search(project: Project, budget: str, seed: int, watches: dict[str, Stopwatch]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwprune.errors import HwpruneError
+from hwprune.errors import HwpruneError, UsageError
 from hwprune.progress import QUIET, Reporter
 
 _LEAST_SPEED_UP = 1.2  # of all cores together; less is no reason to use them
@@ -48,9 +48,14 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
 
     Returns:
         The findings; those that are not good say what to do.
+
+    Raises:
+        UsageError: `seconds` is not above zero.
     """
     from hwprune import environment, nvml
 
+    if seconds <= 0:
+        raise UsageError("--seconds is no time.", got=seconds, allowed="more than 0")
     facts: dict[str, Any] = {
         "device": environment.device_fingerprint(),
         "gpus": nvml.gpus(),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
 from hwprune.config import FILE_NAME, Config, load_config
-from hwprune.errors import DataError, MismatchError, UsageError
+from hwprune.errors import DataError, MismatchError, MissingArtifactError, UsageError
 from hwprune.results import FrontResult, ProfileResult, SearchResult
 
 if TYPE_CHECKING:
@@ -214,6 +215,13 @@ class Project:
             MismatchError: The project's model or images have changed since.
         """
         path = self.table_folder(profile) / "profile.json"
+        if not path.exists():
+            own = profile == self.target().name
+            raise MissingArtifactError(
+                "This device has not been profiled here.",
+                where=path,
+                do=f"run `hwprune profile{'' if own else f' --profile {shlex.quote(profile)}'}` first",
+            )
         result = ProfileResult.load(path)
         self._check_own(result.structure, path, "The latency table is", "`hwprune profile` in another folder")
         return result

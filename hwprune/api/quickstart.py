@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hwprune.api.budgets import parse_budgets
 from hwprune.api.export import export
 from hwprune.api.init import init
 from hwprune.api.lock import locked
@@ -34,7 +35,11 @@ def quickstart(
 
     Returns:
         The report, as `hwprune report` gives it.
+
+    Raises:
+        UsageError: The budget cannot be understood.
     """
+    parse_budgets(latency, macs="", params="", size="")  # a mistake is told before anything is measured
     if not Project(project).config_path.exists():
         init(project=project)
     profile(project=project, reporter=reporter)

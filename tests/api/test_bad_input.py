@@ -193,3 +193,22 @@ def test_ctrl_c_says_that_nothing_is_lost(
     assert code == 130
     assert "goes on" in text
     assert ProfileResult.load(next(copy.rglob("profile.json"))).base_ms > 0
+
+
+def test_quickstart_refuses_a_budget_before_it_measures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(capsys, "quickstart", "--project", tmp_path / "q", "--latency", "15")
+    assert code == 2
+    assert "unit" in text
+    assert not (tmp_path / "q" / "hwprune-work" / "latency").exists()
+
+
+def test_doctor_refuses_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "doctor", "--seconds", "-1")[0] == 2
+
+
+def test_a_profile_that_was_not_run_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, "predict", "--project", copy, "--profile", "cpu-b8")
+    assert code == 1
+    assert "hwprune profile --profile cpu-b8" in text
