@@ -39,6 +39,7 @@ def main() -> None:
     found = hwprune("search", "--latency", options.latency)
     exported = hwprune("export", "--onnx")
     rows = {row[0]: {"predicted_ms": row[2], "macs": row[3], "params": row[4]} for row in predicted["rows"]}
+    macs = next(figure for figure in found["figures"] if figure["name"] == "macs")
     figures = {
         "base_ms": profiled["base_ms"],
         "table_error_percent": profiled["error_percent"],
@@ -46,13 +47,11 @@ def main() -> None:
         "channel_multiple": profiled["channel_multiple"],
         "predictions": rows,
         "budget": options.latency,
-        "predicted_ms": found["predicted_ms"],
-        "measured_ms": found["measured_ms"],
-        "error_ms": found["error_ms"],
-        "exported_measured_ms": exported["measured_ms"],
-        "exported_base_ms": exported["base_ms"],
+        **{f"{key}_ms": found["figures"][0][key] for key in ("predicted", "measured", "error")},
+        "exported_measured_ms": exported["figures"][0]["measured"],
+        "exported_base_ms": exported["figures"][0]["base"],
         "within_budget": exported["within_budget"],
-        "macs_kept": found["macs"] / found["base_macs"],
+        "macs_kept": macs["predicted"] / macs["base"],
         "seconds": seconds,
     }
     finish(name, figures)
