@@ -109,6 +109,14 @@ def _checked(seed: int) -> int:
 
 def _with_settings(opened: Project, score: ScoreName | None, generations: int, population: int) -> Project:
     """The project with the options of the command in place of its settings."""
+    for name, value, what in (
+        ("--generations", generations, "generations"),
+        ("--population", population, "networks"),
+    ):
+        if value < 0:
+            raise UsageError(
+                f"{name} is not a number of {what}.", got=value, allowed="1 or more; 0: the project's"
+            )
     settings = opened.config.search
     settings = replace(
         settings, score=score or settings.score, generations=generations or settings.generations

@@ -12,7 +12,7 @@ from hwprune.api.jobs import together
 from hwprune.api.lock import locked
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
-from hwprune.errors import MismatchError
+from hwprune.errors import MismatchError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import TrainResult
 
@@ -47,9 +47,13 @@ def train(
 
     Raises:
         ArtifactError: `hwprune search` has not been run here.
-        UsageError: The front has no such point.
+        UsageError: The front has no such point, or a number below zero.
         DataError: The project has no images.
     """
+    if epochs < 0:
+        raise UsageError(
+            "--epochs is not a number of epochs.", got=epochs, allowed="1 or more; 0: the project's"
+        )
     if point:
         opened = Project(project)
         opened.require_data()

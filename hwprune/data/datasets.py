@@ -120,7 +120,7 @@ def _read(spec: str) -> RawData:
         "That is not a data set." if kind not in _READERS or separator else "That data set needs its folder.",
         where="data",
         got=repr(spec),
-        allowed=nearest(kind, ("digits", *_READERS)) + " Written as " + ", ".join(_FORMS),
+        allowed=nearest(kind, ("digits", *_READERS)) + "; written as " + ", ".join(_FORMS),
         do=f"write imagefolder:{spec}" if is_folder else None,
     )
 

@@ -218,6 +218,6 @@ class _Least:
 
     @property
     def text(self) -> str:
-        """`1.2 ms of the network that needs least cpu-1t (widths 8 8 16)`."""
+        """`1.2 ms (cpu-1t of the network that needs least: widths 8 8 16)`."""
         name, widths = self.constraint.name, " ".join(map(str, self.widths))
-        return f"{self.constraint.text(self.value)} of the network that needs least {name} (widths {widths})"
+        return f"{self.constraint.text(self.value)} ({name} of the network that needs least: widths {widths})"

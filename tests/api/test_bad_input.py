@@ -212,3 +212,19 @@ def test_a_profile_that_was_not_run_is_named(copy: Path, capsys: pytest.CaptureF
     code, text = run(capsys, "predict", "--project", copy, "--profile", "cpu-b8")
     assert code == 1
     assert "hwprune profile --profile cpu-b8" in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--epochs"),
+        ("search", "--latency", "60%", "--population"),
+        ("search", "--latency", "60%", "--generations"),
+    ],
+)
+def test_numbers_below_zero_are_refused_by_the_name_of_their_option(
+    arguments: tuple[str, ...], copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = run(capsys, *arguments, "-1", "--project", copy)
+    assert code == 2
+    assert text.startswith(f"error: {arguments[-1]} is not a number of")
