@@ -16,7 +16,7 @@ from hwprune.results import Figure
 from hwprune.structure.space import Widths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,10 +44,7 @@ class Loop:
 
     def __call__(self, leaders: Sequence[Candidate], earlier: Sequence[Correction], /) -> Correction | None:
         """Measure the leaders that were not measured before; None when that taught nothing."""
-        known: dict[Widths, dict[str, float]] = {}
-        for one in earlier:
-            for net, figures in one.measured.items():
-                known.setdefault(net, {}).update(figures)
+        known = _together(one.measured for one in earlier)
         fresh: dict[Widths, dict[str, float]] = {}
         errors: dict[Widths, dict[str, float]] = {}
         for budget in self._budgets:
@@ -57,11 +54,10 @@ class Loop:
                 errors.setdefault(net, {})[budget.name] = error
         if not fresh:
             return None
-        for net, figures in fresh.items():
-            known.setdefault(net, {}).update(figures)
         this = Correction(measured=fresh, errors=errors)
+        known = _together((known, fresh))
         before = {name for one in earlier for name in one.refitted}
-        factors, refitted = self._lessons(known, _errors((*earlier, this)), before)
+        factors, refitted = self._lessons(known, _together(one.errors for one in (*earlier, this)), before)
         return replace(this, factors=factors, refitted=refitted)
 
     def _lessons(
@@ -84,13 +80,13 @@ class Loop:
         return factors, tuple(refitted)
 
 
-def _errors(corrections: Sequence[Correction]) -> _Figures:
-    """Standard errors of all that was measured."""
-    found: _Figures = {}
-    for one in corrections:
-        for net, figures in one.errors.items():
-            found.setdefault(net, {}).update(figures)
-    return found
+def _together(found: Iterable[Mapping[Widths, Mapping[str, float]]]) -> _Figures:
+    """Figures of networks from several measurements in one; the last one of a figure counts."""
+    whole: _Figures = {}
+    for one in found:
+        for net, figures in one.items():
+            whole.setdefault(net, {}).update(figures)
+    return whole
 
 
 def _has_drifted(
