@@ -119,9 +119,11 @@ def _run(verb: str, arguments: list[str]) -> int:
     import tyro
 
     from hwprune.api import jobs
+    from hwprune.cli import flags
     from hwprune.cli.console import Console
 
     function = getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
+    flags.refuse_unknown(verb, arguments, _parameters(function))
     options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
     folder = options.get("project", Path("."))
     console = Console(json=options.pop("json"), project=folder)
@@ -137,24 +139,33 @@ def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """A function that returns its own arguments: those of a verb, with --json for the reporter."""
     from tyro.conf import UseAppendAction
 
-    signature = inspect.signature(function, eval_str=True)
-    parameters = [item for name, item in signature.parameters.items() if name != "reporter"]
+    from hwprune.cli.flags import typed
+
     repeated = Annotated[tuple[str, ...], UseAppendAction]
     parameters = [
-        item.replace(annotation=repeated) if item.name in _REPEATED and item.annotation is not str else item
-        for item in parameters
+        typed(
+            item.replace(annotation=repeated)
+            if item.name in _REPEATED and item.annotation is not str
+            else item
+        )
+        for item in _parameters(function)
     ]
-    flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
-
     positional = [item.name for item in parameters if item.kind is inspect.Parameter.POSITIONAL_ONLY]
 
     def options(*leading: Any, **values: Any) -> dict[str, Any]:
         return {**dict(zip(positional, leading, strict=True)), **values}
 
-    options.__signature__ = inspect.Signature([*parameters, flag])  # type: ignore[attr-defined]
-    options.__annotations__ = {item.name: item.annotation for item in [*parameters, flag]}
+    options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    options.__annotations__ = {item.name: item.annotation for item in parameters}
     options.__doc__ = _help_text(function)
     return options
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What the command line takes for a verb: its function's parameters but the reporter, and `--json`."""
+    signature = inspect.signature(function, eval_str=True)
+    flag = inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=bool)
+    return [*(item for name, item in signature.parameters.items() if name != "reporter"), flag]
 
 
 def _take_positional(function: Callable[..., Any], options: dict[str, Any]) -> list[Any]:

@@ -94,9 +94,55 @@ def test_unknown_verbs_and_options_are_usage_errors(capsys: pytest.CaptureFixtur
     code, text = run(capsys, "serch")
     assert code == 2
     assert "search" in text
-    with pytest.raises(SystemExit) as caught:
-        main(["search", "--latncy", "5ms"])
-    assert caught.value.code == 2
+    code, text = run(capsys, "search", "--latncy", "5ms")
+    assert code == 2
+    assert "--latency" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("search", "--seed", "x"), ("--seed", "x", "a whole number")),
+        (("doctor", "--seconds", "soon"), ("--seconds", "soon", "a number")),
+        (("train", "--start", "generatd"), ("--start", "generatd", "did you mean generated?")),
+        (("lut", "a", "--outptu=b"), ("--outptu=b", "--output", "hwprune lut --help")),
+        (("bench", "-v"), ("-v", "--budget")),
+    ],
+)
+def test_values_and_options_of_the_wrong_kind_are_told_in_one_style(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    code, text = run(capsys, *words)
+    assert code == 2
+    assert text.startswith("error: ")
+    for part in told:
+        assert part in text
+
+
+@pytest.mark.parametrize("spelling", [("--max_time", "soon"), ("--max-time=soon",), ("--max-time", "soon")])
+def test_options_may_be_spelt_in_any_way_that_help_or_python_shows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, spelling: tuple[str, ...]
+) -> None:
+    code, text = run(capsys, "profile", "--project", tmp_path / "none", *spelling)
+    assert code == 2
+    assert "no such option" not in text
+    assert "soon" in text
+
+
+def test_numbers_below_zero_are_values_not_options(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _, text = run(capsys, "search", "--latency", "60%", "--seed", "-1", "--project", tmp_path)
+    assert "no such option" not in text
+
+
+def test_help_shows_no_name_of_python_for_a_value_that_is_not_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for verb in ("search", "bench", "train", "lut"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        assert "None" not in capsys.readouterr().out
 
 
 def test_every_problem_of_a_configuration_is_told_at_once(
