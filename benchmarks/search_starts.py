@@ -43,7 +43,7 @@ SEEDS, IMAGES = (1, 2), 2500
 FRONT = tuple(np.geomspace(0.6, 0.3, 5).tolist())  # shares of the latency
 FRONT_EVOLUTION = replace(EVOLUTION, generations=3)
 FRONT_EVALUATIONS = len(FRONT) * FRONT_EVOLUTION.population * FRONT_EVOLUTION.generations
-NSGA_POPULATION = 40
+NSGA_POPULATION, MOST_GENERATIONS = 40, 200
 IMPORTANCE_BATCHES, BATCH = 8, 64
 
 
@@ -162,16 +162,15 @@ def by_budgets(bench: Bench, seed: int, score: Recorder) -> None:
 
 
 def by_nsga2(bench: Bench, seed: int, score: Recorder) -> None:
-    """NSGA-II of pymoo, begun inside the loosest budget as the searches are; it evaluates as many or more."""
+    """NSGA-II of pymoo, begun at the five budgets as the searches are; it evaluates as many or more."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem as Task
     from pymoo.operators.crossover.sbx import SBX
     from pymoo.operators.mutation.pm import PM
     from pymoo.operators.repair.rounding import RoundingRepair
 
-    loose, tight = bench.problem(FRONT[0]), bench.problem(FRONT[-1])
-    sampler = Sampler(loose)
-    genome, rng = sampler.genome, np.random.default_rng(seed)
+    loose = bench.problem(FRONT[0])
+    genome, first = Sampler(loose).genome, _first_networks(bench, seed)
 
     class Networks(Task):
         """Choice indices to top-1, negated, and latency."""
@@ -196,8 +195,6 @@ def by_nsga2(bench: Bench, seed: int, score: Recorder) -> None:
             out["F"] = np.column_stack([-np.array(scores), load])
             out["G"] = np.column_stack([load - 1.0, FRONT[-1] / FRONT[0] * 0.9 - load])
 
-    first = sampler.repair(genome.nearest([*starts(loose), *starts(tight)]), rng)
-    first = np.concatenate([first, sampler.draw(NSGA_POPULATION - len(first), rng)])
     algorithm = NSGA2(
         pop_size=NSGA_POPULATION,
         sampling=first.astype(float),
@@ -206,8 +203,22 @@ def by_nsga2(bench: Bench, seed: int, score: Recorder) -> None:
         eliminate_duplicates=True,
     )
     algorithm.setup(Networks(), termination=("n_gen", 10**6), seed=seed)
-    while len(score.seen) < FRONT_EVALUATIONS:
+    for _ in range(MOST_GENERATIONS):
+        if len(score.seen) >= FRONT_EVALUATIONS:
+            break
         algorithm.next()
+
+
+def _first_networks(bench: Bench, seed: int) -> Any:
+    """Different networks for NSGA-II to begin with, an equal part from each budget: (population, genes)."""
+    rng, found = np.random.default_rng(seed), []
+    for share in FRONT:
+        sampler = Sampler(problem := bench.problem(share))
+        usual = sampler.repair(sampler.genome.nearest(starts(problem)), rng)
+        found.append(np.concatenate([usual, sampler.draw(NSGA_POPULATION, rng)]))
+    mixed = np.stack([part[:NSGA_POPULATION] for part in found], axis=1).reshape(-1, found[0].shape[1])
+    _, places = np.unique(mixed, axis=0, return_index=True)
+    return mixed[np.sort(places)[:NSGA_POPULATION]]
 
 
 def hypervolume(points: Sequence[tuple[float, float]]) -> float:

@@ -149,6 +149,11 @@ class Budget:
         """Whether it is a limit in milliseconds of a device that is at hand, not a share of the base's."""
         return self.device is not None and self.quantity is not None and not self.quantity.relative
 
+    @property
+    def unit_error(self) -> float:
+        """Relative error of the unit of measurements: none for shares, of which it is no part."""
+        return self._base_error / self.base if self.in_milliseconds else 0.0
+
     def at(self, target: Target) -> Budget:
         """The same budget, on its target as that is now."""
         return replace(self, base=target.base_ms, predict=target.predict, target=target)

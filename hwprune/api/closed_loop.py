@@ -153,7 +153,8 @@ def first_within(
     Raises:
         BudgetError: None of the best networks does.
     """
-    known, over = _figures(kept), _Overrun(outcome)
+    known = {net: in_units_of(budgets, figures) for net, figures in _figures(kept).items()}
+    over = _Overrun(outcome)
     second: Answer | None = None
     missed: list[tuple[Figure, ...]] = []
     verb = "Measuring" if any(budget.device for budget in budgets) else "Checking"
@@ -182,6 +183,23 @@ def first_within(
         allowed=worst.text(worst.limit or 0.0),
         do="profile longer (`hwprune profile --max-time 5m`) or ask for a slightly larger budget",
     )
+
+
+def in_units_of(budgets: Sequence[Budget], figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    """Figures of an earlier run as milliseconds of now, where a budget is in milliseconds.
+
+    A measurement is a multiple of the unpruned network's latency, and holds when that has changed.
+    """
+    units = {one.name: one.base for one in budgets if one.in_milliseconds}
+    return tuple(_in_unit(one, units.get(one.name, one.base)) for one in figures)
+
+
+def _in_unit(figure: Figure, base_ms: float) -> Figure:
+    if figure.measured is None or figure.base == base_ms:
+        return figure
+    change = base_ms / figure.base
+    error = None if figure.error is None else figure.error * change
+    return replace(figure, base=base_ms, measured=figure.measured * change, error=error)
 
 
 def _figures(kept: Logbook) -> dict[Widths, tuple[Figure, ...]]:
@@ -215,8 +233,9 @@ class _Overrun:
         self._ratios: list[list[float]] = []
 
     def learn(self, candidate: Candidate, found: Sequence[Figure]) -> None:
-        """Take in what was measured of one network."""
-        high = {one.name: one.value + (one.error or 0.0) for one in found}
+        """Take in what was measured of one network, with no more error than others will have too."""
+        least = _TIGHT["relative_error"]
+        high = {one.name: one.value + min(one.error or 0.0, least * one.value) for one in found}
         row = zip(self._limits, candidate.values, strict=True)
         self._ratios.append([high.get(limit.name, value) / value for limit, value in row])
 
@@ -240,5 +259,7 @@ def _figure(widths: Widths, budget: Budget) -> Figure:
         return budget.figure(predicted)
     if budget.device is not None:
         result = budget.device.networks([widths], **_TIGHT)[0].trusted()
-        return budget.figure(predicted, result.ms, result.error_ms)
+        return budget.figure(
+            predicted, result.ms, float(np.hypot(result.error_ms, budget.unit_error * result.ms))
+        )
     return budget.figure(predicted, budget.exact(widths) if budget.exact else predicted, 0.0)

@@ -20,13 +20,13 @@ class Finding:
     Attributes:
         name: What.
         value: What was found.
-        good: Whether it is as it should be.
+        good: Whether it is as it should be; None for what is not here and need not be.
         do: What to do when it is not.
     """
 
     name: str
     value: str
-    good: bool = True
+    good: bool | None = True
     do: str = ""
 
 
@@ -47,7 +47,7 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
         reporter: Told about progress.
 
     Returns:
-        The findings; those that are not good say what to do.
+        The findings; those that are not good, and runtimes that are not here, say what to do.
 
     Raises:
         UsageError: `seconds` is not above zero.
@@ -87,7 +87,7 @@ def _gpus(gpus: list[dict[str, Any]]) -> list[Finding]:
 
     if not gpus:
         advice = "" if nvml.installed() else f"to see GPUs, their clocks and temperatures: {nvml.INSTALL}"
-        return [Finding("gpus", "none found", True, advice)]
+        return [Finding("gpus", "none found", None, advice)]
     findings = []
     for index, gpu in enumerate(gpus):
         state = nvml.gpu_state(index)
@@ -109,12 +109,13 @@ def _runtimes() -> list[Finding]:
 
     findings = []
     for runtime in all_runtimes():
-        what, do = runtime.missing() or ("ready", "")
-        findings.append(Finding(f"runtime {runtime.name}", what, True, do))
+        absent = runtime.missing()
+        what, do = absent or ("ready", "")
+        findings.append(Finding(f"runtime {runtime.name}", what, None if absent else True, do))
     try:
         findings.append(Finding("--device cuda:0", gpu_choice("cuda:0")[1]))
     except DeviceError as error:
-        findings.append(Finding("--device cuda:0", error.what))
+        findings.append(Finding("--device cuda:0", error.what, None, error.do or ""))
     return findings
 
 

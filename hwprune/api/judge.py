@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
     from hwprune.training.history import History
 
+_CHANGE_NO_STEP = ("recompute", "recalibration_images", "eval_batch_size")  # of PruningNet's training
 _UNIFORM = 3
+_AT_ONCE = 4  # networks that each worker scores before worker 0 keeps what all found
 _IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
 
 
@@ -67,14 +69,15 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
     start: tuple[object, ...] = (project.structure(), project.given_weights(), project.config.seed)
     if config.generator == "residual":
         start = (*start, base.checkpoint_path(project).name)
-    config = replace(config, recompute=False)  # it changes no step
-    key = digest(config, kept, start, [group.choices for group in space.groups])
+    trained = {name: value for name, value in asdict(config).items() if name not in _CHANGE_NO_STEP}
+    key = digest(trained, kept, start, [group.choices for group in space.groups])
     return project.path(f"pruningnet-{key}.safetensors")
 
 
 def fingerprint(project: Project, space: SearchSpace) -> str:
-    """Stands for the weights of the trained PruningNet; "" before it is trained."""
-    return artifacts.tensors_checksum(checkpoint_path(project, space))
+    """Stands for the judge: the trained weights and how they are recalibrated; "" before it is trained."""
+    weights = artifacts.tensors_checksum(checkpoint_path(project, space))
+    return weights and digest(weights, project.config.pruningnet.recalibration_images)
 
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
@@ -173,10 +176,13 @@ class SharedScore:
         if workers.world() == 1:
             yield from self.racer.race(networks, bar)
             return
-        known = self.racer.outcomes.told([*networks, *([bar] if bar else [])])
-        with together("scores", networks=networks, bar=bar, known=known):
-            scores = self.share(networks, bar, known)
-        yield from scores
+        step = _AT_ONCE * workers.world()
+        for first in range(0, len(networks), step):  # what a kill can lose
+            part = networks[first : first + step]
+            known = self.racer.outcomes.told([*part, *([bar] if bar else [])])
+            with together("scores", networks=part, bar=bar, known=known):
+                scores = self.share(part, bar, known)
+            yield from scores
 
     def share(
         self, networks: Sequence[Widths], bar: Widths | None, known: Mapping[str, Sequence[Any]]

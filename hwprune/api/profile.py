@@ -191,8 +191,8 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     if (old := _unchanged(folder, result)) is not None:
         return old
     here = Device(base, space, target)
-    reporter.note("Measuring the unpruned network, and neighbours that save little by being narrower.")
-    measured = here.base()
+    with reporter.stage("Measuring the unpruned network", "networks"):
+        measured = here.base()
     _keep_curves(folder, model, here, measured.ms, reporter)
     result = replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
     result.save(folder / "profile.json")
@@ -254,7 +254,8 @@ def _keep_curves(
     space = model.space
     around = {"unpruned": space.full(), "middle": space.uniform(0.5)}
     most = min(MOST_MEASURED, device.affordable_pairs(base_ms))
-    found = inversions(model, around, device.neighbours, most)
+    with reporter.stage("Measuring neighbours that save little by being narrower", "networks"):
+        found = inversions(model, around, device.neighbours, most)
     WidthCurves(curves=width_curves(model), inversions=found).save(folder / CURVES)
     if confirmed := sum(bool(one.confirmed) for one in found):
         reporter.note(

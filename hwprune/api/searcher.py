@@ -12,8 +12,9 @@ import numpy as np
 
 from hwprune.api import judge
 from hwprune.api.budgets import Budget, common_space
-from hwprune.api.closed_loop import Loop, first_within
+from hwprune.api.closed_loop import Loop, first_within, in_units_of
 from hwprune.api.project import Project, digest
+from hwprune.api.speeds import Speeds
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Problem
@@ -59,6 +60,7 @@ class Searcher:
         self.targets = [one.target for one in budgets if one.target is not None]
         self.space = common_space([target.space for target in self.targets])
         self._now: dict[str, Target] = {}
+        self._speeds = Speeds(project.path("speeds.jsonl"))
         for target in self.targets:
             if target.device is None:
                 reporter.note(f"{target.name} is not at hand: its latencies are predicted, not measured.")
@@ -84,14 +86,18 @@ class Searcher:
         if budget.target is None or not budget.in_milliseconds:
             return budget
         if budget.name not in self._now:
-            self._now[budget.name] = now = budget.target.as_of_now()
-            if now.base_ms != budget.base:
+            self._now[budget.name] = now = budget.target.as_of_now(self._speeds)
+            if now.speed != 1:
                 before, after = (format_value(ms, "ms") for ms in (budget.base, now.base_ms))
                 self.reporter.note(
                     f"{budget.name}: the unpruned network takes {after} now, and took {before} when it was "
                     "profiled. The budget is kept as the device is now."
                 )
         return budget.at(self._now[budget.name])
+
+    def _current(self, target: Target) -> Target:
+        """A target as it is now, where that was measured."""
+        return self._now.get(target.name, target)
 
     def _unpruned(self, budgets: Sequence[Budget]) -> SearchResult:
         self.reporter.note(f"The unpruned network meets {_texts(budgets)} already: it is the answer.")
@@ -124,7 +130,7 @@ class Searcher:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
-        if (known := self._known(self._answer_path(problem, budgets, starts))) is not None:
+        if (known := self._known(self._answer_path(problem, budgets, starts), budgets)) is not None:
             return known
         score, made = self._judge
         kept = self._answer_path(problem, budgets, starts)  # which depends on the judge that was trained
@@ -141,7 +147,7 @@ class Searcher:
             base_score=score(self.space.full()),
             inversions=self._inversions(widths),
             **made,
-            **self._trail(outcome),
+            **_trail(outcome, budgets),
         )
         result.save(kept)
         return result
@@ -150,14 +156,19 @@ class Searcher:
         """The file of an answer; the texts of the budgets are part of it, and decide the margins."""
         return self.project.path(f"answer-{digest(self._key(problem, starts), _texts(budgets))}.json")
 
-    def _known(self, kept: Path) -> SearchResult | None:
-        """The answer of an earlier run; one that cannot be read is only a lost saving."""
+    def _known(self, kept: Path, budgets: Sequence[Budget]) -> SearchResult | None:
+        """The answer of an earlier run, if the device still keeps it; one that cannot be read is no loss."""
         if not kept.exists():
             return None
         try:
             found = SearchResult.load(kept)
         except ArtifactError as error:
             self.reporter.note(f"The search is done again, for its answer cannot be read: {error.what}")
+            return None
+        if not all(one.high_use <= 1 for one in in_units_of(budgets, found.figures)):
+            self.reporter.note(
+                "The device is slower than when this search was done: the answer is looked for again."
+            )
             return None
         self.reporter.note(f"This search was done before; delete {kept} to do it again.")
         return found
@@ -201,7 +212,7 @@ class Searcher:
         """Stands for everything that scores and predictions depend on; a judge by its weights."""
         kind = judge.score_kind(self.project)
         weights = judge.fingerprint(self.project, self.space) if kind == "pruningnet" else ""
-        tables = [(one.table, self._now.get(one.name, one).speed) for one in self.targets]
+        tables = [(one.table, self._current(one).speed) for one in self.targets]
         groups = [group.choices for group in self.space.groups]
         return digest(kind, weights, self.project.structure(), tables, groups)
 
@@ -230,33 +241,17 @@ class Searcher:
 
     def _inversions(self, widths: Widths) -> tuple[dict[str, Any], ...]:
         """Steps from the chosen network to a wider one that is the faster, on the first device."""
-        first = self.targets[0]
+        first = self._current(self.targets[0])
         if first.device is None:
             found = inversions(first.model, {"chosen": widths}, lambda _: [], 0)
         else:
             most = min(MOST_MEASURED, first.device.affordable_pairs(first.base_ms))
-            found = inversions(first.model, {"chosen": widths}, first.device.neighbours, most)
+            with self.reporter.stage("Measuring neighbours of the chosen network", "networks"):
+                found = inversions(first.model, {"chosen": widths}, first.device.neighbours, most)
         return tuple(asdict(one) for one in found)
 
-    def _trail(self, outcome: SearchOutcome) -> dict[str, Any]:
-        """How the search went, for reports."""
-        networks = np.array([one.widths for one in outcome.candidates], dtype=np.int64)
-        first = self.budgets[0]
-        names = [one.name for one in outcome.limits]
-        if first.name in names:  # as corrected in the end, or measured
-            latencies_ms = [one.values[names.index(first.name)] for one in outcome.candidates]
-        else:
-            latencies_ms = first.predict(networks).tolist()
-        return {
-            "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
-            "candidates": tuple(
-                (c.score, ms) for c, ms in zip(outcome.candidates, latencies_ms, strict=True)
-            ),
-            "corrections": tuple(_lesson(one, self.budgets) for one in outcome.corrections),
-        }
-
     def _result(self, widths: Widths, **found: Any) -> SearchResult:
-        space, target = self.space, self.targets[0]
+        space, target = self.space, self._current(self.targets[0])
         times = layer_times(target.model, (space.full(), widths))
         return SearchResult(
             model=self.project.config.model.name,
@@ -268,7 +263,9 @@ class Searcher:
             seed=self.seed,
             images=bool(self.project.config.data.source),
             structure=self.project.structure(),
-            layer_times={name: (base_us, own_us) for name, (base_us, own_us) in times.items()},
+            layer_times={
+                name: (target.speed * base_us, target.speed * us) for name, (base_us, us) in times.items()
+            },
             held_out=tuple((*row,) for row in target.model.judged_ms.tolist()),
             devices=tuple(one.conditions for one in self.targets),
             **{"binding": "", "base_meets_budget": False, **found},
@@ -283,6 +280,22 @@ def _in_full(outcome: SearchOutcome, score: AccuracyScore) -> SearchOutcome:
     scores = {one.widths: score(one.widths) for one in outcome.ranked()[:_IN_FULL]}
     rescored = (replace(one, score=scores.get(one.widths, one.score)) for one in outcome.candidates)
     return replace(outcome, candidates=tuple(rescored))
+
+
+def _trail(outcome: SearchOutcome, budgets: Sequence[Budget]) -> dict[str, Any]:
+    """How the search went, for reports."""
+    networks = np.array([one.widths for one in outcome.candidates], dtype=np.int64)
+    first = budgets[0]
+    names = [one.name for one in outcome.limits]
+    if first.name in names:  # as corrected in the end, or measured
+        latencies_ms = [one.values[names.index(first.name)] for one in outcome.candidates]
+    else:
+        latencies_ms = first.predict(networks).tolist()
+    return {
+        "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
+        "candidates": tuple((c.score, ms) for c, ms in zip(outcome.candidates, latencies_ms, strict=True)),
+        "corrections": tuple(_lesson(one, budgets) for one in outcome.corrections),
+    }
 
 
 def _lesson(correction: Correction | None, budgets: Sequence[Budget]) -> dict[str, Any]:

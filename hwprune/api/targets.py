@@ -23,6 +23,7 @@ from hwprune.runtimes.base import TargetProfile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from hwprune.api.speeds import Speeds
     from hwprune.structure.space import SearchSpace
 
 _DRIFTS, _LEAST_CHANGE = 2.0, 0.02
@@ -43,7 +44,7 @@ class Target:
         table: Stands for the latency table.
         conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
-        speed: How many times as long as its table says the device takes now.
+        speed: How many times as long as its table says the device is taken to need now.
     """
 
     name: str
@@ -62,11 +63,15 @@ class Target:
         """Latencies of networks before any correction: widths (N, groups) -> milliseconds (N,)."""
         return self.model.predict(widths) * self.speed
 
-    def as_of_now(self) -> Target:
-        """The target with the unpruned network measured again, where that takes longer or less by now.
+    def as_of_now(self, speeds: Speeds) -> Target:
+        """The target with the unpruned network measured again: the unit of everything measured from here on.
 
         Measurements are multiples of the unpruned network's latency, so they cannot see that a whole machine
-        has become slower since it was profiled. A difference within twice the machine's own drift is none.
+        has become slower since it was profiled. Predictions follow it where the difference is more than twice
+        the machine's own drift, and more than 2 %; below that the closed loop corrects them.
+
+        Args:
+            speeds: What was found before.
 
         Raises:
             DeviceError: The machine is too noisy to trust.
@@ -74,9 +79,8 @@ class Target:
         if self.device is None:
             return self
         now = self.device.base()
-        speed = round(now.ms / self.base_ms, 2)  # in whole percents: the same for a search that goes on later
-        if abs(speed - 1) <= max(_DRIFTS * self.drift, _LEAST_CHANGE):
-            return self
+        tolerance = max(_DRIFTS * self.drift, _LEAST_CHANGE)
+        speed = speeds.settle(self.table, now.ms / self.base_ms, tolerance)
         self.device.base_ms = now.ms
         return replace(self, speed=speed, base_ms=now.ms, base_error_ms=now.error_ms)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
 
 
+_MARKS = {True: ("ok", "green"), False: ("!!", "bold red"), None: ("--", "dim")}  # None: not here, not needed
 _ROUGH_PERCENT = 10.0  # error of a table from which on a user should know
 
 
@@ -268,7 +269,7 @@ def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:
 def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:
     table = Table(show_header=False)
     for finding in result.findings:
-        mark = Text("ok" if finding.good else "!!", style="green" if finding.good else "bold red")
+        mark = Text(*_MARKS[finding.good])
         text = finding.value + (f"\n-> {finding.do}" if finding.do else "")
         table.add_row(mark, Text(finding.name), Text(text))
     yield table

@@ -76,6 +76,11 @@ class Report:
     settings: str
 
     @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Devices that were not at hand: their latencies are predicted, not measured."""
+        return (self.export or self.search).unmeasured
+
+    @property
     def searches(self) -> tuple[SearchResult, ...]:
         """The search of each budget of the front, or the one there was."""
         return self.front.points if self.front else (self.search,)

@@ -224,6 +224,11 @@ class FrontResult(Stored):
         if not made:
             raise ValueError("no networks")
 
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Devices that were not at hand: their latencies are predicted, not measured."""
+        return tuple(dict.fromkeys(name for point in self.points for name in point.unmeasured))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult(Stored):

@@ -262,6 +262,79 @@ def test_milliseconds_are_those_of_now_where_the_whole_device_has_changed_its_sp
     assert "when it was profiled" in capsys.readouterr().err
 
 
+def made_slower(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    as_profiled = FakeRuntime.latency_ms
+    monkeypatch.setattr(FakeRuntime, "latency_ms", lambda *given: factor * as_profiled(*given))
+
+
+@pytest.mark.parametrize("share", [1.005, 0.72, 0.6])
+def test_milliseconds_hold_where_the_device_is_a_little_slower_than_it_was_profiled(
+    project: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """By less than what predictions follow: the unit of the measurements is that of now all the same."""
+    base_ms = found(project, latency="100%").latency.base
+    with monkeypatch.context() as patched:
+        made_slower(patched, 1.014)
+        answer = found(project, latency=f"{share * base_ms:.6f}ms")
+        assert answer.latency.base == pytest.approx(1.014 * base_ms, rel=2e-3)
+        assert 0.9 < answer.latency.high_use <= 1.0
+        assert export(project=project).within_budget
+
+
+def test_a_search_in_milliseconds_goes_on_where_it_was_though_the_speed_is_measured_anew(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base_ms = found(project, latency="100%").latency.base
+    budget = f"{0.8 * base_ms:.6f}ms"
+    for factor in (1.3049, 1.3051, 1.31):
+        with monkeypatch.context() as patched:
+            made_slower(patched, factor)
+            assert found(project, latency=budget).latency.high_use <= 1.0
+    work = project / "hwprune-work"
+    assert len(list(work.glob("search-*.jsonl"))) == 1
+
+
+def test_an_answer_that_the_device_does_not_keep_any_more_is_looked_for_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base_ms = found(project, latency="100%").latency.base
+    budget = f"{0.72 * base_ms:.6f}ms"
+    before = found(project, latency=budget)
+    factor = 1.001 / before.latency.high_use
+    with monkeypatch.context() as patched:
+        made_slower(patched, factor)
+        assert main(["search", "--latency", budget, "--project", str(project)]) == 0
+    assert "looked for again" in capsys.readouterr().err
+    after = SearchResult.load(project / "hwprune-work" / "search.json")
+    assert after.latency.high_use <= 1.0
+    assert after.widths != before.widths
+
+
+def test_the_record_of_a_search_is_in_the_milliseconds_of_its_result(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base_ms = found(project, latency="100%").latency.base
+    with monkeypatch.context() as patched:
+        made_slower(patched, 1.3)
+        answer = found(project, latency=f"{0.8 * base_ms:.6f}ms")
+    checks = [check for lesson in answer.corrections for check in lesson["checks"]]
+    assert checks
+    for _, predicted, measured, _ in checks:
+        assert predicted == pytest.approx(measured, rel=0.05)
+    base_us = sum(base for base, _ in answer.layer_times.values())
+    assert base_us / 1e3 == pytest.approx(answer.latency.base, rel=0.1)
+
+
+def test_a_front_on_a_table_alone_says_in_json_that_it_was_not_measured(
+    profiled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = profiled / "hwprune-work" / "latency" / "fake"
+    copy = Path(shutil.copytree(profiled, tmp_path / "copy"))
+    words = ["search", "--latency", f"{folder}=50%:90%", "--points", "2", "--json", "--project", str(copy)]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["predicted, not measured"]
+
+
 @pytest.mark.parametrize("text", ["5ms:20ms", "30%:80%", "cpu=0.9ms:1.1212ms", "cpu/x=33.3%:77.7%"])
 def test_the_budgets_of_a_range_are_what_their_texts_say(text: str) -> None:
     span, latency = span_of(text, 7)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hwprune.evolution.problem import Candidate
 from hwprune.evolution.search import Limit, SearchOutcome
 from hwprune.logbook import Logbook
 from hwprune.progress import QUIET
-from hwprune.units import parse_bytes
+from hwprune.units import parse_bytes, parse_latency
 
 LIMIT = 100.0
 
@@ -65,6 +67,37 @@ def test_networks_that_will_be_over_like_those_before_are_not_measured() -> None
     sizes = Sizes(found, 1.01)
     assert first_within(found, [sizes.budget()], QUIET, book()).candidate.widths == (20,)
     assert sizes.looks == 2
+
+
+def test_one_noisy_measurement_does_not_speak_for_the_others() -> None:
+    """The first network was measured to 5 %; the second one is inside, and known more closely."""
+    found = outcome(0.98, 0.97)
+
+    class Noisy:
+        def networks(self, widths, **options):
+            error = 0.05 if widths == [(0,)] else 0.001
+            ms = found.candidates[widths[0][0]].values[0]
+            result = SimpleNamespace(ms=ms, error_ms=error * ms)
+            return [SimpleNamespace(trusted=lambda: result)]
+
+    target = SimpleNamespace(device=Noisy(), base_error_ms=0.0, drift=0.0)
+    quantity = parse_latency(f"{LIMIT}ms")
+    budget = Budget("size", "ms", 2 * LIMIT, lambda widths: np.full(len(widths), LIMIT), quantity, target)
+    assert first_within(found, [budget], QUIET, book()).candidate.widths == (1,)
+
+
+def test_the_error_of_the_unit_is_part_of_a_latency_in_milliseconds() -> None:
+    found = outcome(0.97)
+    device = SimpleNamespace(
+        networks=lambda widths, **options: [
+            SimpleNamespace(trusted=lambda: SimpleNamespace(ms=97.0, error_ms=0.3))
+        ]
+    )
+    target = SimpleNamespace(device=device, base_error_ms=0.8, drift=0.0)
+    for text, error in (("100ms", math.hypot(0.3, 97.0 * 0.004)), ("50%", 0.3)):
+        budget = Budget("size", "ms", 200.0, lambda widths: np.array([97.0]), parse_latency(text), target)
+        (figure,) = first_within(found, [budget], QUIET, book()).figures
+        assert figure.error == pytest.approx(error)
 
 
 def test_what_was_measured_before_a_kill_is_not_measured_again(tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ def test_doctor_looks_at_devices_runtimes_and_noise() -> None:
     findings = {finding.name: finding for finding in result.findings}
     assert {"cpu", "gpus", "versions", "runtime onnxruntime", "load", "noise"} <= set(findings)
     assert findings["runtime onnxruntime"].value == "ready"
-    assert all(finding.do for finding in result.findings if not finding.good)
+    assert all(finding.do for finding in result.findings if finding.good is False)
+    runtimes = [one for one in result.findings if one.name.startswith("runtime ")]
+    assert all((one.value == "ready") == (one.good is True) for one in runtimes)
+    assert all(one.do for one in runtimes if one.good is None), "what is absent says how to get it"
     assert {"drift", "error", "bias", "slowest"} == set(result.facts["noise"])
     assert {"frequency governor", "container quota"} <= set(findings)
     if result.facts["device"]["physical_cores"] > 1:

@@ -14,6 +14,7 @@ from fuzz_mutator import bad_bytes, bad_json, bad_toml, entry_line, sealed
 from safetensors.torch import save
 
 from hwprune import artifacts
+from hwprune.api.speeds import KIND, SCHEMA_VERSION, Speeds
 from hwprune.config import Config, load_config, save_config
 from hwprune.errors import ArtifactError
 from hwprune.evolution.journal import Journal as SearchJournal
@@ -320,6 +321,12 @@ def readers(sandbox: Path) -> list[Reader]:
         _json("staircase", lambda path: Staircase.load(path).inversions(), steps),
         _search_state(sandbox),
         _evaluations(sandbox),
+        Reader(
+            name="device-speeds",
+            seeds=(_logbook(sandbox, KIND, SCHEMA_VERSION, {}, [{"table": "abc", "speed": 1.25}]),),
+            mutate=_bad_logbook,
+            read=at("speeds.jsonl", Speeds),
+        ),
         Reader(
             name="latency-network",
             seeds=(files["networks/network-00000.json"],),

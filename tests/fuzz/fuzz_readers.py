@@ -30,6 +30,7 @@ SHARES = {
     "staircase": 60,
     "search-state": 40,
     "evaluations": 30,
+    "device-speeds": 60,
     "latency-network": 15,
     "latency-session": 90,
     "bench-result": 60,

@@ -157,11 +157,14 @@ def _deviation(series: list[_Series], search: SearchResult, table: Table) -> Plo
 
 
 def _factors(search: SearchResult) -> tuple[Table, ...]:
-    """What the predictions were multiplied with after each generation."""
+    """What the predictions were multiplied with after each generation, or that the model was refitted."""
     rows = tuple(
-        (str(generation), name, f"{factor:.4f}", str(len(lesson["measured"])))
+        (str(generation), name, how, str(len(lesson["measured"])))
         for generation, lesson in enumerate(search.corrections)
-        for name, factor in lesson["factors"].items()
+        for name, how in (
+            *((name, f"{factor:.4f}") for name, factor in lesson["factors"].items()),
+            *((name, "refitted: a factor for each kernel") for name in lesson.get("refitted", ())),
+        )
     )
     head = ("after generation", "what", "predictions are multiplied with", "networks measured")
     return (Table(title="Corrections during the search", head=head, rows=rows),) if rows else ()
