@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,8 @@ from hwprune.cli.main import main
 from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
 from hwprune.latency.measure import Measurement
 from hwprune.results import FrontResult, SearchResult
-from hwprune.runtimes.fake import FakeRuntime
+from hwprune.runtimes.base import TargetProfile
+from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.structure.space import ChannelGroup, SearchSpace
 from hwprune.units import parse_latency
 
@@ -353,6 +355,43 @@ def test_a_front_with_the_unpruned_network_has_one_kind_of_score(profiled: Path,
     assert isinstance(front, FrontResult)
     assert {one.score_kind for one in front.points} == {"pruningnet"}
     assert all(one.pruningnet for one in front.points)
+
+
+def test_the_searches_of_a_front_evaluate_no_image_twice(profiled: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(profiled, tmp_path / "copy"))
+    search(project=copy, latency="50%:90%", points=3)
+    work = copy / "hwprune-work"
+    states = [[json.loads(line)["entry"] for line in path.open()] for path in work.glob("search-*.jsonl")]
+    asked = [set().union(*(one["asked"] for one in state if "asked" in one)) for state in states]
+    (evaluations,) = work.glob("evaluations-*.jsonl")
+    entries = [json.loads(line)["entry"] for line in evaluations.open()][1:]
+    images = Counter[str]()
+    for entry in entries:
+        images[entry["network"]] += entry["images"]
+    assert len(asked) == 3
+    assert set().union(*asked) <= set(images)
+    assert sum(map(len, asked)) > len(set().union(*asked)), "points share networks"
+    assert max(images.values()) <= len(Project(copy).splits.sub_val)
+
+
+def test_a_device_that_changed_in_more_than_its_speed_is_followed_and_the_report_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since it was profiled, what moves bytes became five times as slow, and what computes did not."""
+    as_profiled = FakeRuntime._device
+
+    def changed(self: FakeRuntime, profile: TargetProfile) -> FakeDevice:
+        return replace(as_profiled(self, profile), bytes_per_us=2_000.0)
+
+    monkeypatch.setattr(FakeRuntime, "_device", changed)
+    answer = found(project, latency="70%", generations=6)
+    assert answer.latency.high_use <= 1.0
+    refitted = [lesson for lesson in answer.corrections if lesson["refitted"]]
+    assert refitted
+    assert refitted[-1]["refitted"] == (answer.latency.name,)
+    assert answer.latency.predicted != pytest.approx(answer.latency.value, rel=0.01), "without the refit"
+    report(project=project)
+    assert "a factor for each kernel" in (project / "report.md").read_text()
 
 
 def test_a_front_that_is_searched_again_measures_nothing(

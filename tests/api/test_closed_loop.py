@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hwprune.api.budgets import Budget
-from hwprune.api.closed_loop import first_within
+from hwprune.api.closed_loop import Loop, first_within
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.problem import Candidate
 from hwprune.evolution.search import Limit, SearchOutcome
@@ -84,6 +84,20 @@ def test_one_noisy_measurement_does_not_speak_for_the_others() -> None:
     quantity = parse_latency(f"{LIMIT}ms")
     budget = Budget("size", "ms", 2 * LIMIT, lambda widths: np.full(len(widths), LIMIT), quantity, target)
     assert first_within(found, [budget], QUIET, book()).candidate.widths == (1,)
+
+
+@pytest.mark.parametrize(("error", "taught"), [(0.03, True), (0.05, False)])
+def test_leaders_that_are_known_too_roughly_teach_nothing(error: float, taught: bool) -> None:
+    found = outcome(0.9)
+    result = SimpleNamespace(ms=97.0, error_ms=error * 97.0, too_noisy=False)
+    device = SimpleNamespace(networks=lambda widths, **options: [result for _ in widths])
+    model = SimpleNamespace(predict=lambda widths: np.full(len(widths), 90.0))
+    target = SimpleNamespace(device=device, base_error_ms=0.0, drift=0.0, model=model)
+    budget = Budget("size", "ms", 200.0, model.predict, parse_latency("50%"), target)
+    correction = Loop([budget])(found.candidates, ())
+    assert (correction is not None) == taught
+    if correction is not None:
+        assert correction.factors == {"size": pytest.approx(97 / 90)}
 
 
 def test_the_error_of_the_unit_is_part_of_a_latency_in_milliseconds() -> None:
