@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,3 +57,52 @@ def test_the_whole_job_on_two_workers(tmp_path: Path) -> None:
     assert alone.widths == found.widths, "as one worker alone finds"
     assert alone.candidates == found.candidates
     assert alone.history == found.history
+
+
+def worker_of(launcher: subprocess.Popen[str], rank: int) -> int | None:
+    """The process of a rank, once it has been started."""
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == launcher.pid and f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(
+                b"\0"
+            ):
+                return int(folder.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_search_whose_worker_is_killed_says_so_and_goes_on_with_what_it_had(
+    profiled: Path, tmp_path: Path, rank: int
+) -> None:
+    folder = Path(shutil.copytree(profiled, tmp_path / "copy"))
+    work = folder / "hwprune-work"
+    search(project=folder, latency="60%", generations=1)  # PruningNet is trained
+    for kept in (*work.glob("search*.json*"), *work.glob("answer-*"), *work.glob("evaluations-*")):
+        kept.unlink()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["-m", "hwprune", "search", "--project", str(folder), "--latency", "60%", "--population", "60"]
+    with subprocess.Popen(
+        [*command, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        deadline = time.monotonic() + 300
+        while not list(work.glob("evaluations-*.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        victim = worker_of(launcher, rank)
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        _, told = launcher.communicate(timeout=300)
+    assert launcher.returncode == 1
+    assert "error" in told
+    assert "A worker of this run is gone" in told
+    (kept,) = work.glob("evaluations-*.jsonl")
+    before = kept.read_bytes()
+    judged = [entry["network"] for entry in logbook.read(kept)[1]]
+    assert judged
+    again = search(project=folder, latency="60%", population=60)
+    assert kept.read_bytes()[: len(before) // 2] == before[: len(before) // 2], "what was evaluated is kept"
+    networks = [entry["network"] for entry in logbook.read(kept)[1]]
+    assert networks[: len(judged)] == judged
+    assert again.met
