@@ -97,6 +97,22 @@ def test_an_impossible_budget_tells_the_fastest_networks_figure(space_of, every_
     assert caught.value.where == "latency"
 
 
+def test_a_network_that_only_two_changes_together_lead_to_is_found(space_of):
+    """Each of the first two groups alone is slower at 16 channels; both together are twice as fast."""
+    space = space_of((8, 16, 32), (8, 16, 32), (8, 16, 32))
+
+    def trap(widths):
+        both, one = (widths[:, :2] == 16).all(axis=1), (widths[:, :2] == 16).any(axis=1)
+        return np.where(both, 20.0, np.where(one, 90.0, 40.0)) + widths.sum(axis=1) / 100
+
+    problem = problem_of(space, trap, 25.0)
+    drawn = Sampler(problem).genome.widths(Sampler(problem).draw(3, np.random.default_rng(0)))
+    assert len(drawn)
+    assert (problem.load(drawn) <= 1.0).all()
+    with pytest.raises(BudgetError, match="widths 16 16 8"):
+        Sampler(problem_of(space, trap, 15.0))
+
+
 def test_budgets_that_exclude_each_other_are_told_apart(space_of):
     space = space_of((1, 10), (10,))
     problem = problem_of(space, lambda w: 12.0 - w[:, 0], 5.0, macs=(lambda w: w[:, 0] * 1.0, 5.0))
