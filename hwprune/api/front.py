@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune.errors import BudgetError, ImpossibleBudgetError, UsageError
+from hwprune.errors import UsageError
 from hwprune.evolution.pareto import pareto_front
 from hwprune.results import FrontResult, SearchResult
 from hwprune.units import Quantity, parse_latency
@@ -68,28 +68,23 @@ def _between(low: Quantity, high: Quantity, count: int) -> tuple[Quantity, ...]:
 
 
 def search_front(searcher: Searcher, span: Span) -> FrontResult:
-    """Search every budget of the range and keep the networks that no other one beats.
-
-    The budgets share the judge and its evaluations, and each search begins with the networks that the looser
-    budgets gave.
+    """Search the whole range in one evolution, and keep the networks that no other one beats.
 
     Raises:
         BudgetError: No budget of the range can be met.
     """
+    searcher.reporter.note(f"A front at {', '.join(one.text for one in span.budgets)}.")
+    first, *others = searcher.budgets
     found: list[SearchResult] = []
-    refusals: list[BudgetError] = []
-    for number, quantity in enumerate(span.budgets, start=1):
-        searcher.reporter.note(f"Budget {number} of {len(span.budgets)}: {quantity.text}.")
-        budgets = (replace(searcher.budgets[0], quantity=quantity), *searcher.budgets[1:])
-        try:
-            found.append(searcher.judged(searcher.run(budgets, [one.widths for one in found[:-4:-1]])))
-        except BudgetError as error:
-            searcher.reporter.note(f"{quantity.text}: {error.what}")
-            refusals.append(error)
-            if isinstance(error, ImpossibleBudgetError):
-                break  # the tighter ones are impossible too
+    answers = searcher.front([(replace(first, quantity=one), *others) for one in span.budgets])
+    for quantity, answer in zip(span.budgets, answers, strict=True):
+        if isinstance(answer, SearchResult):
+            found.append(answer)
+        else:
+            searcher.reporter.note(f"{quantity.text}: {answer.what}")
+            refusal = answer
     if not found:
-        raise refusals[-1]
+        raise refusal
     points = _undominated(found)
     return FrontResult(
         budget=span.text,

@@ -65,21 +65,67 @@ class Searcher:
             if target.device is None:
                 reporter.note(f"{target.name} is not at hand: its latencies are predicted, not measured.")
 
-    def run(self, budgets: Sequence[Budget] = (), starts: Sequence[Widths] = ()) -> SearchResult:
+    def run(self) -> SearchResult:
         """Find the best network within the budgets.
-
-        Args:
-            budgets: Other budgets for the same things; by default those the searcher was made with.
-            starts: Networks to try first, beside the usual ones.
 
         Raises:
             BudgetError: No network keeps them.
         """
-        budgets = tuple(self._as_of_now(one) for one in budgets or self.budgets)
+        budgets = tuple(self._as_of_now(one) for one in self.budgets)
         if all(one.met_by_base for one in budgets):
             return self._unpruned(budgets)
         self._tell(budgets)
-        return self._evolve(budgets, starts)
+        return self._evolve(budgets)
+
+    def front(self, points: Sequence[Sequence[Budget]]) -> list[SearchResult | BudgetError]:
+        """Find the best network at each of several budgets for the first thing, in one evolution.
+
+        Args:
+            points: The budgets of each point, the loosest first.
+
+        Returns:
+            A result for each point, or why there is none.
+        """
+        here = [tuple(self._as_of_now(one) for one in budgets) for budgets in points]
+        found: list[SearchResult | BudgetError] = []
+        for budgets in here:
+            if all(one.met_by_base for one in budgets):
+                found.append(self.judged(self._unpruned(budgets)))
+        open_ = here[len(found) :]
+        if not open_:
+            return found
+        self._tell(open_[0])
+        possible, refused = self._possible(open_)
+        if possible:
+            found += self._answers(possible)
+        return [*found, *refused]
+
+    def _possible(
+        self, points: Sequence[tuple[Budget, ...]]
+    ) -> tuple[list[tuple[Budget, ...]], list[BudgetError]]:
+        """The points that some network keeps, and why there are no tighter ones."""
+        for number, budgets in enumerate(points):
+            try:
+                Sampler(self._problem(budgets, judge.macs_score(self.space), margin=False))
+            except BudgetError as error:
+                return [*points[:number]], [error] * (len(points) - number)
+        return [*points], []
+
+    def _answers(self, points: Sequence[tuple[Budget, ...]]) -> list[SearchResult | BudgetError]:
+        """One evolution for all points, and an answer for each."""
+        loosest, first = points[0], points[0][0]
+        levels = tuple((budgets[0].limit or 0.0) / (first.limit or 1.0) for budgets in points)
+        problem = self._problem(loosest, self._judge[0], margin=False)
+        outcome = self._outcome(loosest, problem, levels)
+        found: list[SearchResult | BudgetError] = []
+        for budgets, level in zip(points, levels, strict=True):
+            kept = self._answer_path(problem, budgets, levels)
+            try:
+                known = self._known(kept, budgets)
+                found.append(known or self._answered(outcome.tightened(level), budgets, kept))
+            except BudgetError as error:
+                found.append(error)
+        return found
 
     def _as_of_now(self, budget: Budget) -> Budget:
         """The budget; one in milliseconds on its device as that is now, see `Target.as_of_now`."""
@@ -126,15 +172,21 @@ class Searcher:
                     f"The machine's own speed wanders: aiming {one.margin:.1%} below the budget."
                 )
 
-    def _evolve(self, budgets: Sequence[Budget], starts: Sequence[Widths]) -> SearchResult:
+    def _evolve(self, budgets: Sequence[Budget]) -> SearchResult:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
-        if (known := self._known(self._answer_path(problem, budgets, starts), budgets)) is not None:
+        if (known := self._known(self._answer_path(problem, budgets), budgets)) is not None:
             return known
+        score, _ = self._judge
+        kept = self._answer_path(problem, budgets)  # which depends on the judge that was trained
+        outcome = self._outcome(budgets, replace(problem, accuracy=score))
+        return self._answered(outcome, budgets, kept)
+
+    def _answered(self, outcome: SearchOutcome, budgets: Sequence[Budget], kept: Path) -> SearchResult:
+        """The best network of an outcome that was measured within the budgets."""
         score, made = self._judge
-        kept = self._answer_path(problem, budgets, starts)  # which depends on the judge that was trained
-        outcome = _in_full(self._outcome(budgets, replace(problem, accuracy=score), starts), score)
+        outcome = _in_full(outcome, score)
         book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
         answer = first_within(outcome, budgets, self.reporter, book)
         widths = answer.candidate.widths
@@ -152,9 +204,15 @@ class Searcher:
         result.save(kept)
         return result
 
-    def _answer_path(self, problem: Problem, budgets: Sequence[Budget], starts: Sequence[Widths]) -> Path:
+    def _answer_path(
+        self,
+        problem: Problem,
+        budgets: Sequence[Budget],
+        levels: Sequence[float] = (),
+    ) -> Path:
         """The file of an answer; the texts of the budgets are part of it, and decide the margins."""
-        return self.project.path(f"answer-{digest(self._key(problem, starts), _texts(budgets))}.json")
+        key = digest(self._key(problem, levels), _texts(budgets))
+        return self.project.path(f"answer-{key}.json")
 
     def _known(self, kept: Path, budgets: Sequence[Budget]) -> SearchResult | None:
         """The answer of an earlier run, if the device still keeps it; one that cannot be read is no loss."""
@@ -187,13 +245,16 @@ class Searcher:
         return Problem(space=self.space, constraints=constraints, accuracy=accuracy)
 
     def _outcome(
-        self, budgets: Sequence[Budget], problem: Problem, starts: Sequence[Widths]
+        self,
+        budgets: Sequence[Budget],
+        problem: Problem,
+        levels: Sequence[float] = (),
     ) -> SearchOutcome:
         """The search with the margins kept; without them when the budgets alone can be met."""
         aimed = self._problem(budgets, problem.accuracy, margin=True)
         with contextlib.suppress(BudgetError):
-            return self._run_evolution(aimed, budgets, starts)
-        return self._run_evolution(problem, budgets, starts)
+            return self._run_evolution(aimed, budgets, levels)
+        return self._run_evolution(problem, budgets, levels)
 
     @functools.cached_property
     def _judge(self) -> tuple[AccuracyScore, dict[str, Any]]:
@@ -216,13 +277,16 @@ class Searcher:
         groups = [group.choices for group in self.space.groups]
         return digest(kind, weights, self.project.structure(), tables, groups)
 
-    def _key(self, problem: Problem, starts: Sequence[Widths]) -> str:
+    def _key(self, problem: Problem, levels: Sequence[float]) -> str:
         """Stands for one search."""
         limits = [(one.name, one.limit) for one in problem.constraints]
-        return digest(self._identity(), self.project.config.search, limits, self.seed, starts)
+        return digest(self._identity(), self.project.config.search, limits, self.seed, levels)
 
     def _run_evolution(
-        self, problem: Problem, budgets: Sequence[Budget], starts: Sequence[Widths]
+        self,
+        problem: Problem,
+        budgets: Sequence[Budget],
+        levels: Sequence[float],
     ) -> SearchOutcome:
         config = self.project.config.search
         own = {item.name for item in fields(SearchSettings)}
@@ -232,11 +296,12 @@ class Searcher:
                 problem,
                 settings,
                 seed=self.seed,
-                state=self.project.path(f"search-{self._key(problem, starts)}.jsonl"),
+                state=self.project.path(f"search-{self._key(problem, levels)}.jsonl"),
                 progress=progress,
                 on_generation=Loop(budgets),
-                starts=(*starts, *judge.starts(problem)),
+                starts=judge.starts(problem),
                 identity=self._identity(),
+                levels=levels,
             )
 
     def _inversions(self, widths: Widths) -> tuple[dict[str, Any], ...]:

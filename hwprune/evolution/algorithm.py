@@ -135,6 +135,30 @@ class Evolution:
         """The evaluated networks inside the budget, best first; of equal scores the least loaded first."""
         return [c for c, inside in self._by_score() if inside]
 
+    def leaders(self) -> list[Candidate]:
+        """The networks to measure after a generation: the best."""
+        return self.ranked()[: self.settings.leaders]
+
+    def blocks(self, widths: Sequence[Widths]) -> list[int]:
+        """Where the parts of a generation end that one bar holds for, so that workers can share them out.
+
+        The bar is looked at anew after the first `parents` networks only.
+        """
+        return [min(self.settings.parents, len(widths)), len(widths)]
+
+    def bar(self, widths: Sequence[Widths], scores: Sequence[float], upcoming: Widths) -> Widths | None:
+        """What networks have to beat to become parents: the last of those; None while there are too few.
+
+        Args:
+            widths: The networks of this generation that were scored before the block.
+            scores: Their scores.
+            upcoming: The first network of the block.
+        """
+        parents = self.settings.parents
+        earlier = [(c.score, c.widths) for c in self.ranked()[:parents]]
+        ranked = sorted([*earlier, *zip(scores, widths, strict=True)], key=lambda pair: -pair[0])
+        return ranked[parents - 1][1] if len(ranked) >= parents else None
+
     def ask(self) -> list[Widths]:
         """The networks to evaluate next, all new and inside the budget; empty when there are none left."""
         if self._asked is None:
@@ -202,7 +226,7 @@ class Evolution:
     def _propose(self, rng: np.random.Generator) -> list[Widths]:
         """One generation: children of the best, then random networks to fill the population."""
         settings, genome = self.settings, self._sampler.genome
-        fresh = _Fresh(settings.population, self._candidates)
+        fresh = Fresh(settings.population, self._candidates)
         if self._candidates:
             parents, rescued = self._parents(rng)
             fresh.add(rescued)
@@ -239,7 +263,7 @@ class Evolution:
         return crossover(parents[pairs[0]], parents[pairs[1]], rng)
 
     def _breed(
-        self, fresh: _Fresh, count: int, make: Callable[[int], NDArray[np.int64]], rng: np.random.Generator
+        self, fresh: Fresh, count: int, make: Callable[[int], NDArray[np.int64]], rng: np.random.Generator
     ) -> None:
         """Add up to `count` new children inside the budget."""
         sampler = self._sampler
@@ -256,7 +280,7 @@ class Evolution:
             fresh.add(map(tuple, inside.tolist()), up_to=missing)
 
 
-class _Fresh:
+class Fresh:
     """Networks that were neither evaluated nor proposed before, in order, up to a capacity."""
 
     def __init__(self, capacity: int, known: Iterable[Widths]) -> None:
@@ -265,6 +289,7 @@ class _Fresh:
 
     @property
     def room(self) -> int:
+        """How many more there may be."""
         return self._capacity - len(self.networks)
 
     def add(self, networks: Iterable[Widths], up_to: int | None = None) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from hwprune.errors import BudgetError
 from hwprune.evolution.algorithm import Evolution, SearchSettings, finite
+from hwprune.evolution.front import FrontEvolution
 from hwprune.evolution.journal import Journal, fingerprint
 from hwprune.evolution.problem import ROUNDING, RacingScore
 from hwprune.progress import silent
@@ -100,6 +101,11 @@ class SearchOutcome:
         inside = [c for c in self.candidates if self._use(c) <= 1.0 + ROUNDING]
         return sorted(inside, key=lambda c: (-c.score, self._use(c)))
 
+    def tightened(self, level: float) -> SearchOutcome:
+        """The same outcome under a share of the first limit."""
+        first, *others = self.limits
+        return replace(self, limits=(replace(first, limit=level * first.limit), *others))
+
     def _use(self, candidate: Candidate) -> float:
         return max(value / limit.limit for limit, value in zip(self.limits, candidate.values, strict=True))
 
@@ -114,8 +120,9 @@ def search(
     on_generation: GenerationHook | None = None,
     starts: Sequence[Widths] = (),
     identity: str = "",
+    levels: Sequence[float] = (),
 ) -> SearchOutcome:
-    """Find the best network inside the budget by the paper's evolution.
+    """Find the best network inside the budget by the paper's evolution, or a front of networks by NSGA-II.
 
     No network outside the budget is ever evaluated, none is evaluated twice, and the same seed gives the same
     answer, also when the search is killed and started again on the same state file. When the unpruned
@@ -131,6 +138,7 @@ def search(
         starts: Networks to try first, for example uniform ones.
         identity: What the scores and predictions depend on, such as checksums of the weights and of the
             latency table. A state file with another identity is refused.
+        levels: For a front: shares of the first limit, 1 and below, that networks are wanted at.
 
     Raises:
         BudgetError: No network keeps the limits; tells the figure of the fastest.
@@ -138,8 +146,11 @@ def search(
         StorageError: The state file cannot be written.
     """
     settings = settings or SearchSettings()
-    journal = Journal(state, fingerprint(problem, settings, seed, starts, identity))
     evolution = Evolution(problem, settings, seed=seed, starts=starts)
+    if levels:
+        evolution = FrontEvolution(problem, settings, seed=seed, starts=starts, levels=levels)
+        identity = f"{identity} at {levels}"
+    journal = Journal(state, fingerprint(problem, evolution.settings, seed, starts, identity))
     history: list[GenerationSummary] = []
     while not evolution.finished:
         record = _begin(evolution, journal)
@@ -177,33 +188,23 @@ def _evaluate(evolution: Evolution, record: Record, journal: Journal, progress: 
 def _scores(evolution: Evolution, record: Record) -> Iterator[float]:
     """Scores of the networks of a generation that have none yet.
 
-    With a score that races, a network is dropped when it will not be among the parents. The bar is looked at
-    anew after the first `parents` networks only, so that workers can share out all the others.
+    With a score that races, a network is dropped when it will not be among the parents.
     """
-    accuracy, first = evolution.problem.accuracy, evolution.settings.parents
+    accuracy, ends = evolution.problem.accuracy, evolution.blocks(record.widths)
     if not isinstance(accuracy, RacingScore):
         yield from map(accuracy, record.widths[len(record.scores) :])
         return
     while (done := len(record.scores)) < len(record.widths):
-        begun = 0 if done < first else first  # where a killed run's block began: the bar is what it was then
-        bar = _bar(evolution, record.widths[:begun], record.scores[:begun])
-        yield from accuracy.race(record.widths[done : first if done < first else None], bar)
-
-
-def _bar(evolution: Evolution, widths: Sequence[Widths], scores: Sequence[float]) -> Widths | None:
-    """The last network that would be a parent now; None while there are too few."""
-    parents = evolution.settings.parents
-    earlier = [(c.score, c.widths) for c in evolution.ranked()[:parents]]
-    ranked = sorted([*earlier, *zip(scores, widths, strict=True)], key=lambda pair: -pair[0])
-    return ranked[parents - 1][1] if len(ranked) >= parents else None
+        begun = max((end for end in ends if end <= done), default=0)  # also where a killed run's block began
+        bar = evolution.bar(record.widths[:begun], record.scores[:begun], record.widths[begun])
+        yield from accuracy.race(record.widths[done : next(end for end in ends if end > done)], bar)
 
 
 def _close(evolution: Evolution, record: Record, journal: Journal, hook: GenerationHook | None) -> None:
     """Ask the hook about the finished generation, once, and apply its answer."""
     if not record.closed:
         earlier = [one.correction for one in journal.records if one.correction is not None]
-        leaders = evolution.ranked()[: evolution.settings.leaders]
-        journal.close(hook(leaders, earlier) if hook else None)
+        journal.close(hook(evolution.leaders(), earlier) if hook else None)
     if record.correction is not None:
         try:
             evolution.correct(record.correction)
