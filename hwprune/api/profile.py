@@ -66,7 +66,8 @@ def profile(
         device: cpu or cuda:0; "" takes the project's.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
         model: Begin a project for this model in an empty folder, without images (latency only).
-        max_time: Device time to spend, such as 120s or 5m. A profile that goes on has as much again.
+        max_time: Device time to spend, such as 120s or 5m, with what earlier visits spent. Building networks
+            for a GPU, tens of seconds each with TensorRT, comes on top of it.
         max_error: Mean error at which to stop earlier, such as 3%.
         plan: Measure nothing here: write a plan into this file, for a target device without torch.
         reporter: Told about progress.

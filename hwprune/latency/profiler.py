@@ -63,12 +63,13 @@ def profile_space(
         runtime: What runs the networks.
         folder: Where the table goes; an unfinished or smaller profile found there is continued.
         seed: Decides which networks are measured.
-        max_seconds: Device time to spend, together with what earlier visits spent.
+        max_seconds: Device time to spend, together with what earlier visits spent. Building networks for a
+            GPU comes on top of it.
         max_error: Mean error of end-to-end predictions, as a fraction, at which to stop: the upper end of
             its 95 % confidence interval must be below.
         max_networks: Networks to measure at most; rounded up to whole rounds.
         progress: Called after each network, with `error_percent` once it is known and `at_most_percent`, the
-            upper end of its 95 % confidence interval.
+            upper end of its 95 % confidence interval; with `preparing_seconds` where that is apart.
 
     Returns:
         The table, which also lies in `folder`.
@@ -199,6 +200,8 @@ class _Profiler:
         share = min(max(self.spent / max_seconds, 1e-6), 1.0)
         expected = max(len(self.records), round(len(self.records) / share))
         figures = {"seconds": self.spent, "noise_percent": 100 * record.noise}
+        if preparing := sum(record.preparing for record in self.records):
+            figures["preparing_seconds"] = preparing
         if self.model is not None:
             figures |= {"error_percent": 100 * self.error, "at_most_percent": 100 * self.interval[1]}
         self.progress(len(self.records), expected, **figures)
