@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -26,9 +27,26 @@ _VERSION = re.compile(
 )
 
 
-def collecting_logger() -> Any:
-    """A TensorRT logger that keeps errors in its `problems`, and passes everything on as debug messages."""
+def fresh_logger() -> Any:
+    """The process's TensorRT logger, its `problems` cleared: call it where an operation begins.
+
+    There is one only, for TensorRT itself has one: it keeps the first that it is given for as long as any
+    builder or runtime lives, tells it what goes wrong with all of them, and does not keep it alive.
+    """
     import tensorrt as trt
+
+    logger = _logger_for(trt)
+    logger.problems.clear()
+    return logger
+
+
+@functools.cache
+def _logger_for(trt: Any) -> Any:
+    """A logger that keeps errors in its `problems`, and passes everything on as debug messages.
+
+    Args:
+        trt: TensorRT's module.
+    """
 
     class Collector(trt.ILogger):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
@@ -60,7 +78,7 @@ def build(onnx: bytes, profile: TargetProfile, timings: bytes = b"") -> tuple[by
     """
     import tensorrt as trt
 
-    logger = collecting_logger()
+    logger = fresh_logger()
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # how the bindings say that there is no builder

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwprune.errors import DeviceError
 from hwprune.runtimes.base import Session, TargetProfile
-from hwprune.runtimes.tensorrt_build import collecting_logger, failure
+from hwprune.runtimes.tensorrt_build import failure, fresh_logger
 from hwprune.runtimes.tensorrt_cuda import CudaGraph, gpu_context
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class EngineRun:
         import pycuda.driver as cuda
         import tensorrt as trt
 
-        self._profile, self._logger = profile, collecting_logger()
+        self._profile, self._logger = profile, fresh_logger()
         self._runtime = trt.Runtime(self._logger)
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
@@ -118,6 +118,7 @@ class EngineRun:
         """
         import pycuda.driver as cuda
 
+        fresh_logger()  # what sessions said before is none of this one's reasons
         events = [(cuda.Event(), cuda.Event()) for _ in range(count)]
         self.launch()
         for before, after in events:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import weakref
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,19 @@ class Machine:
     force_fp32: bool = False  # builds an engine in 32 bits whatever the network says
     captured: object = None  # what a capture in progress has seen
     graphs: dict[int, object] = field(default_factory=dict)
+    loggers: list[tuple[Any, Any]] = field(default_factory=list)  # (user, logger), neither kept alive
+
+    def given(self, user, logger):
+        """A builder or runtime was given a logger: TensorRT keeps the first while any user of it lives."""
+        self.loggers = [pair for pair in self.loggers if pair[0]() is not None]
+        first = self.loggers[0][1] if self.loggers else weakref.ref(logger)
+        self.loggers.append((weakref.ref(user), first))
+
+    def say(self, severity, message):
+        """Tell the logger, which would be a crash if it were gone."""
+        logger = self.loggers[0][1]()
+        assert logger is not None, "the first logger is gone, its users are not"
+        logger.log(severity, message)
 
 
 class Strict:

@@ -311,6 +311,27 @@ def test_failures_carry_tensorrts_own_words(machine):
     assert free > 7000
 
 
+def test_a_failure_has_its_reason_while_other_engines_live(machine):
+    """TensorRT tells the logger that it was given first, for as long as anything lives that uses it."""
+    runtime = TensorRt()
+    with runtime.compile(NET, PROFILE) as session:
+        machine.failure = "no tactic"
+        with pytest.raises(DeviceError) as caught:
+            runtime.compile(conv_chain([8, 24]), PROFILE)
+        assert caught.value.got == "no tactic"
+        machine.failure, machine.loads = "", False
+        with pytest.raises(DeviceError) as caught:
+            runtime.compile(conv_chain([8, 40]), PROFILE)
+        assert caught.value.got == "Version tag does not match"  # and nothing of the failure before
+        session._run._enqueue = lambda: False
+        session._run._graph = None
+        with pytest.raises(DeviceError) as caught:
+            session.time_runs(1)
+        assert caught.value.got == "TensorRT gave no reason"
+    machine.loads = True
+    runtime.compile(NET, PROFILE).close()
+
+
 def test_refuses_networks_and_settings_that_it_does_not_know(machine):
     model = onnx.load_model_from_string(NET)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
