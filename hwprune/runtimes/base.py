@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -243,8 +243,8 @@ class Runtime(ABC):
         return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
 
     def for_probes(self, profile: TargetProfile) -> TargetProfile:
-        """Conditions for many small probes at a time, where a profile's own would need too much memory."""
-        return profile
+        """Conditions for many small probes at a time: with one copy of each, for dozens are in memory."""
+        return replace(profile, options={k: v for k, v in profile.options.items() if k != "buffers"})
 
     def lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()) -> bytes:
         """A network of 32-bit floats in the profile's number format: what `compile` wants.

@@ -17,6 +17,7 @@ import onnx as onnx_library
 from hwprune.errors import ConfigError, ModelError
 from hwprune.runtimes import tensorrt_build as building
 from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile
+from hwprune.runtimes.cold import BUFFERS, copies
 from hwprune.runtimes.half import half
 from hwprune.runtimes.probes import conv_chain
 from hwprune.runtimes.quantise import quantise
@@ -35,6 +36,7 @@ _OPTIONS = {
     "workspace_mib": range(1, 2**20),
     "cuda_graph": (True, False),
     "timing_cache": (True, False),
+    "buffers": BUFFERS,
 }
 _PRECISIONS = ("fp32", "fp16", "int8")
 _ENGINES = 12  # a round of eight networks and both references, with room to spare; each is some megabytes
@@ -62,6 +64,9 @@ class TensorRt(Runtime):
         workspace_mib: Scratch memory that layers may use, MiB (default 1024).
         cuda_graph: Replay runs as a CUDA graph, where cuda-bindings is installed (default true).
         timing_cache: Keep the times of kernels for later builds on this GPU (default true).
+        buffers: `hot` runs one engine again and again, so that what fits stays in the L2 cache; `rotating`
+            takes turns among copies, each with weights and images of its own, that together are twice as
+            large as it.
     """
 
     name = "tensorrt"
@@ -104,6 +109,7 @@ class TensorRt(Runtime):
             "capability": ".".join(map(str, gpu.capability)),
             "cuda_graph": _graph(profile) and self._captures(profile),
             "timing_cache": bool(profile.options.get("timing_cache", True)),
+            "buffers": str(profile.options.get("buffers", BUFFERS[0])),
             "tf32": False,
             "aux_streams": 0,
         }
@@ -136,7 +142,8 @@ class TensorRt(Runtime):
         return half(onnx) if profile.precision == "fp16" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> TensorRtSession:
-        return TensorRtSession(self._engine(onnx, profile), profile, graph=_graph(profile))
+        plan = self._engine(onnx, profile)
+        return TensorRtSession(plan, profile, graph=_graph(profile), copies=copies(onnx, profile))
 
     def _engine(self, onnx: bytes, profile: TargetProfile) -> bytes:
         """The engine of a network, built unless it is one of the last."""
@@ -217,14 +224,16 @@ def _graph(profile: TargetProfile) -> bool:
 
 def _fits(key: str, value: object) -> bool:
     allowed = _OPTIONS.get(key, ())
-    return value in allowed and isinstance(value, bool) == isinstance(allowed, tuple)
+    return value in allowed and type(value) in {type(one) for one in allowed}  # True is no 1
 
 
 def _allowed(key: str) -> str:
     allowed = _OPTIONS.get(key)
     if isinstance(allowed, range):
         return f"{allowed[0]} to {allowed[-1]}"
-    return "true, false" if allowed else f"no such option; there are {', '.join(_OPTIONS)}"
+    if not allowed:
+        return f"no such option; there are {', '.join(_OPTIONS)}"
+    return ", ".join(str(value).lower() for value in allowed)
 
 
 def _check_shapes(onnx: bytes) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,8 @@ import numpy as np
 from hwprune.errors import ConfigError, DeviceError
 from hwprune.nvml import gpus
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.cold import BUFFERS, replicas
+from hwprune.runtimes.gpu_timing import RunQueue, runs_per_pair, times_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +31,10 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "cuda_graph": (True, False),
     "channels_last": (True, False),
     "cudnn_benchmark": (True, False),
-    "buffers": ("hot", "rotating"),
+    "buffers": BUFFERS,
 }  # the first of each is the default
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 WARM_UP_RUNS = 4  # cuDNN tries its algorithms in the first one
-_MOST_REPLICAS = 64
 
 
 class TorchCudaRuntime(Runtime):
@@ -99,10 +98,6 @@ class TorchCudaRuntime(Runtime):
             "multiprocessors": facts.multi_processor_count,
         }
 
-    def for_probes(self, profile: TargetProfile) -> TargetProfile:
-        """With one copy of each network, for dozens of probes live at a time."""
-        return replace(profile, options={k: v for k, v in profile.options.items() if k != "buffers"})
-
     def _check(self, profile: TargetProfile) -> None:
         wrong = [
             f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
@@ -134,11 +129,6 @@ class TorchCudaRuntime(Runtime):
 
         with _memory_errors(profile), switches(profile):
             return profiled(_graph(onnx, profile), runs)
-
-
-def replicas(network_bytes: int, cache_bytes: int) -> int:
-    """Copies of a network that take turns, so that none finds itself in the cache any more."""
-    return min(max(2, math.ceil(2 * cache_bytes / max(network_bytes, 1))), _MOST_REPLICAS)
 
 
 def _check_gpu(profile: TargetProfile) -> None:
@@ -251,11 +241,12 @@ class TorchSession(Session):
 
         self._profile = profile
         self._stream = torch.cuda.Stream(torch.device(profile.device))  # type: ignore[no-untyped-call]
-        self._events: list[tuple[Any, Any]] = []
         self._kept: list[object] = []
         self._pool: Any = None  # where the graphs of all copies keep what they compute
         with self._working():
             self._turns = itertools.cycle([self._runner(graph) for graph in graphs])
+            self._queue = self._queued()
+            self._runs_per_pair = runs_per_pair(self._queue, profile.name, len(graphs))
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[None]:
@@ -267,7 +258,6 @@ class TorchSession(Session):
             switches(self._profile),
         ):
             yield
-            self._stream.synchronize()
 
     def _runner(self, graph: TorchGraph) -> Callable[[], object]:
         """What runs the network once: all its kernels started by one call, or one by one."""
@@ -298,21 +288,21 @@ class TorchSession(Session):
         self._kept.append((graph, result))
         return captured.replay
 
-    def _time_runs(self, count: int) -> NDArray[np.float64]:
+    def _queued(self) -> RunQueue:
         import torch
 
-        while len(self._events) < count:
-            pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
-            self._events.append(pair)
-        events = self._events[:count]
+        return RunQueue(
+            launch=lambda: next(self._turns)(),
+            event=lambda: torch.cuda.Event(enable_timing=True),  # type: ignore[no-untyped-call]
+            record=lambda event: event.record(self._stream),
+            elapsed_ms=lambda before, after: float(before.elapsed_time(after)),
+            wait=self._stream.synchronize,
+        )
+
+    def _time_runs(self, count: int) -> NDArray[np.float64]:
         with _memory_errors(self._profile), self._working():
-            next(self._turns)()  # queued ahead, so that the host's time to start a run is not counted
-            for before, after in events:
-                before.record(self._stream)
-                next(self._turns)()
-                after.record(self._stream)
-        return np.array([before.elapsed_time(after) for before, after in events])
+            return np.array(times_ms(self._queue, count, self._runs_per_pair))
 
     def _close(self) -> None:
         self._turns = itertools.cycle([])
-        self._events, self._kept = [], []
+        self._kept = []

@@ -244,12 +244,14 @@ def tensorrt_module(machine: Machine) -> ModuleType:
                     return False
                 machine.captured.append(self._run)
             else:
+                machine.worked = stream_handle
                 self._run()
             return True
 
         def _run(self):
             assert set(self._ready.values()) <= machine.live, "a buffer that was freed"
             machine.calls.append("run")
+            machine.ran.append(id(self))
             machine.now_ms += sum(layer["us"] for layer in self._plan["layers"]) / 1e3
             self._pending = True
 

@@ -221,6 +221,33 @@ def test_inputs_lie_where_the_provider_reads_them():
     assert ort_providers.memory_of(TargetProfile(name="cpu")) == ("cpu", 0)
 
 
+def test_rotating_buffers_take_turns_among_sessions(monkeypatch):
+    ran, opened = [], []
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr("hwprune.runtimes.cold.replicas", lambda network, cache: 3)
+
+    class Bound(Session):
+        def run_with_iobinding(self, binding):
+            ran.append(self)
+
+    monkeypatch.setattr(
+        "hwprune.runtimes.onnxruntime._open", lambda *given: opened.append(Bound()) or opened[-1]
+    )
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
+    with RUNTIME.compile(NET, with_options(buffers="rotating")) as session:
+        session.time_runs(4)
+        session.time_runs(2)
+    assert ran == opened * 2
+    assert len(opened) == 3
+    opened.clear()
+    RUNTIME.compile(NET, GPU).close()
+    assert len(opened) == 1
+    assert RUNTIME.settings(with_options(buffers="rotating"))["buffers"] == "rotating"
+    assert RUNTIME.settings(GPU)["buffers"] == "hot"
+    with pytest.raises(ConfigError, match="buffers"):
+        RUNTIME.check(TargetProfile(name="cpu", options={"buffers": "hot"}))
+
+
 def test_tensorrt_providers_have_no_kernels_and_say_so(monkeypatch):
     monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
     with pytest.raises(DeviceError, match="single kernel"):
@@ -234,7 +261,7 @@ def test_kernels_are_profiled_without_a_graph(monkeypatch):
         "hwprune.runtimes.onnxruntime.profiled_blocking",
         lambda onnx, profile, runs: asked.append(profile) or [],
     )
-    RUNTIME.profile_kernels(NET, with_options(cuda_graph=True, tf32=True))
+    RUNTIME.profile_kernels(NET, with_options(cuda_graph=True, tf32=True, buffers="rotating"))
     assert dict(asked[0].options) == {"tf32": True}
 
 
@@ -261,5 +288,5 @@ def test_kernels_are_profiled_in_a_process_that_waits_for_each(monkeypatch):
 def test_a_host_that_sleeps_while_the_gpu_computes_was_not_robbed(monkeypatch):
     monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
     wall_ms, core_ms = np.array([5.0, 5.0]), np.array([5.0, 0.1])
-    assert OrtSession(None, GPU)._undisturbed(wall_ms, core_ms).tolist() == [5.0, 5.0]
-    assert OrtSession(None, TargetProfile(name="cpu"))._undisturbed(wall_ms, core_ms).tolist() == [5.0, 0.1]
+    assert OrtSession([], GPU)._undisturbed(wall_ms, core_ms).tolist() == [5.0, 5.0]
+    assert OrtSession([], TargetProfile(name="cpu"))._undisturbed(wall_ms, core_ms).tolist() == [5.0, 0.1]
