@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwprune.errors import ConfigError, DeviceError, ModelError
+from hwprune.errors import ConfigError, DeviceError, HwpruneError, ModelError
 from hwprune.runtimes import ort_profile, ort_providers
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
 from hwprune.runtimes.cold import BUFFERS, copies
+from hwprune.runtimes.gpu_errors import gpu_failure
 from hwprune.runtimes.ort_blocking import profiled_blocking
 from hwprune.runtimes.quantise import quantise
 
@@ -161,9 +162,11 @@ class OnnxRuntime(Runtime):
         sessions = [_open(onnx, session_options(profile), profile) for _ in range(copies(onnx, profile))]
         try:
             return OrtSession(sessions, profile)
-        except MemoryError as error:
-            raise DeviceError(
-                "There is no memory for the network's inputs and outputs.", got=error
+        except HwpruneError:
+            raise
+        except Exception as error:  # as in `_open`; on a GPU out of memory is one of them
+            raise _failure(
+                "There is no memory for the network's inputs and outputs.", profile, error
             ) from error
 
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
@@ -254,6 +257,7 @@ class OrtSession(Session):
     def __init__(self, sessions: Sequence[ort.InferenceSession], profile: TargetProfile) -> None:
         self._runs = [partial(one.run_with_iobinding, _bind(one, profile)) for one in sessions]
         self._turns = itertools.cycle(self._runs)
+        self._profile = profile
         policy = spinning(profile)
         # While a GPU computes, the host may sleep: its time on the core says nothing.
         self._single = profile.thread_count == 1 and not profile.on_gpu
@@ -271,7 +275,7 @@ class OrtSession(Session):
                 run()
                 stamps[index] = wall(), core()
         except Exception as error:  # as in `_open`
-            raise DeviceError("The network failed while it ran.", got=str(error)[:300]) from error
+            raise _failure("The network failed while it ran.", self._profile, error) from error
         finally:
             if collecting:
                 gc.enable()
@@ -295,6 +299,14 @@ class OrtSession(Session):
 
     def _close(self) -> None:
         self._runs, self._turns = [], itertools.cycle([])
+
+
+def _failure(what: str, profile: TargetProfile, error: Exception) -> DeviceError:
+    if profile.on_gpu:
+        return gpu_failure(what, profile, error)
+    where = f"profile {profile.name}, batch {profile.batch}"
+    do = "end other programs, or set a smaller `batch` in the target profile; see `hwprune doctor`"
+    return DeviceError(what, where=where, got=str(error)[:300], do=do)
 
 
 def _bind(session: ort.InferenceSession, profile: TargetProfile) -> Any:

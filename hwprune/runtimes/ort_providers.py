@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hwprune.errors import DeviceError, ModelError
 from hwprune.nvml import gpus
 from hwprune.nvml import installed as nvml_installed
+from hwprune.runtimes.gpu_errors import is_out_of_memory, out_of_memory
 from hwprune.runtimes.probes import conv_chain
 
 if TYPE_CHECKING:
@@ -121,13 +122,8 @@ def open_on_gpu(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         text = str(error)
-        if "memory" in text.lower() and "alloc" in text.lower():
-            raise DeviceError(
-                "The GPU has too little memory.",
-                where=f"profile {profile.name}",
-                got=text[:300],
-                do="end other programs on it (`nvidia-smi` lists them), or use a smaller batch",
-            ) from error
+        if is_out_of_memory(text):
+            raise out_of_memory(profile, text) from error
         _check_loads(profile)  # without its libraries everything is left to the CPU, which is refused alike
         raise ModelError(
             f"{wanted} does not take the whole network.",
@@ -229,5 +225,6 @@ def _rtx_devices(index: int) -> list[Any]:
             "TensorRT-RTX finds no such GPU.",
             got=f"cuda:{index}",
             allowed=f"{len(found)} GPUs of compute capability {_RTX_CAPABILITIES}",
+            do="use the runtime tensorrt, torch_cuda, or provider = cuda on this GPU; see `nvidia-smi -L`",
         )
     return [found[index]]

@@ -17,6 +17,7 @@ from hwprune.errors import ConfigError, DeviceError
 from hwprune.nvml import gpus
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
 from hwprune.runtimes.cold import BUFFERS, replicas
+from hwprune.runtimes.gpu_errors import gpu_failure, out_of_memory
 from hwprune.runtimes.gpu_timing import RunQueue, runs_per_pair, times_ms
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class TorchCudaRuntime(Runtime):
     def _compile(self, onnx: bytes, profile: TargetProfile) -> TorchSession:
         import torch
 
-        with _memory_errors(profile):
+        with _gpu_errors(profile, "torch cannot prepare the network on the GPU."):
             first = _graph(onnx, profile)
             device = torch.device(profile.device)
             cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
@@ -127,7 +128,7 @@ class TorchCudaRuntime(Runtime):
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
         from hwprune.runtimes.torch_profile import profiled
 
-        with _memory_errors(profile), switches(profile):
+        with _gpu_errors(profile, "torch failed while it profiled the network."), switches(profile):
             return profiled(_graph(onnx, profile), runs)
 
 
@@ -175,19 +176,17 @@ def has_code(architectures: Sequence[str], major: int, minor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _memory_errors(profile: TargetProfile) -> Iterator[None]:
+def _gpu_errors(profile: TargetProfile, what: str) -> Iterator[None]:
+    """What goes wrong in torch while `what` could not be done, as an error of hwprune's."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
-        raise DeviceError(
-            "The GPU has too little memory for the networks that are measured together.",
-            where=f"profile {profile.name}, batch {profile.batch}",
-            got=str(error).splitlines()[0],
-            do="end other programs on it (`nvidia-smi` lists them), or use a profile with a smaller batch",
-        ) from error
+        raise out_of_memory(profile, error) from error
+    except RuntimeError as error:  # of cuDNN, of the driver, of a kernel that ran a while ago
+        raise gpu_failure(what, profile, error) from error
 
 
 def _graph(onnx: bytes, profile: TargetProfile) -> TorchGraph:
@@ -300,7 +299,7 @@ class TorchSession(Session):
         )
 
     def _time_runs(self, count: int) -> NDArray[np.float64]:
-        with _memory_errors(self._profile), self._working():
+        with _gpu_errors(self._profile, "The network failed while it ran."), self._working():
             return np.array(times_ms(self._queue, count, self._runs_per_pair))
 
     def _close(self) -> None:

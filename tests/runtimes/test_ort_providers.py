@@ -157,8 +157,9 @@ def test_the_plugin_is_registered_once_and_takes_its_device(sessions, monkeypatc
     assert calls[0] == ("NvTensorRTRTXExecutionProvider", "/lib.so")
     assert calls[1] == ([devices[1]], {"enable_cuda_graph": "0"})
     profile = replace(with_options(provider="tensorrt_rtx"), device="cuda:5")
-    with pytest.raises(DeviceError, match="finds no such GPU"):
+    with pytest.raises(DeviceError, match="finds no such GPU") as told:
         ort_providers.open_on_gpu(NET, options, profile)
+    assert "nvidia-smi -L" in told.value.do
     ort_providers._register_rtx.cache_clear()
 
 
@@ -283,6 +284,47 @@ def test_kernels_are_profiled_in_a_process_that_waits_for_each(monkeypatch):
     with pytest.raises(DeviceError, match="failed while its kernels were timed") as told:
         ort_blocking.profiled_blocking(NET, GPU, runs=3)
     assert "CUDA" in str(told.value)
+
+
+def test_a_process_that_hangs_or_dies_is_told_with_what_to_do(monkeypatch):
+    def hangs(command, **more):
+        raise ort_blocking.subprocess.TimeoutExpired(command, more["timeout"])
+
+    monkeypatch.setattr(ort_blocking.subprocess, "run", hangs)
+    with pytest.raises(DeviceError, match="did not end") as told:
+        ort_blocking.profiled_blocking(NET, GPU, runs=3)
+    assert "nvidia-smi" in told.value.do
+    died = SimpleNamespace(returncode=1, stderr="CUDA failure 2: out of memory ; GPU=1")
+    monkeypatch.setattr(ort_blocking.subprocess, "run", lambda *given, **more: died)
+    with pytest.raises(DeviceError, match="too little memory") as told:
+        ort_blocking.profiled_blocking(NET, replace(GPU, batch=8), runs=3)
+    assert "batch = 1" in told.value.do
+
+
+def test_failures_on_a_gpu_say_what_to_do(sessions, monkeypatch):
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr(Session, "run_with_iobinding", lambda self, bound: None, raising=False)
+
+    def full(session, profile):
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=1 ; hostname=h")
+
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", full)
+    with pytest.raises(DeviceError, match="too little memory") as told:
+        RUNTIME.compile(NET, replace(GPU, batch=8))
+    assert "batch = 1" in told.value.do
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
+    for words, do in (("CUDA failure 700: an illegal memory access", "dmesg"), ("Non-zero status", "doctor")):
+
+        def fails(self, bound, words=words):
+            raise RuntimeError(words)
+
+        monkeypatch.setattr(Session, "run_with_iobinding", fails)
+        with RUNTIME.compile(NET, GPU) as session, pytest.raises(DeviceError, match="while it ran") as told:
+            session.time_runs(1)
+        assert do in told.value.do
+    with OrtSession([Session()], TargetProfile(name="cpu")) as session, pytest.raises(DeviceError) as told:
+        session.time_runs(1)
+    assert "batch" in told.value.do
 
 
 def test_a_host_that_sleeps_while_the_gpu_computes_was_not_robbed(monkeypatch):

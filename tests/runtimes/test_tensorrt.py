@@ -334,6 +334,8 @@ def test_failures_carry_tensorrts_own_words(machine):
         with pytest.raises(DeviceError, match=what) as caught:
             TensorRt().compile(NET, PROFILE)
         assert message in str(caught.value)
+    assert "--profile cuda-torch-fp32" in caught.value.do
+    assert "nvcr.io/nvidia/tensorrt" in caught.value.do  # pip's TensorRT has no trtexec
     machine.failure, machine.loads = "", False
     with pytest.raises(DeviceError, match="cannot load") as caught:
         TensorRt().compile(NET, PROFILE)
