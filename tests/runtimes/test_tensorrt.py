@@ -199,6 +199,23 @@ def test_most_layers_of_an_int8_engine_must_compute_in_int8(caplog):
     assert told.value.where == "l1, l2"
 
 
+def test_copies_that_change_a_format_do_not_count_as_layers_with_weights(caplog):
+    """A copy of a convolution's output back to 32 bits, as at the end of every network in 16 bits."""
+    conv = EngineLayer("node_conv0", "CaskConvolution", outputs=("made",), formats=frozenset({"fp16"}))
+    copy = EngineLayer(
+        "Reformatting CopyNode for Output Tensor 0 to node_conv1",
+        "Reformat",
+        inputs=("Reformatted Output Tensor 0 to node_conv1",),
+        outputs=("conv1",),
+        formats=frozenset({"fp32"}),
+    )
+    names = OnnxNames(NET)
+    assert [names.has_weights(layer) for layer in (conv, copy)] == [True, False]
+    check_precision([conv, copy], names, "fp16")
+    check_precision([replace(conv, formats=frozenset({"int8"})), copy], names, "int8")
+    assert not caplog.text
+
+
 def test_the_stand_in_refuses_what_a_gpu_would(machine):
     import pycuda.driver as cuda
 
