@@ -142,6 +142,7 @@ class OnnxRuntime(Runtime):
                 **super().settings(profile),
                 "graph_optimization": level,
                 "provider": ort_providers.provider_of(profile),
+                **ort_providers.gpu_settings(profile),
                 "tf32": _tf32(profile),
                 "cuda_graph": bool(profile.options.get("cuda_graph", False)),
                 "buffers": str(profile.options.get("buffers", BUFFERS[0])),

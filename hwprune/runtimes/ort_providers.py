@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from hwprune.cudadriver import driver_facts
 from hwprune.errors import DeviceError, ModelError
 from hwprune.nvml import gpus
 from hwprune.nvml import installed as nvml_installed
@@ -60,6 +61,14 @@ def memory_of(profile: TargetProfile) -> tuple[str, int]:
     return "cpu", 0
 
 
+def gpu_settings(profile: TargetProfile) -> dict[str, str | int | bool]:
+    """Which GPU it is, for ONNX Runtime itself does not tell."""
+    facts = driver_facts(profile.gpu_index)
+    if facts is None:
+        return {"gpu": "unknown", "capability": "unknown"}
+    return {"gpu": facts.name, "capability": facts.capability}
+
+
 def missing(profile: TargetProfile) -> tuple[str, str] | None:
     """What a profile's provider lacks here, and the command that brings it; None when nothing."""
     if provider_of(profile) == "cpu":
@@ -89,8 +98,8 @@ def _missing_gpu(profile: TargetProfile) -> tuple[str, str] | None:
             f"There is no GPU cuda:{index}.",
             f"use one of cuda:0 ... cuda:{len(found) - 1}; see `nvidia-smi -L`",
         )
-    capability = found[index].get("gpu_capability", "")
-    if provider_of(profile) == "tensorrt_rtx" and capability and not takes_rtx(capability):
+    capability = found[index].get("gpu_capability", "unknown")
+    if provider_of(profile) == "tensorrt_rtx" and capability != "unknown" and not takes_rtx(capability):
         return (
             f"TensorRT-RTX does not serve compute capability {capability}, only {_RTX_CAPABILITIES}.",
             "use the runtime tensorrt, torch_cuda, or provider = cuda on this GPU",

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from hwprune.cudadriver import DriverFacts
 from hwprune.errors import ConfigError, DeviceError, ModelError
 from hwprune.runtimes import TargetProfile, ort_blocking, ort_providers
 from hwprune.runtimes.onnxruntime import OnnxRuntime, OrtSession, session_options
@@ -197,7 +198,7 @@ def test_which_gpus_tensorrt_rtx_serves(capability, takes):
     assert takes_rtx(capability) == bool(takes)
 
 
-def test_options_of_cpus_and_gpus_are_not_mixed():
+def test_options_of_cpus_and_gpus_are_not_mixed(monkeypatch):
     for profile in (
         with_options(spinning="off"),
         with_options(provider="cpu"),
@@ -212,6 +213,11 @@ def test_options_of_cpus_and_gpus_are_not_mixed():
     assert RUNTIME.settings(with_options(provider="tensorrt"))["tf32"] == "provider's default"
     assert RUNTIME.settings(GPU)["tf32"] is False
     assert RUNTIME.settings(GPU)["provider"] == "cuda"
+    assert RUNTIME.settings(GPU)["gpu"] == "unknown"
+    facts = DriverFacts("NVIDIA A", "9.0", 50 * 2**20)
+    monkeypatch.setattr(ort_providers, "driver_facts", {1: facts}.get)
+    assert RUNTIME.settings(GPU)["gpu"] == "NVIDIA A"
+    assert RUNTIME.settings(GPU)["capability"] == "9.0"
     assert "spinning" not in RUNTIME.settings(GPU)
 
 
