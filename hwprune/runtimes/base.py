@@ -221,6 +221,7 @@ class Runtime(ABC):
 
     name: str
     install = ""  # the command that brings what is missing
+    refuses_other_formats = False  # whether `compile` takes networks in the profile's number format only
 
     @abstractmethod
     def available(self) -> bool:

@@ -71,6 +71,7 @@ class TensorRt(Runtime):
 
     name = "tensorrt"
     install = "pip install 'hwprune[tensorrt]'"
+    refuses_other_formats = True  # its formats are those of the ONNX
 
     def __init__(self) -> None:
         self._engines: OrderedDict[str, bytes] = OrderedDict()  # by fingerprint of network and profile

@@ -165,7 +165,8 @@ def check_precision(layers: Sequence[EngineLayer], names: OnnxNames, precision: 
             f"The engine does not compute in {precision}.",
             where=_some(wrong),
             got=", ".join(formats),
-            do="compile what `lower` returned: TensorRT takes its number formats from the ONNX",
+            do="TensorRT takes its number formats from the ONNX: give the network in 32-bit floats, which "
+            "hwprune converts, or choose the profile of its format: --profile cuda-trt-fp32, -fp16 or -int8",
         )
 
 
