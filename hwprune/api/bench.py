@@ -97,7 +97,10 @@ def bench(
         _read_from({"MODEL": (model, found), "--baseline": (baseline, beside.model)}),
     )
     check_inputs(found, beside)
-    gate = _Gate(found, beside, target_of(found, device, profile), limits)
+    target, why = target_of(found, device, profile)
+    if why:
+        reporter.note(why)
+    gate = _Gate(found, beside, target, limits)
     if beside.kind == "figures" and beside.figures and baseline:
         beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
     result = gate.run(seconds, reporter)

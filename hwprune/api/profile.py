@@ -128,7 +128,9 @@ def _write_plan(
     from hwprune.latency.plan import Plan
     from hwprune.runtimes.registry import get_runtime
 
-    target = opened.target(device, profile_name)
+    target, why = opened.choice(device, profile_name)
+    if why:
+        reporter.note(why)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
@@ -155,14 +157,13 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     from hwprune.latency.profiler import profile_space
     from hwprune.latency.staircase import known_multiple
     from hwprune.latency.table import GRAPH, SPACE, STAIRCASE
-    from hwprune.runtimes.profiles import gpu_choice
     from hwprune.runtimes.registry import get_runtime
     from hwprune.structure.onnx_graph import without_weights
 
-    target = opened.target(device, profile_name)
+    target, why = opened.choice(device, profile_name)
     runtime = get_runtime(target)
-    if target.device != "cpu" and not (profile_name or opened.config.target.profile):
-        reporter.note(gpu_choice(target.device)[1])
+    if why:
+        reporter.note(why)
     folder = opened.table_folder(target.name)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)

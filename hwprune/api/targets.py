@@ -17,6 +17,7 @@ from hwprune.latency.folder import TableFolder
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
 from hwprune.payloads import NOT_IN_NAMES, as_tuples
+from hwprune.progress import QUIET, Reporter
 from hwprune.results import DeviceFacts
 from hwprune.runtimes.base import TargetProfile
 
@@ -85,14 +86,24 @@ class Target:
         return replace(self, speed=speed, base_ms=now.ms, base_error_ms=now.error_ms)
 
 
-def project_target(project: Project, device: str = "", profile: str = "") -> Target:
+def project_target(
+    project: Project, device: str = "", profile: str = "", reporter: Reporter = QUIET
+) -> Target:
     """A device that the project was profiled on, at hand.
+
+    Args:
+        project: The project.
+        device: The device; "" takes the project's.
+        profile: The target profile; "" takes the project's or the device's default.
+        reporter: Told which runtime measures a GPU, and why, where nobody chose it.
 
     Raises:
         MissingArtifactError: `hwprune profile` has not been run for it.
         MismatchError: The table is of another device or model.
     """
-    target = project.target(device, profile)
+    target, why = project.choice(device, profile)
+    if why:
+        reporter.note(why)
     space = project.space(target.name)
     profiled = project.profiled(target.name)
     base_ms, error_ms = profiled.base_ms, profiled.base_error_ms

@@ -50,6 +50,15 @@ def test_a_plain_file_is_brought_to_the_profiles_format_and_an_exported_one_is_n
     assert Path("plain.onnx").read_bytes() == content
 
 
+def test_a_runtime_that_nobody_chose_is_told(machine, capsys):
+    Path("plain.onnx").write_bytes(conv_chain([8, 16]))
+    assert main(["bench", "plain.onnx", "--device", "cuda:0", "--max-time", "1s"]) == 0
+    told = "cuda:0 is measured by tensorrt (profile cuda-trt-fp32)"
+    assert told in capsys.readouterr().err
+    assert main(["bench", "plain.onnx", "--profile", "cuda-trt-fp32", "--max-time", "1s"]) == 0
+    assert told not in capsys.readouterr().err
+
+
 def test_a_file_of_another_format_is_refused_with_what_to_type(machine, capsys):
     Path("exported.onnx").write_bytes(half(conv_chain([8, 16, 8])))
     assert main(["bench", "exported.onnx", "--profile", "cuda-trt-fp32", "--max-time", "1s"]) == 1
