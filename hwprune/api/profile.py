@@ -196,7 +196,8 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     with reporter.stage("Measuring the unpruned network", "networks"):
         measured = here.base()
     _keep_curves(folder, model, here, measured.ms, reporter)
-    result = replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
+    error_ms = math.hypot(measured.error_ms, table.build_spread * measured.ms)  # the next build is another
+    result = replace(result, base_ms=measured.ms, base_error_ms=error_ms)
     result.save(folder / "profile.json")
     return result
 

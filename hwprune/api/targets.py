@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ class Target:
         table: Stands for the latency table.
         conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
+        build_spread: How far builds of one network differ: a relative standard deviation.
         speed: How many times as long as its table says the device is taken to need now.
     """
 
@@ -59,6 +61,7 @@ class Target:
     conditions: DeviceFacts
     device: Device | None
     speed: float = 1.0
+    build_spread: float = 0.0
 
     def predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """Latencies of networks before any correction: widths (N, groups) -> milliseconds (N,)."""
@@ -83,7 +86,8 @@ class Target:
         tolerance = max(_DRIFTS * self.drift, _LEAST_CHANGE)
         speed = speeds.settle(self.table, now.ms / self.base_ms, tolerance)
         self.device.base_ms = now.ms
-        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=now.error_ms)
+        error_ms = math.hypot(now.error_ms, self.build_spread * now.ms)
+        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=error_ms)
 
 
 def project_target(
@@ -130,6 +134,7 @@ def project_target(
         table=_name_of(table),
         conditions=_conditions(table, target.name, f"hwprune profile{options}"),
         device=at_hand,
+        build_spread=table.build_spread,
     )
 
 

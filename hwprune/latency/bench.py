@@ -30,6 +30,7 @@ ROUND = 8  # networks alive and measured round-robin at a time
 _HELD_OUT_EVERY = 4
 _RELATIVE_ERROR = 0.01  # of one network; the model averages over many
 _NETWORK_SECONDS = 0.8  # time for that
+_BUILDS = 3
 _PROFILE_MS, _MIN_RUNS, _MAX_RUNS = 80.0, 5, 30
 
 
@@ -105,6 +106,19 @@ class Bench:
         """The networks that all others are interleaved with, compiled: the middle and the unpruned one."""
         with self._session(self.reference) as light, self._session(self.space.full()) as heavy:
             yield References(light, heavy)
+
+    def builds(self) -> dict[str, Any]:
+        """How far builds of the unpruned network differ; {} where all builds are the same.
+
+        Returns:
+            `median_ms` of each build, and `spread`, their standard deviation relative to their mean.
+        """
+        content = self._slicer.slice(self.space.full(), batch=self.profile.batch)
+        medians = self.runtime.rebuild(content, self.profile, builds=_BUILDS)
+        if len(medians) < 2:
+            return {}
+        spread = float(np.std(medians, ddof=1) / np.mean(medians))
+        return {"median_ms": np.round(medians, 6).tolist(), "spread": spread}
 
     def _session(self, widths: Widths) -> Session:
         return self.runtime.compile(self._slicer.slice(widths, batch=self.profile.batch), self.profile)

@@ -126,6 +126,8 @@ class _Profiler:
                 while not self._done(limits):
                     self._round(references, limits.seconds)
         table = judged(self._table(), self.space, self.bench.graph)
+        if builds := self.bench.builds():
+            table = replace(table, provenance={**table.provenance, "builds": builds})
         table.save(self.folder)
         _warn_of_noise(table)
         return table

@@ -289,6 +289,25 @@ class Runtime(ABC):
         self.check(profile)
         return self._profile_kernels(onnx, profile, runs)
 
+    def rebuild(
+        self, onnx: bytes, profile: TargetProfile, *, builds: int = 5, runs: int = 50
+    ) -> NDArray[np.float64]:
+        """How far builds of one network differ, where a runtime times kernels to choose them.
+
+        Args:
+            onnx: The network, lowered.
+            profile: The conditions.
+            builds: How many.
+            runs: Runs of each.
+
+        Returns:
+            Median latency of each build, milliseconds: (builds,); (0,) where all builds are the same.
+
+        Raises:
+            DeviceError: As `compile`.
+        """
+        return np.empty(0)
+
     def check(self, profile: TargetProfile) -> None:
         """Refuse a profile that this runtime cannot serve, before any work.
 

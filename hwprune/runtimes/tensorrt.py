@@ -194,22 +194,7 @@ class TensorRt(Runtime):
     def rebuild(
         self, onnx: bytes, profile: TargetProfile, *, builds: int = 5, runs: int = 50
     ) -> NDArray[np.float64]:
-        """How far builds of one network differ: TensorRT times kernels to choose them.
-
-        No timing cache is used, which would repeat the first choice.
-
-        Args:
-            onnx: The network, lowered.
-            profile: The conditions.
-            builds: How many engines.
-            runs: Runs of each.
-
-        Returns:
-            Median latency of each build, milliseconds: (builds,).
-
-        Raises:
-            DeviceError: As `compile`.
-        """
+        """How far builds differ, see `Runtime.rebuild`: without the timing cache, which repeats a choice."""
         self.check(profile)
         medians = []
         for _ in range(builds):

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from tensorrt_standin import Machine, install
@@ -77,12 +78,18 @@ def test_a_budget_is_met_from_profile_to_export(machine, target, project, capsys
     found = profile(project=project)
     assert found.profile == target[1]
     # What is profiled is what was timed. Only two are built again: the widest probe of the staircase, its
-    # reference long before it, and the small network that tries a capture, once in each runtime.
-    assert machine.builds - len(machine.networks) <= 2
+    # reference long before it, and the small network that tries a capture, once in each runtime. And three
+    # times the unpruned network, to see how far builds differ.
+    assert machine.builds - len(machine.networks) <= 2 + 3
     folder = TableFolder.load(project / "hwprune-work" / "latency" / found.profile)
     provenance = folder.table.provenance
     assert provenance["runtime"]["runtime"] == "tensorrt"
     assert provenance["settings"]["aux_streams"] == 0
+    medians = np.array(provenance["builds"]["median_ms"])
+    assert len(medians) == 3
+    assert folder.table.build_spread == pytest.approx(np.std(medians, ddof=1) / medians.mean(), rel=0.01)
+    assert folder.table.build_spread > 0
+    assert found.base_error_ms >= folder.table.build_spread * found.base_ms
     assert provenance["device"]["gpu_name"] == "Pretended GPU"
     assert {"conv", "conv+add", "linear", "reorder/conv>conv"} <= set(folder.table.kernels["op"])
     by_default = target[1] == "cuda-trt-fp32"
