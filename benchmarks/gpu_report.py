@@ -229,7 +229,12 @@ def run_case(report: Report, model: str, target: TargetProfile, options: argpars
     report.part(f"unpruned/{tag}", lambda: case().unpruned())
     if target.runtime == TensorRt.name:
         report.part(f"builds/{tag}", lambda: case().builds())
-    report.part(f"table/{tag}", lambda: case().accuracy(folder, options.networks))
+    try:
+        get_runtime(target).check_table(target)
+    except HwpruneError as error:
+        print(f"table/{tag}: left out: {error.what}", flush=True)
+    else:
+        report.part(f"table/{tag}", lambda: case().accuracy(folder, options.networks))
 
 
 def machine(device: str) -> dict[str, Any]:

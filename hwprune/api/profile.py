@@ -162,6 +162,7 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
 
     target, why = opened.choice(device, profile_name)
     runtime = get_runtime(target)
+    runtime.check_table(target)
     if why:
         reporter.note(why)
     folder = opened.table_folder(target.name)

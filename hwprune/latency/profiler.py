@@ -115,6 +115,7 @@ class _Profiler:
 
     def run(self, limits: _Limits) -> LatencyTable:
         self.bench.runtime.check(self.bench.profile)
+        self.bench.runtime.check_table(self.bench.profile)
         saved = self._saved()
         if saved is not None:
             high = saved.provenance.get("prediction_error", {}).get("interval_95", (0.0, math.inf))[1]

@@ -319,6 +319,13 @@ class Runtime(ABC):
             raise DeviceError(missing[0], where=f"runtime {self.name}", do=missing[1])
         self._check(profile)
 
+    def check_table(self, profile: TargetProfile) -> None:  # noqa: B027 - an optional hook
+        """Refuse a profile under which networks can be timed, but their kernels cannot.
+
+        Raises:
+            DeviceError: No latency table can be made under it.
+        """
+
     def _lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]) -> bytes:
         return onnx
 

@@ -170,16 +170,28 @@ class OnnxRuntime(Runtime):
                 "There is no memory for the network's inputs and outputs.", profile, error
             ) from error
 
-    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
-        if not profile.on_gpu:
-            return profiled(onnx, profile, runs)
-        if ort_providers.provider_of(profile) != "cuda":
+    def check_table(self, profile: TargetProfile) -> None:
+        """Refuse the TensorRT providers.
+
+        Raises:
+            DeviceError: The profile is for one of them.
+        """
+        provider = ort_providers.provider_of(profile)
+        if provider not in ("cpu", "cuda"):
             raise DeviceError(
                 "ONNX Runtime's TensorRT providers run a network as a single kernel: no latency table of "
                 "layers can be made with them.",
                 where=f"profile {profile.name}",
-                do="profile with the runtime tensorrt, torch_cuda, or provider = cuda",
+                got=f"provider = {provider}",
+                allowed="provider = cuda",
+                do="profile with --profile cuda-trt-fp32, cuda-torch-fp32 or cuda-ort-fp32; `hwprune bench` "
+                "times files with this one",
             )
+
+    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
+        if not profile.on_gpu:
+            return profiled(onnx, profile, runs)
+        self.check_table(profile)
         # Inside a replayed graph no kernel is started by its operator, so none could be timed.
         options = {k: v for k, v in profile.options.items() if k not in ("cuda_graph", "buffers")}
         return profiled_blocking(onnx, replace(profile, options=options), runs)

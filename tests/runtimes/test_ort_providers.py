@@ -10,9 +10,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from hwprune.cli.main import main
 from hwprune.cudadriver import DriverFacts
 from hwprune.errors import ConfigError, DeviceError, ModelError
-from hwprune.runtimes import TargetProfile, ort_blocking, ort_providers
+from hwprune.runtimes import TargetProfile, load_profile, ort_blocking, ort_providers
 from hwprune.runtimes.onnxruntime import OnnxRuntime, OrtSession, session_options
 from hwprune.runtimes.ort_providers import check_provider, provider_list, takes_rtx
 from hwprune.runtimes.probes import conv_chain
@@ -257,8 +258,38 @@ def test_rotating_buffers_take_turns_among_sessions(monkeypatch):
 
 def test_tensorrt_providers_have_no_kernels_and_say_so(monkeypatch):
     monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
-    with pytest.raises(DeviceError, match="single kernel"):
-        RUNTIME.profile_kernels(NET, with_options(provider="tensorrt"))
+    for profile in map(load_profile, ("cuda-ort-trt-fp32", "cuda-ort-rtx-fp32")):
+        for refused in (
+            lambda p=profile: RUNTIME.profile_kernels(NET, p),
+            lambda p=profile: RUNTIME.check_table(p),
+        ):
+            with pytest.raises(DeviceError, match="single kernel") as told:
+                refused()
+            assert "--profile cuda-trt-fp32" in told.value.do
+    RUNTIME.check_table(GPU)
+    RUNTIME.check_table(load_profile("cpu-1t"))
+
+
+def test_a_profile_that_can_time_files_only_is_refused_before_anything_is_measured(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr("hwprune.api.profile.trace_project", lambda *given: pytest.fail("too late"))
+    command = ["profile", "--project", str(tmp_path), "--model", "resnet20", "--profile", "cuda-ort-trt-fp32"]
+    assert main(command) == 1
+    assert "single kernel" in capsys.readouterr().err
+
+
+def test_files_are_timed_with_the_tensorrt_provider(sessions, monkeypatch, tmp_path, capsys):
+    """The whole of `hwprune bench`, which needs no table, above sessions that are only noted."""
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr(Session, "run_with_iobinding", lambda self, bound: sum(range(1000)), raising=False)
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
+    (tmp_path / "model.onnx").write_bytes(NET)
+    command = ["bench", str(tmp_path / "model.onnx"), "--max-time", "1s"]
+    assert main([*command, "--profile", "cuda-ort-trt-fp32"]) in (0, 3)
+    assert sessions[0].more["providers"][0][0] == "TensorrtExecutionProvider"
+    assert "model.onnx" in capsys.readouterr().out
 
 
 def test_kernels_are_profiled_without_a_graph(monkeypatch):
