@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
+from hwprune.errors import ArtifactError, DeviceError, HwpruneWarning, UsageError
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
 from hwprune.latency.harvest import harvest
@@ -127,11 +127,19 @@ class _Profiler:
                 while not self._done(limits):
                     self._round(references, limits.seconds)
         table = judged(self._table(), self.space, self.bench.graph)
-        if builds := self.bench.builds():
-            table = replace(table, provenance={**table.provenance, "builds": builds})
+        table = self._with_builds(table)
         table.save(self.folder)
         _warn_of_noise(table)
         return table
+
+    def _with_builds(self, table: LatencyTable) -> LatencyTable:
+        """The table with how far builds of one network differ; it is as good without."""
+        try:
+            builds = self.bench.builds()
+        except DeviceError as error:
+            _log.warning("how far builds of one network differ could not be measured: %s", error.what)
+            return table
+        return replace(table, provenance={**table.provenance, "builds": builds}) if builds else table
 
     def _saved(self) -> LatencyTable | None:
         """The table that an earlier visit finished, if it holds all records."""

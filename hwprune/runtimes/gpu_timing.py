@@ -82,13 +82,18 @@ def times_ms(queue: RunQueue, count: int, runs: int) -> list[float]:
 
 
 @functools.cache
-def _told(profile_name: str) -> list[str]:
-    """Whether a profile's user was warned: once is enough for the hundreds of networks of a table."""
+def _told(profile_name: str, size: int) -> list[str]:
+    """Whether a profile's user was warned: a table has hundreds of networks.
+
+    Args:
+        profile_name: The profile.
+        size: Of the network, a power of two: what is said of a tiny probe says nothing of the user's network.
+    """
     return []
 
 
 def _warn_of_host(profile_name: str, host_ms: float, run_ms: float) -> None:
-    told = _told(profile_name)
+    told = _told(profile_name, math.frexp(run_ms)[1])
     if not told:
         told.append(profile_name)
         _log.warning(

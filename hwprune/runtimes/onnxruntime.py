@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwprune.errors import ConfigError, DeviceError, HwpruneError, ModelError
+from hwprune.errors import ConfigError, DeviceError, ModelError
 from hwprune.runtimes import ort_profile, ort_providers
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
 from hwprune.runtimes.cold import BUFFERS, copies
@@ -160,15 +160,17 @@ class OnnxRuntime(Runtime):
         return quantise(onnx, images) if profile.precision == "int8" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:
-        sessions = [_open(onnx, session_options(profile), profile) for _ in range(copies(onnx, profile))]
+        sessions = [_open(onnx, session_options(profile), profile)]
+        for _ in range(copies(onnx, profile) - 1):
+            sessions.append(_open(onnx, session_options(profile), profile))
         try:
             return OrtSession(sessions, profile)
-        except HwpruneError:
-            raise
-        except Exception as error:  # as in `_open`; on a GPU out of memory is one of them
-            raise _failure(
-                "There is no memory for the network's inputs and outputs.", profile, error
-            ) from error
+        except MemoryError as error:
+            what = "There is no memory for the network's inputs and outputs."
+            raise _failure(what, profile, error) from error
+        except RuntimeError as error:  # what a GPU's failures are, a full memory among them
+            what = "The network's inputs and outputs cannot be laid out in memory."
+            raise _failure(what, profile, error) from error
 
     def check_table(self, profile: TargetProfile) -> None:
         """Refuse the TensorRT providers.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _KIND, _SCHEMA = "blocking-profile", 1
 _SECONDS = 600
-_LAST = 400  # characters of a failure that are shown
+_LAST = 300  # characters of a failure that are shown
 _MODEL, _ASKED, _FOUND = "model.onnx", "asked.json", "found.json"
 
 

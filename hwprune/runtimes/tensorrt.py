@@ -143,7 +143,9 @@ class TensorRt(Runtime):
         return half(onnx) if profile.precision == "fp16" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> TensorRtSession:
-        plan = self._engine(onnx, profile)
+        return self._session(self._engine(onnx, profile), onnx, profile)
+
+    def _session(self, plan: bytes, onnx: bytes, profile: TargetProfile) -> TensorRtSession:
         return TensorRtSession(plan, profile, graph=_graph(profile), copies=copies(onnx, profile))
 
     def _engine(self, onnx: bytes, profile: TargetProfile) -> bytes:
@@ -199,7 +201,7 @@ class TensorRt(Runtime):
         medians = []
         for _ in range(builds):
             plan = self._build(onnx, profile, cached=False)
-            with TensorRtSession(plan, profile, graph=_graph(profile)) as session:
+            with self._session(plan, onnx, profile) as session:
                 medians.append(float(np.median(session.time_runs(runs))))
         return np.array(medians)
 

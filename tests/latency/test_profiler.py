@@ -92,6 +92,27 @@ def test_builds_for_a_gpu_are_no_device_time(chain, fake_profile, tmp_path, monk
         assert told["preparing_seconds"] == pytest.approx(2 * ROUND * 40.0, rel=0.01)
 
 
+def test_a_table_is_kept_when_builds_cannot_be_compared(chain, fake_profile, tmp_path, caplog):
+    class Building(Counting):
+        medians = (1.0, 1.1, 0.9)
+
+        def rebuild(self, onnx, profile, *, builds=5, runs=50):
+            if not self.medians:
+                raise DeviceError("The device went away.")
+            assert builds == len(self.medians)
+            return np.array(self.medians)
+
+    few = {"max_networks": ROUND, "max_error": 1e-9}
+    assert "builds" not in profiled(chain, fake_profile, tmp_path / "none", **few).provenance
+    table = profiled(chain, fake_profile, tmp_path / "some", Building(), **few)
+    assert table.provenance["builds"]["median_ms"] == [1.0, 1.1, 0.9]
+    assert LatencyTable.load(tmp_path / "some").build_spread == pytest.approx(0.1)
+    failing = Building()
+    failing.medians = ()
+    assert len(profiled(chain, fake_profile, tmp_path / "failed", failing, **few).networks) == ROUND
+    assert "could not be measured: The device went away." in caplog.text
+
+
 def test_a_network_whose_kernels_were_not_recorded_counts_with_its_latency_alone(
     chain, fake_profile, tmp_path
 ):

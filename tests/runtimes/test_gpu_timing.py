@@ -40,9 +40,10 @@ class Gpu:
 def timed(monkeypatch):
     """Times a pretended GPU; the host's clock is its."""
 
+    gpu_timing._told.cache_clear()
+
     def timed(gpu: Gpu, name: str = "gpu", copies: int = 1) -> tuple[int, list[float]]:
         monkeypatch.setattr(gpu_timing.time, "perf_counter", lambda: gpu.host / 1e3)
-        gpu_timing._told.cache_clear()
         runs = runs_per_pair(gpu.queue(), name, copies)
         return runs, times_ms(gpu.queue(), 20, runs)
 
@@ -72,8 +73,10 @@ def test_a_host_that_is_slower_than_the_gpu_is_told_once(timed, caplog):
     assert times == pytest.approx([0.030] * 20, rel=0.2)  # nothing can hide it
     assert "the host needs 0.030 ms" in caplog.text
     assert "cuda_graph = true" in caplog.text
-    runs_per_pair(Gpu(run_ms=0.010, host_ms=0.030).queue(), "slow-host")
+    timed(Gpu(run_ms=0.010, host_ms=0.030), "slow-host")
     assert caplog.text.count("the host needs") == 1
+    timed(Gpu(run_ms=1.0, host_ms=3.0), "slow-host")  # more than a probe
+    assert caplog.text.count("the host needs") == 2
 
 
 def test_each_copy_runs_before_the_trial(timed):
