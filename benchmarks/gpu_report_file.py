@@ -92,11 +92,16 @@ def judged(parts: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def compared(parts: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Unpruned latencies of one model, batch and device by all runtimes and number formats, fastest first."""
+    """Unpruned latencies of one model, batch, device and kind of buffers by all runtimes and number formats.
+
+    Fastest first. Cold caches are compared with cold ones only: with `rotating` buffers all is slower.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for name, part in parts.items():
         if name.startswith("unpruned/") and "ms" in part:
             key = f"{part['model']} on {part['device']}, batch {part['batch']}"
+            if (kind := part.get("buffers", "hot")) != "hot":
+                key += f", {kind} buffers"
             row = {key: part[key] for key in ("profile", "runtime", "precision", "ms", "error_ms")}
             found.setdefault(key, []).append(row)
     for rows in found.values():

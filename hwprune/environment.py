@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hwprune.cudadriver import driver_facts
 from hwprune.nvml import gpus
 from hwprune.runtimes.base import physical_cores
 
@@ -121,8 +122,13 @@ def machine_load() -> dict[str, Any]:
 
 
 def _gpu_facts(index: int) -> dict[str, Any]:
+    """What NVML tells; without its Python module, what the driver itself does."""
     found = gpus()
-    return found[index] if index < len(found) else {"gpu_name": "unknown"}
+    if index < len(found):
+        return found[index]
+    if (facts := driver_facts(index)) is None:
+        return {"gpu_name": "unknown"}
+    return {"gpu_name": facts.name, "gpu_capability": facts.capability}
 
 
 def _read(path: Path) -> str:

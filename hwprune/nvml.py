@@ -69,7 +69,7 @@ def gpu_state(index: int) -> Facts:
     """
     with _library() as nvml:
         handles = _handles(nvml) if nvml else []
-        return _state(nvml, handles[index]) if index < len(handles) else {}
+        return _state(nvml, handles[index]) if _readable(handles, index) else {}
 
 
 class GpuLog:
@@ -99,7 +99,7 @@ class GpuLog:
     def _watch(self, index: int) -> None:
         with _library() as nvml:
             handles = _handles(nvml) if nvml else []
-            if index >= len(handles):
+            if not _readable(handles, index):
                 return
             self._states.append(_state(nvml, handles[index]))
             while not self._over.wait(_EVERY_S):
@@ -129,13 +129,14 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _handles(nvml: Any) -> list[Any]:
-    """The GPUs in CUDA's order: that of CUDA_VISIBLE_DEVICES where it is set, else that of the bus.
+    """The GPUs in CUDA's order, None for one that cannot be read.
 
+    The order is that of CUDA_VISIBLE_DEVICES where it is set, else that of the bus.
     CUDA sorts GPUs of different kinds by speed unless CUDA_DEVICE_ORDER is PCI_BUS_ID; of one kind the orders
     agree.
     """
     count = _ask(nvml, "nvmlDeviceGetCount") or 0
-    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+    handles = [_ask(nvml, "nvmlDeviceGetHandleByIndex", index) for index in range(count)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return handles
@@ -153,12 +154,23 @@ def _handles(nvml: Any) -> list[Any]:
     return chosen
 
 
+def _readable(handles: Sequence[Any], index: int) -> bool:
+    return index < len(handles) and handles[index] is not None
+
+
 def _facts(nvml: Any, handle: Any, driver: Any) -> Facts:
-    major, minor = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", handle) or ("?", "?")
+    if handle is None:  # fallen off the bus, or another user's; its place counts all the same
+        return {
+            "gpu_name": "unknown",
+            "gpu_capability": "unknown",
+            "gpu_memory_gib": None,
+            "gpu_driver": _text(driver),
+        }
+    capability = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", handle)
     memory = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
     return {
         "gpu_name": _text(_ask(nvml, "nvmlDeviceGetName", handle)),
-        "gpu_capability": f"{major}.{minor}",
+        "gpu_capability": ".".join(map(str, capability)) if capability else "unknown",
         "gpu_memory_gib": round(memory.total / 2**30, 1) if memory else None,
         "gpu_driver": _text(driver),
     }

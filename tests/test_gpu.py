@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hwprune import nvml
+from hwprune.cudadriver import driver_facts
 from hwprune.errors import DeviceError, HwpruneError
 from hwprune.exporter import export_base
 from hwprune.latency.measure import measure
@@ -41,9 +42,37 @@ def test_every_profile_that_works_here_times_a_network_and_its_kernels(name):
     with runtime.compile(content, profile) as one, runtime.compile(content, profile) as other:
         result = measure(one, other, max_seconds=2.0)
     assert result.ratio == pytest.approx(1.0, abs=0.2)
+    try:
+        runtime.check_table(profile)
+    except DeviceError:
+        return  # it times files only
     kernels = runtime.profile_kernels(content, profile, runs=5)
     assert {kernel.tensor for kernel in kernels} & {"conv0", "relu0"}
     assert all(kernel.time_us > 0 for kernel in kernels)
+
+
+@pytest.mark.parametrize("name", [name for name in profile_names() if name.startswith("cuda")])
+def test_cold_caches_make_no_network_faster(name):
+    hot = load_profile(name)
+    hot = replace(hot, options={**hot.options, "buffers": "hot"})
+    cold = replace(hot, options={**hot.options, "buffers": "rotating"})
+    try:
+        runtime = get_runtime(cold)
+    except HwpruneError as error:
+        pytest.skip(str(error))
+    content = runtime.lower(conv_chain([256, 512, 512, 256], size=14), hot)
+    with runtime.compile(content, cold) as one, runtime.compile(content, hot) as other:
+        assert measure(one, other, max_seconds=2.0).ratio > 0.9
+
+
+def test_the_driver_tells_what_nvml_does():
+    if not nvml.gpus():
+        pytest.skip("NVML sees no GPU" if nvml.installed() else "nvidia-ml-py is not installed")
+    facts = driver_facts(0)
+    assert facts is not None
+    assert facts.name == nvml.gpus()[0]["gpu_name"]
+    assert facts.capability == nvml.gpus()[0]["gpu_capability"]
+    assert facts.cache_bytes > 0
 
 
 @needs_torch

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hwprune import nvml
+from hwprune import environment, nvml
+from hwprune.cudadriver import DriverFacts
 from hwprune.environment import device_fingerprint
 
 real = pytest.importorskip("pynvml")
@@ -156,6 +157,32 @@ def test_summaries_are_summed_up_in_turn():
     other = {"sm_mhz": [50, 120], "throttled_by": ["B"]}
     assert nvml.summarise([one, other, {}]) == {"sm_mhz": [50, 200], "throttled_by": ["A", "B"]}
     assert nvml.summarise([]) == {}
+
+
+def test_without_the_module_the_driver_tells_which_gpu_it_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    gpus_here = {0: DriverFacts("NVIDIA A", "9.0", 1), 1: DriverFacts("NVIDIA B", "8.9", 1)}
+    monkeypatch.setattr(environment, "driver_facts", gpus_here.get)
+    one, other = (device_fingerprint(f"cuda:{index}") for index in range(2))
+    assert one == {"device": "cuda:0", "gpu_name": "NVIDIA A", "gpu_capability": "9.0"}
+    assert "gpu_name: NVIDIA A, not NVIDIA B" in environment.device_differences(one, other)
+
+
+def test_a_gpu_that_cannot_be_read_takes_no_other_with_it(library, monkeypatch):
+    def lost(self, index):
+        if index == 0:
+            raise real.NVMLError(real.NVML_ERROR_GPU_IS_LOST)
+        return index
+
+    monkeypatch.setattr(Library, "nvmlDeviceGetHandleByIndex", lost)
+    unknown, known = nvml.gpus()
+    assert (unknown["gpu_name"], known["gpu_name"]) == ("unknown", "NVIDIA B")
+    assert unknown.keys() == known.keys()
+    assert nvml.gpu_state(0) == {}
+    assert nvml.gpu_state(1)["sm_mhz"] == 1200
+    with nvml.GpuLog("cuda:0") as log:
+        pass
+    assert log.summary() == {}
 
 
 def test_nothing_is_known_without_the_module_or_a_driver(monkeypatch):

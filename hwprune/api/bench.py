@@ -32,6 +32,7 @@ from hwprune.latency.measure import measure
 from hwprune.latency.noise import yardstick
 from hwprune.progress import QUIET, Reporter
 from hwprune.runtimes.registry import get_runtime
+from hwprune.structure.onnx_format import number_format
 from hwprune.units import parse_seconds
 
 if TYPE_CHECKING:
@@ -96,7 +97,10 @@ def bench(
         _read_from({"MODEL": (model, found), "--baseline": (baseline, beside.model)}),
     )
     check_inputs(found, beside)
-    gate = _Gate(found, beside, target_of(found, device, profile), limits)
+    target, why = target_of(found, device, profile)
+    if why:
+        reporter.note(why)
+    gate = _Gate(found, beside, target, limits)
     if beside.kind == "figures" and beside.figures and baseline:
         beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
     result = gate.run(seconds, reporter)
@@ -145,6 +149,7 @@ class _Gate:
     ) -> None:
         self.model, self.baseline, self.target, self.limits = model, baseline, target, limits
         self.runtime: Runtime = get_runtime(target)
+        self._lowered: dict[ModelFile, bytes] = {}
         self.conditions: dict[str, Any] = {
             "profile": target.to_payload(),
             "device": device_fingerprint(target.device),
@@ -155,6 +160,12 @@ class _Gate:
         """Measure it beside the baseline's model where that is to be had, else beside the yardstick."""
         beside = self.baseline.model.path if self.baseline.model else "a yardstick network"
         reporter.note(f"Measuring {self.model.path} beside {beside} on {self.target.name} ...")
+        for model in filter(None, (self.model, self.baseline.model)):
+            if self._content(model) is not model.content:
+                reporter.note(
+                    f"{model.path} is in 32-bit floats: it is brought to {self.target.precision}"
+                    f"{', with made-up scales' * (self.target.precision == 'int8')}; the file stays as it is."
+                )
         for relative_error, share in _LOOKS:
             found = self._measure(self.baseline.model, relative_error, share * seconds)
             result = self._result(found)
@@ -186,12 +197,25 @@ class _Gate:
 
     @contextlib.contextmanager
     def _session(self, model: ModelFile) -> Iterator[Session]:
+        content = self._content(model)
         try:
-            session = self.runtime.compile(model.content, self.target)
+            session = self.runtime.compile(content, self.target)
         except (ModelError, DeviceError) as error:
             raise located(error, model.path) from error
         with session:
             yield session
+
+    def _content(self, model: ModelFile) -> bytes:
+        """The network in the profile's number format, where the runtime would refuse the file as it is."""
+        if model not in self._lowered:
+            wanted = self.target.precision if self.runtime.refuses_other_formats else "fp32"
+            self._lowered[model] = model.content
+            if wanted != "fp32" and number_format(model.content) == "fp32":
+                try:
+                    self._lowered[model] = self.runtime.lower(model.content, self.target)
+                except (ModelError, DeviceError) as error:
+                    raise located(error, model.path) from error
+        return self._lowered[model]
 
     def _result(self, found: Measurement) -> BenchResult:
         own = _timed(self.model, found.ms, found.relative_error, found.noise)

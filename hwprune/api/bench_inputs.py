@@ -164,16 +164,19 @@ def check_inputs(model: ModelFile, baseline: Baseline) -> None:
         )
 
 
-def target_of(model: ModelFile, device: str, profile: str) -> TargetProfile:
+def target_of(model: ModelFile, device: str, profile: str) -> tuple[TargetProfile, str]:
     """The target profile: the options given, else the one that the network was made for, else the default.
+
+    Returns:
+        The profile and, where hwprune chose it for a GPU, which and why.
 
     Raises:
         UsageError: There is no such profile, or it is for another device.
         DeviceError: The device is unknown, or cannot be measured.
     """
     if model.target is not None and not profile and device in ("", model.target.device):
-        return model.target
-    return Project(config=Config()).target(device, profile)
+        return model.target, ""
+    return Project(config=Config()).choice(device, profile)
 
 
 def parse_limits(max_regression: str, budget: str, baseline: bool) -> tuple[Limit, ...]:

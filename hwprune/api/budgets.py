@@ -16,6 +16,7 @@ from hwprune.evolution.problem import Constraint
 from hwprune.latency.drift import follow
 from hwprune.latency.fingerprint import space_fingerprint
 from hwprune.latency.folder import known_table
+from hwprune.progress import QUIET, Reporter
 from hwprune.results import Figure
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.units import Quantity, parse_bytes, parse_count, parse_latency
@@ -187,8 +188,17 @@ def parse_budgets(latency: str | Sequence[str], macs: str, params: str, size: st
     return tuple(asked)
 
 
-def resolve(project: Project, asked: Sequence[Asked], device: str, profile: str) -> tuple[Budget, ...]:
+def resolve(
+    project: Project, asked: Sequence[Asked], device: str, profile: str, reporter: Reporter = QUIET
+) -> tuple[Budget, ...]:
     """What the budgets limit: latencies first, then MACs and parameters, which are always reported.
+
+    Args:
+        project: The project.
+        asked: The budgets.
+        device: For a budget that names none; "" takes the project's.
+        profile: The target profile for it; "" takes the project's or the device's default.
+        reporter: Told which runtime measures a GPU, and why, where nobody chose it.
 
     Raises:
         UsageError: A device or folder that is not there, a budget given twice, or devices that one file
@@ -196,7 +206,7 @@ def resolve(project: Project, asked: Sequence[Asked], device: str, profile: str)
         ArtifactError: `hwprune profile` has not been run for a device.
     """
     latencies: list[Asked | None] = [one for one in asked if one.name == "latency"] or [None]
-    targets = [_target(project, one.place if one else "", device, profile) for one in latencies]
+    targets = [_target(project, one.place if one else "", device, profile, reporter) for one in latencies]
     _check_together(targets)
     if all(target.device is None for target in targets):
         _check_model(project, targets[0])
@@ -216,15 +226,15 @@ def resolve(project: Project, asked: Sequence[Asked], device: str, profile: str)
     return tuple(budgets)
 
 
-def _target(project: Project, place: str, device: str, profile: str) -> Target:
+def _target(project: Project, place: str, device: str, profile: str, reporter: Reporter) -> Target:
     """The device that a user named: DEVICE, DEVICE/PROFILE, or the folder or name of a table."""
     if not place:
-        return project_target(project, device, profile)
+        return project_target(project, device, profile, reporter)
     if known_table(Path(place)):
         return folder_target(Path(place))
     name, _, under = place.partition("/")
     if name == "cpu" or name.startswith("cuda"):
-        return project_target(project, name, under)
+        return project_target(project, name, under, reporter)
     raise UsageError(
         "A latency budget names a device that is not known.",
         where="--latency",

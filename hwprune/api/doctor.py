@@ -64,7 +64,7 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
     }
     reporter.note(f"Timing a small network on {profile} for {seconds:g} s ...")
     timed = [_noise(profile, seconds, facts)]
-    if facts["device"]["physical_cores"] > 1:
+    if facts["device"]["physical_cores"] > 1 and not _on_gpu(profile):
         timed.append(_side_by_side(profile, seconds, facts))
     after = environment.machine_load()
     findings = [*_machine(facts), *_runtimes(), *_load(facts["load"]), *_taken(facts["load"], after), *timed]
@@ -163,6 +163,16 @@ def _taken(before: dict[str, Any], after: dict[str, Any]) -> list[Finding]:
         advice = "raise the container's quota, or use a profile with fewer threads" if count else ""
         findings.append(Finding("throttling", f"{count} times while timing", not count, advice))
     return findings
+
+
+def _on_gpu(profile: str) -> bool:
+    """Whether a profile is for a GPU: how many threads of the CPU work side by side says nothing of it."""
+    from hwprune.runtimes.profiles import load_profile
+
+    try:
+        return load_profile(profile).on_gpu
+    except HwpruneError:
+        return False
 
 
 def _side_by_side(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import hwprune
 from hwprune import artifacts
 from hwprune.api.lock import locked
 from hwprune.api.project import Project
-from hwprune.errors import MismatchError, ModelError, UsageError
+from hwprune.errors import HwpruneError, MismatchError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ExportResult
 from hwprune.runtimes.base import TargetProfile
@@ -164,6 +165,10 @@ def _measured(
         return figure
     profiled = opened.profiled(figure.name)
     target = TargetProfile.from_payload(profiled.target, where=figure.name)
+    with contextlib.suppress(HwpruneError):  # what would be chosen now cannot, or need not, be told
+        chosen, why = opened.choice()
+        if why and chosen.name == target.name:
+            reporter.note(why)
     reporter.note(f"Measuring the exported file on {target.name}.")
     device = Device(opened.base_onnx(target.name), opened.space(target.name), target)
     for relative_error, seconds in _LOOKS:

@@ -68,7 +68,10 @@ def predict(
             got=device or profile,
             allowed="--table without --device and --profile",
         )
-    target = project_target(Project(project), device, profile) if table is None else folder_target(table)
+    if table is None:
+        target = project_target(Project(project), device, profile, reporter)
+    else:
+        target = folder_target(table)
     model, space = target.model, target.space
     named = _networks(space, uniform or ("25%", "50%", "75%", "100%") * (not widths), widths)
     networks = np.array([net for _, net in named])

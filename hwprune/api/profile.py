@@ -66,7 +66,8 @@ def profile(
         device: cpu or cuda:0; "" takes the project's.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
         model: Begin a project for this model in an empty folder, without images (latency only).
-        max_time: Device time to spend, such as 120s or 5m. A profile that goes on has as much again.
+        max_time: Device time to spend, such as 120s or 5m, with what earlier visits spent. Building networks
+            for a GPU, tens of seconds each with TensorRT, comes on top of it.
         max_error: Mean error at which to stop earlier, such as 3%.
         plan: Measure nothing here: write a plan into this file, for a target device without torch.
         reporter: Told about progress.
@@ -127,7 +128,9 @@ def _write_plan(
     from hwprune.latency.plan import Plan
     from hwprune.runtimes.registry import get_runtime
 
-    target = opened.target(device, profile_name)
+    target, why = opened.choice(device, profile_name)
+    if why:
+        reporter.note(why)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
     base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
@@ -154,14 +157,14 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     from hwprune.latency.profiler import profile_space
     from hwprune.latency.staircase import known_multiple
     from hwprune.latency.table import GRAPH, SPACE, STAIRCASE
-    from hwprune.runtimes.profiles import gpu_choice
     from hwprune.runtimes.registry import get_runtime
     from hwprune.structure.onnx_graph import without_weights
 
-    target = opened.target(device, profile_name)
+    target, why = opened.choice(device, profile_name)
     runtime = get_runtime(target)
-    if target.device != "cpu" and not (profile_name or opened.config.target.profile):
-        reporter.note(gpu_choice(target.device)[1])
+    runtime.check_table(target)
+    if why:
+        reporter.note(why)
     folder = opened.table_folder(target.name)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = trace_project(opened)
@@ -194,7 +197,8 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     with reporter.stage("Measuring the unpruned network", "networks"):
         measured = here.base()
     _keep_curves(folder, model, here, measured.ms, reporter)
-    result = replace(result, base_ms=measured.ms, base_error_ms=measured.error_ms)
+    error_ms = math.hypot(measured.error_ms, table.build_spread * measured.ms)  # the next build is another
+    result = replace(result, base_ms=measured.ms, base_error_ms=error_ms)
     result.save(folder / "profile.json")
     return result
 

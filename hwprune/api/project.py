@@ -113,22 +113,31 @@ class Project:
             UsageError: There is no such profile, or it is for another device than asked for.
             DeviceError: The device is unknown or has no runtime here.
         """
-        from hwprune.runtimes.profiles import default_profile, for_gpu, load_profile
+        return self.choice(device, profile)[0]
+
+    def choice(self, device: str = "", profile: str = "") -> tuple[TargetProfile, str]:
+        """The target profile as `target` gives it, and, where hwprune chose it for a GPU, which and why.
+
+        Raises:
+            UsageError: As `target`.
+            DeviceError: As `target`.
+        """
+        from hwprune.runtimes.profiles import default_choice, for_gpu, load_profile
 
         own = self.config.target
         if not (profile or own.profile):
-            return default_profile(device or own.device)
+            return default_choice(device or own.device)
         target = load_profile(profile or own.profile)
         wanted = device or own.device
         if target.device != "cpu" and wanted.startswith("cuda"):
             target = for_gpu(target, wanted)  # the same conditions on another GPU
         if not device or target.device in (device, f"{device}:0"):
-            return target
+            return target, ""
         if profile:
             raise UsageError(
                 "The profile is for another device.", where=profile, got=device, allowed=target.device
             )
-        return default_profile(device)
+        return default_choice(device)
 
     def table_folder(self, profile: str) -> Path:
         """Where everything about one target profile lies: latency table, search space, unpruned ONNX."""

@@ -70,7 +70,7 @@ def search(
     asked = parse_budgets(latency, macs, params, size)
     opened = _with_settings(Project(project), score, generations, population)
     own_seed = opened.config.seed if seed is None else _checked(seed)
-    searcher = Searcher(opened, resolve(opened, asked, device, profile), own_seed, reporter)
+    searcher = Searcher(opened, resolve(opened, asked, device, profile, reporter), own_seed, reporter)
     limits = {"latency": texts, "macs": macs, "params": params, "size": size, "points": points}
     places = {"device": device, "profile": profile}
     others = {"score": score, "generations": generations, "population": population, "seed": own_seed}

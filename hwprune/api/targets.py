@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from hwprune.latency.folder import TableFolder
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.table import LatencyTable
 from hwprune.payloads import NOT_IN_NAMES, as_tuples
+from hwprune.progress import QUIET, Reporter
 from hwprune.results import DeviceFacts
 from hwprune.runtimes.base import TargetProfile
 
@@ -44,6 +46,7 @@ class Target:
         table: Stands for the latency table.
         conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
+        build_spread: How far builds of one network differ: a relative standard deviation.
         speed: How many times as long as its table says the device is taken to need now.
     """
 
@@ -58,6 +61,7 @@ class Target:
     conditions: DeviceFacts
     device: Device | None
     speed: float = 1.0
+    build_spread: float = 0.0
 
     def predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """Latencies of networks before any correction: widths (N, groups) -> milliseconds (N,)."""
@@ -82,17 +86,28 @@ class Target:
         tolerance = max(_DRIFTS * self.drift, _LEAST_CHANGE)
         speed = speeds.settle(self.table, now.ms / self.base_ms, tolerance)
         self.device.base_ms = now.ms
-        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=now.error_ms)
+        error_ms = math.hypot(now.error_ms, self.build_spread * now.ms)
+        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=error_ms)
 
 
-def project_target(project: Project, device: str = "", profile: str = "") -> Target:
+def project_target(
+    project: Project, device: str = "", profile: str = "", reporter: Reporter = QUIET
+) -> Target:
     """A device that the project was profiled on, at hand.
+
+    Args:
+        project: The project.
+        device: The device; "" takes the project's.
+        profile: The target profile; "" takes the project's or the device's default.
+        reporter: Told which runtime measures a GPU, and why, where nobody chose it.
 
     Raises:
         MissingArtifactError: `hwprune profile` has not been run for it.
         MismatchError: The table is of another device or model.
     """
-    target = project.target(device, profile)
+    target, why = project.choice(device, profile)
+    if why:
+        reporter.note(why)
     space = project.space(target.name)
     profiled = project.profiled(target.name)
     base_ms, error_ms = profiled.base_ms, profiled.base_error_ms
@@ -119,6 +134,7 @@ def project_target(project: Project, device: str = "", profile: str = "") -> Tar
         table=_name_of(table),
         conditions=_conditions(table, target.name, f"hwprune profile{options}"),
         device=at_hand,
+        build_spread=table.build_spread,
     )
 
 

@@ -30,6 +30,7 @@ ROUND = 8  # networks alive and measured round-robin at a time
 _HELD_OUT_EVERY = 4
 _RELATIVE_ERROR = 0.01  # of one network; the model averages over many
 _NETWORK_SECONDS = 0.8  # time for that
+_BUILDS = 3
 _PROFILE_MS, _MIN_RUNS, _MAX_RUNS = 80.0, 5, 30
 
 
@@ -106,6 +107,19 @@ class Bench:
         with self._session(self.reference) as light, self._session(self.space.full()) as heavy:
             yield References(light, heavy)
 
+    def builds(self) -> dict[str, Any]:
+        """How far builds of the unpruned network differ; {} where all builds are the same.
+
+        Returns:
+            `median_ms` of each build, and `spread`, their standard deviation relative to their mean.
+        """
+        content = self._slicer.slice(self.space.full(), batch=self.profile.batch)
+        medians = self.runtime.rebuild(content, self.profile, builds=_BUILDS)
+        if len(medians) < 2:
+            return {}
+        spread = float(np.std(medians, ddof=1) / np.mean(medians))
+        return {"median_ms": np.round(medians, 6).tolist(), "spread": spread}
+
     def _session(self, widths: Widths) -> Session:
         return self.runtime.compile(self._slicer.slice(widths, batch=self.profile.batch), self.profile)
 
@@ -124,16 +138,17 @@ class Bench:
             chosen: The networks.
             references: The compiled references.
             journal: Where each network is kept as soon as it is profiled.
-            max_seconds: Time left; a round takes no more than its networks need.
+            max_seconds: Device time left; a round takes no more than its networks need.
             seed: Seed of the order of visits.
 
         Returns:
             The records, one after the other.
         """
-        started = time.perf_counter()
+        begun = time.perf_counter()
         models = [self._slicer.slice(one.widths, batch=self.profile.batch) for one in chosen]
         with contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(self.runtime.compile(model, self.profile)) for model in models]
+            compiled = time.perf_counter()
             with GpuLog(self.profile.device) as log:
                 results = measure_many(
                     sessions,
@@ -144,14 +159,27 @@ class Bench:
                     seed=seed,
                 )
         journal.keep_references([one.number for one in chosen], results[0])
-        shared = (time.perf_counter() - started) / len(chosen)
+        measured = time.perf_counter()
+        shared = self._counted(measured - begun, measured - compiled)
         for one, model, result in zip(chosen, models, results, strict=True):
             started = time.perf_counter()
             kernels = self._kernels(model, result)
-            record = NetworkRecord.of(*one, result, kernels, shared + time.perf_counter() - started)
-            record = replace(record, gpu=log.summary())
+            running_s = sum(kernel.time_us * kernel.runs for kernel in kernels) / 1e6
+            alone = self._counted(time.perf_counter() - started, running_s)
+            seconds, preparing = (all_ / len(chosen) + own for all_, own in zip(shared, alone, strict=True))
+            record = NetworkRecord.of(*one, result, kernels, seconds)
+            record = replace(record, preparing=preparing, gpu=log.summary())
             journal.append(record)
             yield record
+
+    def _counted(self, wall_s: float, running_s: float) -> tuple[float, float]:
+        """Seconds that are device time, and those that are not, of a time in which networks ran for a part.
+
+        A GPU's engines are built in tens of seconds and timed in one: with those counted, a budget of a
+        minute would be one round. A CPU prepares itself, in a small part of the time.
+        """
+        counted = min(running_s, wall_s) if self.profile.on_gpu else wall_s
+        return counted, wall_s - counted
 
     def _kernels(self, model: bytes, result: Measurement) -> list[KernelTime]:
         """Times of a network's kernels, each under a tensor that the graph knows."""

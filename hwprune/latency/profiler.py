@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hwprune.errors import ArtifactError, HwpruneWarning, UsageError
+from hwprune.errors import ArtifactError, DeviceError, HwpruneWarning, UsageError
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
 from hwprune.latency.harvest import harvest
@@ -63,12 +63,13 @@ def profile_space(
         runtime: What runs the networks.
         folder: Where the table goes; an unfinished or smaller profile found there is continued.
         seed: Decides which networks are measured.
-        max_seconds: Device time to spend, together with what earlier visits spent.
+        max_seconds: Device time to spend, together with what earlier visits spent. Building networks for a
+            GPU comes on top of it.
         max_error: Mean error of end-to-end predictions, as a fraction, at which to stop: the upper end of
             its 95 % confidence interval must be below.
         max_networks: Networks to measure at most; rounded up to whole rounds.
         progress: Called after each network, with `error_percent` once it is known and `at_most_percent`, the
-            upper end of its 95 % confidence interval.
+            upper end of its 95 % confidence interval; with `preparing_seconds` where that is apart.
 
     Returns:
         The table, which also lies in `folder`.
@@ -114,6 +115,7 @@ class _Profiler:
 
     def run(self, limits: _Limits) -> LatencyTable:
         self.bench.runtime.check(self.bench.profile)
+        self.bench.runtime.check_table(self.bench.profile)
         saved = self._saved()
         if saved is not None:
             high = saved.provenance.get("prediction_error", {}).get("interval_95", (0.0, math.inf))[1]
@@ -125,9 +127,19 @@ class _Profiler:
                 while not self._done(limits):
                     self._round(references, limits.seconds)
         table = judged(self._table(), self.space, self.bench.graph)
+        table = self._with_builds(table)
         table.save(self.folder)
         _warn_of_noise(table)
         return table
+
+    def _with_builds(self, table: LatencyTable) -> LatencyTable:
+        """The table with how far builds of one network differ; it is as good without."""
+        try:
+            builds = self.bench.builds()
+        except DeviceError as error:
+            _log.warning("how far builds of one network differ could not be measured: %s", error.what)
+            return table
+        return replace(table, provenance={**table.provenance, "builds": builds}) if builds else table
 
     def _saved(self) -> LatencyTable | None:
         """The table that an earlier visit finished, if it holds all records."""
@@ -199,6 +211,8 @@ class _Profiler:
         share = min(max(self.spent / max_seconds, 1e-6), 1.0)
         expected = max(len(self.records), round(len(self.records) / share))
         figures = {"seconds": self.spent, "noise_percent": 100 * record.noise}
+        if preparing := sum(record.preparing for record in self.records):
+            figures["preparing_seconds"] = preparing
         if self.model is not None:
             figures |= {"error_percent": 100 * self.error, "at_most_percent": 100 * self.interval[1]}
         self.progress(len(self.records), expected, **figures)

@@ -47,10 +47,11 @@ class NetworkRecord:
         blocks: Interleaved blocks taken.
         noise: Relative spread of the reference.
         stolen: Share of the time in which other programs had the core.
-        seconds: Device time spent on this network.
+        seconds: Device time spent on this network; on a GPU, the time in which networks ran.
         date: When, in UTC, ISO 8601.
         kernels: What the runtime's profiler reported, in execution order.
         samples_ms: Every timed run, one list per block.
+        preparing: Seconds besides, in which its networks were built for a GPU and loaded.
         gpu: Clocks, power, temperature of the GPU meanwhile and what throttled it, see `nvml.summarise`.
     """
 
@@ -69,6 +70,7 @@ class NetworkRecord:
     date: str
     kernels: tuple[KernelTime, ...]
     samples_ms: tuple[tuple[float, ...], ...] = ()
+    preparing: float = 0.0
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -173,6 +175,7 @@ class Journal:
 
 
 def _record(payload: dict[str, Any]) -> NetworkRecord:
+    payload = {"preparing": 0.0, **payload}  # records of before it was told apart
     if wrong := misfits(payload, NetworkRecord):
         raise ValueError(f"unexpected fields: {', '.join(wrong)}")
     kernels = tuple(KernelTime(**kernel) for kernel in payload["kernels"])

@@ -82,11 +82,13 @@ _OPTIONAL: Mapping[str, type | tuple[type, ...]] = {
     "regressors": dict,
     "regressor_errors": dict,
     "merged_from": list,
+    "builds": dict,
     "noise": (int, float),
     "left_out": int,
     "date": str,
 }
 _TEXTS = ("widths", "date", "tensor", "op", "activation", "precision")
+_MOST_SPREAD = 100.0  # of builds of one network; a real one is a few percent
 _MOST_PARTS = 1000  # kernels of the runtime behind one row; a real one has a handful
 _NUMBERS = {*KERNEL_COLUMNS, *NETWORK_COLUMNS} - set(_TEXTS)
 
@@ -119,7 +121,8 @@ class LatencyTable:
         kernels: One row per kernel and network; columns `KERNEL_COLUMNS`.
         networks: One row per network; columns `NETWORK_COLUMNS`.
         provenance: Device, runtime and build, target profile, libraries, fingerprints of space and graph,
-            observed fusion, reference network, seed, date, seconds, noise, prediction errors.
+            observed fusion, reference network, seed, date, seconds, noise, prediction errors, and how far
+            builds of one network differ.
     """
 
     kernels: pd.DataFrame
@@ -148,6 +151,11 @@ class LatencyTable:
         sessions = self.networks["reference_ms"].to_numpy(dtype=np.float64)
         centre = float(np.median(sessions))
         return 1.4826 * float(np.median(np.abs(sessions - centre))) / centre
+
+    @property
+    def build_spread(self) -> float:
+        """How far builds of one network differ: a relative standard deviation; 0 where they do not."""
+        return float(self.provenance.get("builds", {}).get("spread", 0.0))
 
     @property
     def fusion(self) -> Fusion:
@@ -277,6 +285,9 @@ def _check_provenance(found: Mapping[str, Any]) -> None:
     error = found.get("prediction_error") or {"mean": 0.0}
     if wrong or not isinstance(error.get("mean"), int | float):
         raise ValueError(f"its provenance is wrong: {', '.join(wrong) or 'prediction_error'}")
+    spread = found.get("builds", {}).get("spread", 0.0)
+    if not isinstance(spread, int | float) or not 0 <= spread < _MOST_SPREAD:
+        raise ValueError("its provenance is wrong: builds")
 
 
 def _check_ranges(table: LatencyTable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -221,6 +221,7 @@ class Runtime(ABC):
 
     name: str
     install = ""  # the command that brings what is missing
+    refuses_other_formats = False  # whether `compile` takes networks in the profile's number format only
 
     @abstractmethod
     def available(self) -> bool:
@@ -243,8 +244,8 @@ class Runtime(ABC):
         return {"precision": profile.precision, "batch": profile.batch, "threads": profile.thread_count}
 
     def for_probes(self, profile: TargetProfile) -> TargetProfile:
-        """Conditions for many small probes at a time, where a profile's own would need too much memory."""
-        return profile
+        """Conditions for many small probes at a time: with one copy of each, for dozens are in memory."""
+        return replace(profile, options={k: v for k, v in profile.options.items() if k != "buffers"})
 
     def lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]] = ()) -> bytes:
         """A network of 32-bit floats in the profile's number format: what `compile` wants.
@@ -288,6 +289,25 @@ class Runtime(ABC):
         self.check(profile)
         return self._profile_kernels(onnx, profile, runs)
 
+    def rebuild(
+        self, onnx: bytes, profile: TargetProfile, *, builds: int = 5, runs: int = 50
+    ) -> NDArray[np.float64]:
+        """How far builds of one network differ, where a runtime times kernels to choose them.
+
+        Args:
+            onnx: The network, lowered.
+            profile: The conditions.
+            builds: How many.
+            runs: Runs of each.
+
+        Returns:
+            Median latency of each build, milliseconds: (builds,); (0,) where all builds are the same.
+
+        Raises:
+            DeviceError: As `compile`.
+        """
+        return np.empty(0)
+
     def check(self, profile: TargetProfile) -> None:
         """Refuse a profile that this runtime cannot serve, before any work.
 
@@ -298,6 +318,13 @@ class Runtime(ABC):
         if (missing := self.missing(profile)) is not None:
             raise DeviceError(missing[0], where=f"runtime {self.name}", do=missing[1])
         self._check(profile)
+
+    def check_table(self, profile: TargetProfile) -> None:  # noqa: B027 - an optional hook
+        """Refuse a profile under which networks can be timed, but their kernels cannot.
+
+        Raises:
+            DeviceError: No latency table can be made under it.
+        """
 
     def _lower(self, onnx: bytes, profile: TargetProfile, images: Sequence[NDArray[np.float32]]) -> bytes:
         return onnx

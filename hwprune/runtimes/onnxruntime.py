@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import gc
 import importlib.util
+import itertools
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ import numpy as np
 from hwprune.errors import ConfigError, DeviceError, ModelError
 from hwprune.runtimes import ort_profile, ort_providers
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.cold import BUFFERS, copies
+from hwprune.runtimes.gpu_errors import gpu_failure
 from hwprune.runtimes.ort_blocking import profiled_blocking
 from hwprune.runtimes.quantise import quantise
 
@@ -47,7 +51,12 @@ _OPTIONS = {
     "spinning": tuple(SPINNING),
     "denormal_as_zero": (True, False),
 }
-_GPU_OPTIONS = {"graph_optimization": tuple(LEVELS), "tf32": (True, False), "cuda_graph": (True, False)}
+_GPU_OPTIONS = {
+    "graph_optimization": tuple(LEVELS),
+    "tf32": (True, False),
+    "cuda_graph": (True, False),
+    "buffers": BUFFERS,
+}
 _PRECISIONS = ("fp32", "int8")
 _WARM_UP_RUNS = 3
 _AWAY_SHARE, _AWAY_MS = (
@@ -81,6 +90,8 @@ class OnnxRuntime(Runtime):
         tf32: Whether float32 products are computed in TensorFloat-32 (default false); with the provider
             `cuda` only, for the others cannot be told and take their own default.
         cuda_graph: Whether runs are captured and replayed as a CUDA graph (default false).
+        buffers: `hot` (default) runs one session again and again, so that what fits stays in the L2 cache;
+            `rotating` takes turns among sessions that together are twice as large as it.
     """
 
     name = "onnxruntime"
@@ -131,8 +142,10 @@ class OnnxRuntime(Runtime):
                 **super().settings(profile),
                 "graph_optimization": level,
                 "provider": ort_providers.provider_of(profile),
+                **ort_providers.gpu_settings(profile),
                 "tf32": _tf32(profile),
                 "cuda_graph": bool(profile.options.get("cuda_graph", False)),
+                "buffers": str(profile.options.get("buffers", BUFFERS[0])),
             }
         return {
             **super().settings(profile),
@@ -147,26 +160,42 @@ class OnnxRuntime(Runtime):
         return quantise(onnx, images) if profile.precision == "int8" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> OrtSession:
-        session = _open(onnx, session_options(profile), profile)
+        sessions = [_open(onnx, session_options(profile), profile)]
+        for _ in range(copies(onnx, profile) - 1):
+            sessions.append(_open(onnx, session_options(profile), profile))
         try:
-            return OrtSession(session, profile)
+            return OrtSession(sessions, profile)
         except MemoryError as error:
-            raise DeviceError(
-                "There is no memory for the network's inputs and outputs.", got=error
-            ) from error
+            what = "There is no memory for the network's inputs and outputs."
+            raise _failure(what, profile, error) from error
+        except RuntimeError as error:  # what a GPU's failures are, a full memory among them
+            what = "The network's inputs and outputs cannot be laid out in memory."
+            raise _failure(what, profile, error) from error
 
-    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
-        if not profile.on_gpu:
-            return profiled(onnx, profile, runs)
-        if ort_providers.provider_of(profile) != "cuda":
+    def check_table(self, profile: TargetProfile) -> None:
+        """Refuse the TensorRT providers.
+
+        Raises:
+            DeviceError: The profile is for one of them.
+        """
+        provider = ort_providers.provider_of(profile)
+        if provider not in ("cpu", "cuda"):
             raise DeviceError(
                 "ONNX Runtime's TensorRT providers run a network as a single kernel: no latency table of "
                 "layers can be made with them.",
                 where=f"profile {profile.name}",
-                do="profile with the runtime tensorrt, torch_cuda, or provider = cuda",
+                got=f"provider = {provider}",
+                allowed="provider = cuda",
+                do="profile with --profile cuda-trt-fp32, cuda-torch-fp32 or cuda-ort-fp32; `hwprune bench` "
+                "times files with this one",
             )
+
+    def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
+        if not profile.on_gpu:
+            return profiled(onnx, profile, runs)
+        self.check_table(profile)
         # Inside a replayed graph no kernel is started by its operator, so none could be timed.
-        options = {key: value for key, value in profile.options.items() if key != "cuda_graph"}
+        options = {k: v for k, v in profile.options.items() if k not in ("cuda_graph", "buffers")}
         return profiled_blocking(onnx, replace(profile, options=options), runs)
 
 
@@ -238,11 +267,12 @@ def _open(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile) -> o
 
 
 class OrtSession(Session):
-    """An ONNX Runtime session bound to random inputs and preallocated outputs."""
+    """Sessions of one network that take turns, each bound to random inputs and preallocated outputs."""
 
-    def __init__(self, session: ort.InferenceSession, profile: TargetProfile) -> None:
-        self._session: ort.InferenceSession | None = session
-        self._binding = _bind(session, profile)
+    def __init__(self, sessions: Sequence[ort.InferenceSession], profile: TargetProfile) -> None:
+        self._runs = [partial(one.run_with_iobinding, _bind(one, profile)) for one in sessions]
+        self._turns = itertools.cycle(self._runs)
+        self._profile = profile
         policy = spinning(profile)
         # While a GPU computes, the host may sleep: its time on the core says nothing.
         self._single = profile.thread_count == 1 and not profile.on_gpu
@@ -251,16 +281,16 @@ class OrtSession(Session):
 
     def _time_runs(self, count: int) -> NDArray[np.float64]:
         stamps = np.empty((count + 1, 2), dtype=np.int64)
-        run, binding, wall, core = self._runner(), self._binding, time.perf_counter_ns, time.thread_time_ns
+        turns, wall, core = self._turns, time.perf_counter_ns, time.thread_time_ns
         collecting = gc.isenabled()
         gc.disable()
         try:
             stamps[0] = wall(), core()
-            for index in range(1, count + 1):
-                run(binding)
+            for index, run in zip(range(1, count + 1), turns, strict=False):
+                run()
                 stamps[index] = wall(), core()
         except Exception as error:  # as in `_open`
-            raise DeviceError("The network failed while it ran.", got=str(error)[:300]) from error
+            raise _failure("The network failed while it ran.", self._profile, error) from error
         finally:
             if collecting:
                 gc.enable()
@@ -278,18 +308,20 @@ class OrtSession(Session):
         self.stolen_ms += float(away[disturbed].sum())
         return np.where(disturbed, core_ms, wall_ms)
 
-    def _runner(self) -> Any:
-        if self._session is None:
-            raise DeviceError("The session was closed; nothing can be timed any more.")
-        return self._session.run_with_iobinding
-
     def _settle(self) -> None:
         if self._settle_s:
             time.sleep(self._settle_s)
 
     def _close(self) -> None:
-        self._binding = None
-        self._session = None
+        self._runs, self._turns = [], itertools.cycle([])
+
+
+def _failure(what: str, profile: TargetProfile, error: Exception) -> DeviceError:
+    if profile.on_gpu:
+        return gpu_failure(what, profile, error)
+    where = f"profile {profile.name}, batch {profile.batch}"
+    do = "end other programs, or set a smaller `batch` in the target profile; see `hwprune doctor`"
+    return DeviceError(what, where=where, got=str(error)[:300], do=do)
 
 
 def _bind(session: ort.InferenceSession, profile: TargetProfile) -> Any:
@@ -343,7 +375,7 @@ def _profiled(onnx: bytes, profile: TargetProfile, runs: int, floor_us: float) -
             "session.optimized_model_external_initializers_file_name", "weights.bin"
         )
         session = _open(onnx, options, profile)
-        with OrtSession(session, profile) as bound:
+        with OrtSession([session], profile) as bound:
             bound.time_runs(_WARM_UP_RUNS + runs)
             trace = Path(session.end_profiling())
             bound.settle()

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 from hwprune import artifacts
 from hwprune.errors import DeviceError
 from hwprune.runtimes.base import KernelTime, TargetProfile
+from hwprune.runtimes.gpu_errors import gpu_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KIND, _SCHEMA = "blocking-profile", 1
 _SECONDS = 600
-_LAST = 400  # characters of a failure that are shown
+_LAST = 300  # characters of a failure that are shown
 _MODEL, _ASKED, _FOUND = "model.onnx", "asked.json", "found.json"
 
 
@@ -40,20 +41,23 @@ def profiled_blocking(onnx: bytes, profile: TargetProfile, runs: int) -> list[Ke
         artifacts.write_bytes(folder / _MODEL, onnx)
         asked = {"profile": profile.to_payload(), "runs": runs}
         artifacts.write_json(folder / _ASKED, _KIND, _SCHEMA, asked)
-        done = subprocess.run(
-            [sys.executable, "-m", "hwprune.runtimes.ort_blocking", name],
-            env={**os.environ, "CUDA_LAUNCH_BLOCKING": "1"},
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            raise DeviceError(
-                "ONNX Runtime failed while its kernels were timed.",
-                where=f"profile {profile.name}",
-                got=" ".join(done.stderr.split())[-_LAST:] or "no message",
+        command = [sys.executable, "-m", "hwprune.runtimes.ort_blocking", name]
+        environment = {**os.environ, "CUDA_LAUNCH_BLOCKING": "1"}
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
             )
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(
+                "ONNX Runtime did not end while its kernels were timed.",
+                where=f"profile {profile.name}",
+                got=f"no answer in {_SECONDS} s",
+                do="see `nvidia-smi`: another program may hold the GPU; measure with torch meanwhile, "
+                "--profile cuda-torch-fp32",
+            ) from error
+        if done.returncode:
+            what = "ONNX Runtime failed while its kernels were timed."
+            raise gpu_failure(what, profile, " ".join(done.stderr.split())[-_LAST:])
         found = artifacts.read_json(folder / _FOUND, _KIND, _SCHEMA)
     return [KernelTime(**kernel) for kernel in found["kernels"]]
 

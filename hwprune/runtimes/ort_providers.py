@@ -13,9 +13,11 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from hwprune.cudadriver import driver_facts
 from hwprune.errors import DeviceError, ModelError
 from hwprune.nvml import gpus
 from hwprune.nvml import installed as nvml_installed
+from hwprune.runtimes.gpu_errors import is_out_of_memory, out_of_memory
 from hwprune.runtimes.probes import conv_chain
 
 if TYPE_CHECKING:
@@ -59,6 +61,14 @@ def memory_of(profile: TargetProfile) -> tuple[str, int]:
     return "cpu", 0
 
 
+def gpu_settings(profile: TargetProfile) -> dict[str, str | int | bool]:
+    """Which GPU it is, for ONNX Runtime itself does not tell."""
+    facts = driver_facts(profile.gpu_index)
+    if facts is None:
+        return {"gpu": "unknown", "capability": "unknown"}
+    return {"gpu": facts.name, "capability": facts.capability}
+
+
 def missing(profile: TargetProfile) -> tuple[str, str] | None:
     """What a profile's provider lacks here, and the command that brings it; None when nothing."""
     if provider_of(profile) == "cpu":
@@ -88,8 +98,8 @@ def _missing_gpu(profile: TargetProfile) -> tuple[str, str] | None:
             f"There is no GPU cuda:{index}.",
             f"use one of cuda:0 ... cuda:{len(found) - 1}; see `nvidia-smi -L`",
         )
-    capability = found[index].get("gpu_capability", "")
-    if provider_of(profile) == "tensorrt_rtx" and capability and not takes_rtx(capability):
+    capability = found[index].get("gpu_capability", "unknown")
+    if provider_of(profile) == "tensorrt_rtx" and capability != "unknown" and not takes_rtx(capability):
         return (
             f"TensorRT-RTX does not serve compute capability {capability}, only {_RTX_CAPABILITIES}.",
             "use the runtime tensorrt, torch_cuda, or provider = cuda on this GPU",
@@ -121,13 +131,8 @@ def open_on_gpu(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own
         text = str(error)
-        if "memory" in text.lower() and "alloc" in text.lower():
-            raise DeviceError(
-                "The GPU has too little memory.",
-                where=f"profile {profile.name}",
-                got=text[:300],
-                do="end other programs on it (`nvidia-smi` lists them), or use a smaller batch",
-            ) from error
+        if is_out_of_memory(text):
+            raise out_of_memory(profile, text) from error
         _check_loads(profile)  # without its libraries everything is left to the CPU, which is refused alike
         raise ModelError(
             f"{wanted} does not take the whole network.",
@@ -229,5 +234,6 @@ def _rtx_devices(index: int) -> list[Any]:
             "TensorRT-RTX finds no such GPU.",
             got=f"cuda:{index}",
             allowed=f"{len(found)} GPUs of compute capability {_RTX_CAPABILITIES}",
+            do="use the runtime tensorrt, torch_cuda, or provider = cuda on this GPU; see `nvidia-smi -L`",
         )
     return [found[index]]

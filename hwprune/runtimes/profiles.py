@@ -71,10 +71,19 @@ def default_profile(device: str) -> TargetProfile:
     Raises:
         DeviceError: An unknown device, or a GPU that no runtime can use; says what each of them lacks.
     """
+    return default_choice(device)[0]
+
+
+def default_choice(device: str) -> tuple[TargetProfile, str]:
+    """The profile that `--device` alone means and, for a GPU, which runtime that is and why.
+
+    Raises:
+        DeviceError: As `default_profile`.
+    """
     if device in _DEFAULTS:
-        return load_profile(_DEFAULTS[device])
+        return load_profile(_DEFAULTS[device]), ""
     if device.partition(":")[0] == "cuda":
-        return gpu_choice(device)[0]
+        return gpu_choice(device)
     raise DeviceError(
         "The device is unknown.", where="--device", got=device, allowed=", ".join((*_DEFAULTS, "cuda:0"))
     )

@@ -17,6 +17,7 @@ import onnx as onnx_library
 from hwprune.errors import ConfigError, ModelError
 from hwprune.runtimes import tensorrt_build as building
 from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile
+from hwprune.runtimes.cold import BUFFERS, copies
 from hwprune.runtimes.half import half
 from hwprune.runtimes.probes import conv_chain
 from hwprune.runtimes.quantise import quantise
@@ -35,6 +36,7 @@ _OPTIONS = {
     "workspace_mib": range(1, 2**20),
     "cuda_graph": (True, False),
     "timing_cache": (True, False),
+    "buffers": BUFFERS,
 }
 _PRECISIONS = ("fp32", "fp16", "int8")
 _ENGINES = 12  # a round of eight networks and both references, with room to spare; each is some megabytes
@@ -62,10 +64,14 @@ class TensorRt(Runtime):
         workspace_mib: Scratch memory that layers may use, MiB (default 1024).
         cuda_graph: Replay runs as a CUDA graph, where cuda-bindings is installed (default true).
         timing_cache: Keep the times of kernels for later builds on this GPU (default true).
+        buffers: `hot` runs one engine again and again, so that what fits stays in the L2 cache; `rotating`
+            takes turns among copies, each with weights and images of its own, that together are twice as
+            large as it.
     """
 
     name = "tensorrt"
     install = "pip install 'hwprune[tensorrt]'"
+    refuses_other_formats = True  # its formats are those of the ONNX
 
     def __init__(self) -> None:
         self._engines: OrderedDict[str, bytes] = OrderedDict()  # by fingerprint of network and profile
@@ -104,6 +110,7 @@ class TensorRt(Runtime):
             "capability": ".".join(map(str, gpu.capability)),
             "cuda_graph": _graph(profile) and self._captures(profile),
             "timing_cache": bool(profile.options.get("timing_cache", True)),
+            "buffers": str(profile.options.get("buffers", BUFFERS[0])),
             "tf32": False,
             "aux_streams": 0,
         }
@@ -136,7 +143,10 @@ class TensorRt(Runtime):
         return half(onnx) if profile.precision == "fp16" else onnx
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> TensorRtSession:
-        return TensorRtSession(self._engine(onnx, profile), profile, graph=_graph(profile))
+        return self._session(self._engine(onnx, profile), onnx, profile)
+
+    def _session(self, plan: bytes, onnx: bytes, profile: TargetProfile) -> TensorRtSession:
+        return TensorRtSession(plan, profile, graph=_graph(profile), copies=copies(onnx, profile))
 
     def _engine(self, onnx: bytes, profile: TargetProfile) -> bytes:
         """The engine of a network, built unless it is one of the last."""
@@ -186,27 +196,12 @@ class TensorRt(Runtime):
     def rebuild(
         self, onnx: bytes, profile: TargetProfile, *, builds: int = 5, runs: int = 50
     ) -> NDArray[np.float64]:
-        """How far builds of one network differ: TensorRT times kernels to choose them.
-
-        No timing cache is used, which would repeat the first choice.
-
-        Args:
-            onnx: The network, lowered.
-            profile: The conditions.
-            builds: How many engines.
-            runs: Runs of each.
-
-        Returns:
-            Median latency of each build, milliseconds: (builds,).
-
-        Raises:
-            DeviceError: As `compile`.
-        """
+        """How far builds differ, see `Runtime.rebuild`: without the timing cache, which repeats a choice."""
         self.check(profile)
         medians = []
         for _ in range(builds):
             plan = self._build(onnx, profile, cached=False)
-            with TensorRtSession(plan, profile, graph=_graph(profile)) as session:
+            with self._session(plan, onnx, profile) as session:
                 medians.append(float(np.median(session.time_runs(runs))))
         return np.array(medians)
 
@@ -217,14 +212,16 @@ def _graph(profile: TargetProfile) -> bool:
 
 def _fits(key: str, value: object) -> bool:
     allowed = _OPTIONS.get(key, ())
-    return value in allowed and isinstance(value, bool) == isinstance(allowed, tuple)
+    return value in allowed and type(value) in {type(one) for one in allowed}  # True is no 1
 
 
 def _allowed(key: str) -> str:
     allowed = _OPTIONS.get(key)
     if isinstance(allowed, range):
         return f"{allowed[0]} to {allowed[-1]}"
-    return "true, false" if allowed else f"no such option; there are {', '.join(_OPTIONS)}"
+    if not allowed:
+        return f"no such option; there are {', '.join(_OPTIONS)}"
+    return ", ".join(str(value).lower() for value in allowed)
 
 
 def _check_shapes(onnx: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
 from hwprune.errors import ArtifactError, DeviceError, HwpruneError, ModelError
+from hwprune.runtimes.gpu_errors import is_out_of_memory, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,15 +22,31 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 DEFAULTS = {"optimization_level": 3, "timing_iterations": 8, "workspace_mib": 1024}
 _MAX_CACHE_BYTES = 256 * 2**20
-_MEMORY = re.compile(r"out of memory|outofmemory|memory ?allocation|insufficient memory", re.IGNORECASE)
 _VERSION = re.compile(
     r"version tag|serialization version|different version|compute capability|platform", re.I
 )
 
 
-def collecting_logger() -> Any:
-    """A TensorRT logger that keeps errors in its `problems`, and passes everything on as debug messages."""
+def fresh_logger() -> Any:
+    """The process's TensorRT logger, its `problems` cleared: call it where an operation begins.
+
+    There is one only, for TensorRT itself has one: it keeps the first that it is given for as long as any
+    builder or runtime lives, tells it what goes wrong with all of them, and does not keep it alive.
+    """
     import tensorrt as trt
+
+    logger = _logger_for(trt)
+    logger.problems.clear()
+    return logger
+
+
+@functools.cache
+def _logger_for(trt: Any) -> Any:
+    """A logger that keeps errors in its `problems`, and passes everything on as debug messages.
+
+    Args:
+        trt: TensorRT's module.
+    """
 
     class Collector(trt.ILogger):  # type: ignore[misc]  # the library has no types
         def __init__(self) -> None:
@@ -60,7 +78,7 @@ def build(onnx: bytes, profile: TargetProfile, timings: bytes = b"") -> tuple[by
     """
     import tensorrt as trt
 
-    logger = collecting_logger()
+    logger = fresh_logger()
     try:
         builder = trt.Builder(logger)
     except TypeError as error:  # how the bindings say that there is no builder
@@ -103,16 +121,19 @@ def _attach(config: Any, timings: bytes) -> None:
 def failure(what: str, problems: Sequence[str], profile: TargetProfile) -> HwpruneError:
     """The error for something that TensorRT would not do, with its own words and what to do about them."""
     got = "; ".join(problems)[:500] or "TensorRT gave no reason"
-    if _MEMORY.search(got):
-        do = "end other programs on the GPU (`nvidia-smi` lists them), or use a profile with a smaller batch"
-        what = f"The GPU has too little memory. {what}"
-    elif _VERSION.search(got):
+    if is_out_of_memory(got):
+        return out_of_memory(profile, got, what)
+    if _VERSION.search(got):
         do = (
             "use one TensorRT that knows this GPU: pip install --upgrade tensorrt; "
             "`python -c 'import tensorrt; print(tensorrt.__version__)'` tells which one runs"
         )
     else:
-        do = "try the network with `trtexec --onnx=FILE --verbose`, or another runtime with --profile"
+        do = (
+            "measure with torch, --profile cuda-torch-fp32 (`hwprune doctor` lists what works here), or try "
+            "another TensorRT: pip install --upgrade tensorrt. NVIDIA's container nvcr.io/nvidia/tensorrt "
+            "has trtexec, which pip's TensorRT has not: `trtexec --onnx=FILE --verbose` tells more"
+        )
     return DeviceError(what, where=f"profile {profile.name}", got=got, do=do)
 
 

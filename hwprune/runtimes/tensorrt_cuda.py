@@ -12,6 +12,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hwprune.errors import DeviceError
+from hwprune.runtimes.gpu_errors import gpu_failure, out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,7 +103,6 @@ def gpu_context(profile: TargetProfile) -> Iterator[None]:
     """
     import pycuda.driver as cuda
 
-    where = f"profile {profile.name}, {profile.device}, batch {profile.batch}"
     try:
         _retained(profile.gpu_index).push()
         try:
@@ -110,16 +110,9 @@ def gpu_context(profile: TargetProfile) -> Iterator[None]:
         finally:
             cuda.Context.pop()
     except cuda.MemoryError as error:
-        raise DeviceError(
-            "The GPU has too little memory for the networks that are measured together.",
-            where=where,
-            got=error,
-            do="end other programs on it (`nvidia-smi` lists them), or use a profile with a smaller batch",
-        ) from error
+        raise out_of_memory(profile, error) from error
     except cuda.Error as error:
-        raise DeviceError(
-            "The GPU reports an error.", where=where, got=error, do="see `nvidia-smi` and `sudo dmesg`"
-        ) from error
+        raise gpu_failure("The GPU reports an error.", profile, error) from error
 
 
 def can_capture() -> bool:

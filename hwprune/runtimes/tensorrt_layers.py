@@ -135,7 +135,9 @@ class OnnxNames:
         return [*layer.name.split(" + "), *layer.nodes]
 
     def has_weights(self, layer: EngineLayer) -> bool:
-        """Whether a layer executes an operator with weights."""
+        """Whether a layer executes an operator with weights; a copy of what one made does not."""
+        if layer.reformats:
+            return False
         made = [*layer.outputs, *(self.outputs.get(name, "") for name in self._nodes(layer))]
         return any(self.makers.get(tensor) in _WEIGHTED for tensor in made)
 
@@ -143,7 +145,8 @@ class OnnxNames:
 def check_precision(layers: Sequence[EngineLayer], names: OnnxNames, precision: str) -> None:
     """Refuse an engine whose layers with weights do not compute in the format that was asked for.
 
-    In int8 some may stay in 32 bits, fewer than half of them, and a warning names those.
+    In int8 some may stay in 32 bits, fewer than half of them, and a warning names those. Where the inspector
+    tells no number format that is known, nothing can be refused, and a warning says so.
 
     Raises:
         DeviceError: The engine came out in another format; says which layers.
@@ -162,7 +165,8 @@ def check_precision(layers: Sequence[EngineLayer], names: OnnxNames, precision: 
             f"The engine does not compute in {precision}.",
             where=_some(wrong),
             got=", ".join(formats),
-            do="compile what `lower` returned: TensorRT takes its number formats from the ONNX",
+            do="TensorRT takes its number formats from the ONNX: give the network in 32-bit floats, which "
+            "hwprune converts, or choose the profile of its format: --profile cuda-trt-fp32, -fp16 or -int8",
         )
 
 

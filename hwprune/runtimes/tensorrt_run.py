@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwprune.errors import DeviceError
 from hwprune.runtimes.base import Session, TargetProfile
-from hwprune.runtimes.tensorrt_build import collecting_logger, failure
+from hwprune.runtimes.gpu_timing import RunQueue, runs_per_pair, times_ms
+from hwprune.runtimes.tensorrt_build import failure, fresh_logger
 from hwprune.runtimes.tensorrt_cuda import CudaGraph, gpu_context
 
 if TYPE_CHECKING:
@@ -29,16 +30,19 @@ class EngineRun:
         profile: The conditions.
         graph: Whether to replay a CUDA graph.
         profiler: Told how long each layer takes, by `report`.
+        stream: What it runs on; by default a stream of its own.
 
     Raises:
         DeviceError: The engine cannot be loaded or run.
     """
 
-    def __init__(self, plan: bytes, profile: TargetProfile, *, graph: bool, profiler: Any = None) -> None:
+    def __init__(
+        self, plan: bytes, profile: TargetProfile, *, graph: bool, profiler: Any = None, stream: Any = None
+    ) -> None:
         import pycuda.driver as cuda
         import tensorrt as trt
 
-        self._profile, self._logger = profile, collecting_logger()
+        self._profile, self._logger = profile, fresh_logger()
         self._runtime = trt.Runtime(self._logger)
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
@@ -46,7 +50,7 @@ class EngineRun:
         self.context = self.engine.create_execution_context()
         if self.context is None:
             raise failure("TensorRT cannot prepare the engine.", self._logger.problems, profile)
-        self._stream = cuda.Stream()  # on the default stream TensorRT waits for the whole GPU
+        self.stream = stream or cuda.Stream()  # on the default stream TensorRT waits for the whole GPU
         self._graph: CudaGraph | None = None
         self._buffers: list[Any] = []
         try:
@@ -64,7 +68,7 @@ class EngineRun:
             self.launch()
             self.wait()
         if graph:
-            self._graph = CudaGraph.capture(self._stream.handle, self._enqueue)
+            self._graph = CudaGraph.capture(self.stream.handle, self._enqueue)
             if self._graph is None:
                 _log.warning("this network cannot be captured as a CUDA graph: its runs are enqueued")
             self.launch()
@@ -88,7 +92,7 @@ class EngineRun:
                 raise failure("TensorRT does not take a buffer.", self._logger.problems, self._profile)
 
     def _enqueue(self) -> bool:
-        return bool(self.context.execute_async_v3(self._stream.handle))
+        return bool(self.context.execute_async_v3(self.stream.handle))
 
     @property
     def captured(self) -> bool:
@@ -104,28 +108,12 @@ class EngineRun:
 
     def wait(self) -> None:
         """Wait until all runs are over."""
-        self._stream.synchronize()
+        self.stream.synchronize()
 
     def report(self) -> None:
         """Let the profiler know the layers' times of the run that is over."""
         if not self.context.report_to_profiler():
             raise failure("TensorRT reports no layer times.", self._logger.problems, self._profile)
-
-    def times_ms(self, count: int) -> list[float]:
-        """GPU time of each of `count` runs: events before and after, one more run queued ahead.
-
-        The run ahead keeps the GPU busy while the host enqueues, so that the host's time is not counted.
-        """
-        import pycuda.driver as cuda
-
-        events = [(cuda.Event(), cuda.Event()) for _ in range(count)]
-        self.launch()
-        for before, after in events:
-            before.record(self._stream)
-            self.launch()
-            after.record(self._stream)
-        self.wait()
-        return [before.time_till(after) for before, after in events]
 
     def free(self) -> None:
         """Give everything back, TensorRT's objects before the memory they use."""
@@ -137,26 +125,48 @@ class EngineRun:
 
 
 class TensorRtSession(Session):
-    """An engine on a GPU, ready to be timed.
+    """An engine on a GPU, ready to be timed, or copies of it that take turns on one stream.
 
     Attributes:
         captured: Whether its runs are replayed as a CUDA graph; false where that was not asked for or fails.
     """
 
-    def __init__(self, plan: bytes, profile: TargetProfile, *, graph: bool) -> None:
+    def __init__(self, plan: bytes, profile: TargetProfile, *, graph: bool, copies: int = 1) -> None:
         self._profile = profile
+        self._runs: list[EngineRun] = []
         with gpu_context(profile):
-            self._run: EngineRun | None = EngineRun(plan, profile, graph=graph)
-        self.captured = self._run.captured
+            try:
+                for _ in range(copies):
+                    stream = self._runs[0].stream if self._runs else None
+                    self._runs.append(EngineRun(plan, profile, graph=graph, stream=stream))
+                self._turns = itertools.cycle(self._runs)
+                self._queue = self._queued()
+                self._runs_per_pair = runs_per_pair(self._queue, profile.name, copies)
+            except BaseException:
+                self._free()
+                raise
+        self.captured = all(run.captured for run in self._runs)
+
+    def _queued(self) -> RunQueue:
+        import pycuda.driver as cuda
+
+        return RunQueue(
+            launch=lambda: next(self._turns).launch(),
+            event=cuda.Event,
+            record=lambda event: event.record(self._runs[0].stream),
+            elapsed_ms=lambda before, after: float(before.time_till(after)),
+            wait=self._runs[0].wait,
+        )
 
     def _time_runs(self, count: int) -> NDArray[np.float64]:
-        if self._run is None:
-            raise DeviceError("The session was closed; nothing can be timed any more.")
+        fresh_logger()  # what sessions said before is none of this one's reasons
         with gpu_context(self._profile):
-            return np.array(self._run.times_ms(count))
+            return np.array(times_ms(self._queue, count, self._runs_per_pair))
 
     def _close(self) -> None:
-        if self._run is not None:
-            with gpu_context(self._profile):
-                self._run.free()
-            self._run = None
+        with gpu_context(self._profile):
+            self._free()
+
+    def _free(self) -> None:
+        while self._runs:
+            self._runs.pop().free()

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +16,9 @@ import numpy as np
 from hwprune.errors import ConfigError, DeviceError
 from hwprune.nvml import gpus
 from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.cold import BUFFERS, replicas
+from hwprune.runtimes.gpu_errors import gpu_failure, out_of_memory
+from hwprune.runtimes.gpu_timing import RunQueue, runs_per_pair, times_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +32,10 @@ _OPTIONS: dict[str, tuple[Any, ...]] = {
     "cuda_graph": (True, False),
     "channels_last": (True, False),
     "cudnn_benchmark": (True, False),
-    "buffers": ("hot", "rotating"),
+    "buffers": BUFFERS,
 }  # the first of each is the default
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 WARM_UP_RUNS = 4  # cuDNN tries its algorithms in the first one
-_MOST_REPLICAS = 64
 
 
 class TorchCudaRuntime(Runtime):
@@ -99,10 +99,6 @@ class TorchCudaRuntime(Runtime):
             "multiprocessors": facts.multi_processor_count,
         }
 
-    def for_probes(self, profile: TargetProfile) -> TargetProfile:
-        """With one copy of each network, for dozens of probes live at a time."""
-        return replace(profile, options={k: v for k, v in profile.options.items() if k != "buffers"})
-
     def _check(self, profile: TargetProfile) -> None:
         wrong = [
             f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
@@ -121,7 +117,7 @@ class TorchCudaRuntime(Runtime):
     def _compile(self, onnx: bytes, profile: TargetProfile) -> TorchSession:
         import torch
 
-        with _memory_errors(profile):
+        with _gpu_errors(profile, "torch cannot prepare the network on the GPU."):
             first = _graph(onnx, profile)
             device = torch.device(profile.device)
             cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
@@ -132,13 +128,8 @@ class TorchCudaRuntime(Runtime):
     def _profile_kernels(self, onnx: bytes, profile: TargetProfile, runs: int) -> list[KernelTime]:
         from hwprune.runtimes.torch_profile import profiled
 
-        with _memory_errors(profile), switches(profile):
+        with _gpu_errors(profile, "torch failed while it profiled the network."), switches(profile):
             return profiled(_graph(onnx, profile), runs)
-
-
-def replicas(network_bytes: int, cache_bytes: int) -> int:
-    """Copies of a network that take turns, so that none finds itself in the cache any more."""
-    return min(max(2, math.ceil(2 * cache_bytes / max(network_bytes, 1))), _MOST_REPLICAS)
 
 
 def _check_gpu(profile: TargetProfile) -> None:
@@ -185,19 +176,17 @@ def has_code(architectures: Sequence[str], major: int, minor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _memory_errors(profile: TargetProfile) -> Iterator[None]:
+def _gpu_errors(profile: TargetProfile, what: str) -> Iterator[None]:
+    """What goes wrong in torch while `what` could not be done, as an error of hwprune's."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
-        raise DeviceError(
-            "The GPU has too little memory for the networks that are measured together.",
-            where=f"profile {profile.name}, batch {profile.batch}",
-            got=str(error).splitlines()[0],
-            do="end other programs on it (`nvidia-smi` lists them), or use a profile with a smaller batch",
-        ) from error
+        raise out_of_memory(profile, error) from error
+    except RuntimeError as error:  # of cuDNN, of the driver, of a kernel that ran a while ago
+        raise gpu_failure(what, profile, error) from error
 
 
 def _graph(onnx: bytes, profile: TargetProfile) -> TorchGraph:
@@ -251,11 +240,12 @@ class TorchSession(Session):
 
         self._profile = profile
         self._stream = torch.cuda.Stream(torch.device(profile.device))  # type: ignore[no-untyped-call]
-        self._events: list[tuple[Any, Any]] = []
         self._kept: list[object] = []
         self._pool: Any = None  # where the graphs of all copies keep what they compute
         with self._working():
             self._turns = itertools.cycle([self._runner(graph) for graph in graphs])
+            self._queue = self._queued()
+            self._runs_per_pair = runs_per_pair(self._queue, profile.name, len(graphs))
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[None]:
@@ -267,7 +257,6 @@ class TorchSession(Session):
             switches(self._profile),
         ):
             yield
-            self._stream.synchronize()
 
     def _runner(self, graph: TorchGraph) -> Callable[[], object]:
         """What runs the network once: all its kernels started by one call, or one by one."""
@@ -298,21 +287,21 @@ class TorchSession(Session):
         self._kept.append((graph, result))
         return captured.replay
 
-    def _time_runs(self, count: int) -> NDArray[np.float64]:
+    def _queued(self) -> RunQueue:
         import torch
 
-        while len(self._events) < count:
-            pair = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
-            self._events.append(pair)
-        events = self._events[:count]
-        with _memory_errors(self._profile), self._working():
-            next(self._turns)()  # queued ahead, so that the host's time to start a run is not counted
-            for before, after in events:
-                before.record(self._stream)
-                next(self._turns)()
-                after.record(self._stream)
-        return np.array([before.elapsed_time(after) for before, after in events])
+        return RunQueue(
+            launch=lambda: next(self._turns)(),
+            event=lambda: torch.cuda.Event(enable_timing=True),  # type: ignore[no-untyped-call]
+            record=lambda event: event.record(self._stream),
+            elapsed_ms=lambda before, after: float(before.elapsed_time(after)),
+            wait=self._stream.synchronize,
+        )
+
+    def _time_runs(self, count: int) -> NDArray[np.float64]:
+        with _gpu_errors(self._profile, "The network failed while it ran."), self._working():
+            return np.array(times_ms(self._queue, count, self._runs_per_pair))
 
     def _close(self) -> None:
         self._turns = itertools.cycle([])
-        self._events, self._kept = [], []
+        self._kept = []

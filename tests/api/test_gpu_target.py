@@ -39,6 +39,19 @@ def test_a_gpu_alone_means_its_default_profile() -> None:
     assert target(both) == ("cuda-torch-fp32-gpu2", "cuda:2")
 
 
+def test_a_profile_that_nobody_chose_comes_with_the_reason() -> None:
+    def why(own: TargetConfig, device: str = "", profile: str = "") -> str:
+        return Project(Path(), Config(target=own)).choice(device, profile)[1]
+
+    told = why(TargetConfig(device="cuda:0"))
+    assert "measured by torch_cuda (profile cuda-torch-fp32)" in told
+    assert "First would come tensorrt" in told
+    assert why(TargetConfig(profile="cpu"), device="cuda:0") == told  # the project's is for another device
+    assert why(TargetConfig(profile="cuda-torch-fp16")) == ""
+    assert why(TargetConfig(), device="cuda:0", profile="cuda-torch-fp32") == ""
+    assert why(TargetConfig()) == ""  # a CPU has one runtime
+
+
 def test_a_profile_of_a_cpu_is_not_for_a_gpu() -> None:
     with pytest.raises(UsageError, match="another device"):
         target(TargetConfig(), device="cuda:0", profile="cpu-1t")

@@ -40,6 +40,12 @@ def test_doctor_looks_at_devices_runtimes_and_noise() -> None:
         assert "times as fast" in findings["cores side by side"].value
 
 
+def test_doctor_says_nothing_about_threads_of_a_profile_for_a_gpu() -> None:
+    names = [f.name for f in doctor(profile="cuda-torch-fp32", seconds=0.3).findings]
+    assert "cores side by side" not in names
+    assert "noise" in names
+
+
 def test_doctor_names_what_is_wrong_with_a_profile() -> None:
     (finding,) = [f for f in doctor(profile="cpu-99t", seconds=0.3).findings if f.name == "noise"]
     assert not finding.good

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +54,63 @@ def test_it_stops_at_the_asked_error(chain, fake_profile, tmp_path):
 def test_it_stops_when_the_time_is_over(chain, fake_profile, tmp_path):
     table = profiled(chain, fake_profile, tmp_path, max_seconds=1e-6, max_error=1e-9)
     assert len(table.networks) == ROUND
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cpu"])
+def test_builds_for_a_gpu_are_no_device_time(chain, fake_profile, tmp_path, monkeypatch, device):
+    clock = {"s": 0.0}
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: clock["s"]))
+
+    class Building(Counting):
+        def _compile(self, onnx, profile):
+            clock["s"] += 30.0
+            return super()._compile(onnx, profile)
+
+        def _profile_kernels(self, onnx, profile, runs):
+            clock["s"] += 10.0  # a process of its own
+            return super()._profile_kernels(onnx, profile, runs)
+
+    told = {}
+    table = profiled(
+        chain,
+        replace(fake_profile, device=device),
+        tmp_path,
+        Building(),
+        max_networks=2 * ROUND,
+        max_seconds=60.0,
+        max_error=1e-9,
+        progress=lambda done, total, **figures: told.update(figures),
+    )
+    (record, *_) = Journal(tmp_path / "networks", table.provenance).load()
+    if device == "cpu":
+        assert len(table.networks) == ROUND
+        assert (record.seconds, record.preparing) == (40.0, 0.0)
+        assert "preparing_seconds" not in told
+    else:
+        assert len(table.networks) == 2 * ROUND
+        assert record.seconds < 1.0
+        assert told["preparing_seconds"] == pytest.approx(2 * ROUND * 40.0, rel=0.01)
+
+
+def test_a_table_is_kept_when_builds_cannot_be_compared(chain, fake_profile, tmp_path, caplog):
+    class Building(Counting):
+        medians = (1.0, 1.1, 0.9)
+
+        def rebuild(self, onnx, profile, *, builds=5, runs=50):
+            if not self.medians:
+                raise DeviceError("The device went away.")
+            assert builds == len(self.medians)
+            return np.array(self.medians)
+
+    few = {"max_networks": ROUND, "max_error": 1e-9}
+    assert "builds" not in profiled(chain, fake_profile, tmp_path / "none", **few).provenance
+    table = profiled(chain, fake_profile, tmp_path / "some", Building(), **few)
+    assert table.provenance["builds"]["median_ms"] == [1.0, 1.1, 0.9]
+    assert LatencyTable.load(tmp_path / "some").build_spread == pytest.approx(0.1)
+    failing = Building()
+    failing.medians = ()
+    assert len(profiled(chain, fake_profile, tmp_path / "failed", failing, **few).networks) == ROUND
+    assert "could not be measured: The device went away." in caplog.text
 
 
 def test_a_network_whose_kernels_were_not_recorded_counts_with_its_latency_alone(
@@ -150,7 +209,6 @@ def test_drift_between_profiling_and_timing_is_taken_out(chain, fake_profile, tm
 
 
 def test_batch_of_the_profile_is_what_runs(chain, tmp_path, fake_profile):
-    from dataclasses import replace
 
     table = profiled(chain, replace(fake_profile, batch=4), tmp_path, max_seconds=1e-6)
     assert set(table.kernels["batch"]) == {4}

@@ -13,6 +13,7 @@ from hwprune.latency.table import (
     KERNEL_COLUMNS,
     NETWORK_COLUMNS,
     LatencyTable,
+    _check_provenance,
     condition_differences,
 )
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
@@ -166,3 +167,11 @@ def test_a_space_of_one_group_has_a_table_too(tmp_path, net_of, fake_profile):
     table = profile_space(space, content, fake_profile, runtime, folder=tmp_path, max_networks=16)
     assert len(space.groups) == 1
     np.testing.assert_array_equal(LatencyTable.load(tmp_path).widths, table.widths)
+
+
+@pytest.mark.parametrize("builds", [[], {"spread": "much"}, {"spread": -0.1}, {"spread": float("nan")}])
+def test_a_spread_of_builds_that_cannot_be_is_refused(quiet_table, builds):
+    _check_provenance({**quiet_table.provenance, "builds": {"spread": 0.02}})
+    assert quiet_table.build_spread == 0.0  # this device builds nothing
+    with pytest.raises(ValueError, match="builds"):
+        _check_provenance({**quiet_table.provenance, "builds": builds})

@@ -169,6 +169,7 @@ def tensorrt_module(machine: Machine) -> ModuleType:
             if not isinstance(logger, ILogger):
                 raise TypeError("incompatible constructor arguments")
             self._logger = logger
+            machine.given(self, logger)
 
         def create_network(self, flags=0):
             machine.config["flags"] = flags
@@ -180,7 +181,7 @@ def tensorrt_module(machine: Machine) -> ModuleType:
         def build_serialized_network(self, network, config):
             assert machine.contexts, "no CUDA context is current"
             if machine.failure:
-                self._logger.log(ILogger.Severity.ERROR, machine.failure)
+                machine.say(ILogger.Severity.ERROR, machine.failure)
                 return None
             machine.builds += 1
             machine.networks.add(hash(network._onnx))
@@ -243,12 +244,14 @@ def tensorrt_module(machine: Machine) -> ModuleType:
                     return False
                 machine.captured.append(self._run)
             else:
+                machine.worked = stream_handle
                 self._run()
             return True
 
         def _run(self):
             assert set(self._ready.values()) <= machine.live, "a buffer that was freed"
             machine.calls.append("run")
+            machine.ran.append(id(self))
             machine.now_ms += sum(layer["us"] for layer in self._plan["layers"]) / 1e3
             self._pending = True
 
@@ -290,10 +293,11 @@ def tensorrt_module(machine: Machine) -> ModuleType:
     class Runtime(Strict):
         def __init__(self, logger):
             self._logger = logger
+            machine.given(self, logger)
 
         def deserialize_cuda_engine(self, serialized_engine):
             if not machine.loads:
-                self._logger.log(ILogger.Severity.ERROR, "Version tag does not match")
+                machine.say(ILogger.Severity.ERROR, "Version tag does not match")
                 return None
             return ICudaEngine(json.loads(serialized_engine))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import weakref
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +25,30 @@ class Machine:
     builds: int = 0
     networks: set[int] = field(default_factory=set)  # of which engines were built
     captures: bool = True  # whether TensorRT's work can be captured
+    streams: int = 0  # made so far
+    worked: int = 0  # handle of the stream of the last run
     live: set[int] = field(default_factory=set)  # addresses of buffers that are not freed yet
     calls: list[str] = field(default_factory=list)
+    ran: list[int] = field(default_factory=list)  # which execution context did, each run
     config: dict[str, object] = field(default_factory=dict)
     failure: str = ""  # why the next engine is not built
     loads: bool = True  # whether engines can be loaded
     force_fp32: bool = False  # builds an engine in 32 bits whatever the network says
     captured: object = None  # what a capture in progress has seen
     graphs: dict[int, object] = field(default_factory=dict)
+    loggers: list[tuple[Any, Any]] = field(default_factory=list)  # (user, logger), neither kept alive
+
+    def given(self, user, logger):
+        """A builder or runtime was given a logger: TensorRT keeps the first while any user of it lives."""
+        self.loggers = [pair for pair in self.loggers if pair[0]() is not None]
+        first = self.loggers[0][1] if self.loggers else weakref.ref(logger)
+        self.loggers.append((weakref.ref(user), first))
+
+    def say(self, severity, message):
+        """Tell the logger, which would be a crash if it were gone."""
+        logger = self.loggers[0][1]()
+        assert logger is not None, "the first logger is gone, its users are not"
+        logger.log(severity, message)
 
 
 class Strict:
@@ -119,10 +137,12 @@ def driver_module(machine: Machine) -> ModuleType:
         assert np.any(src), "zeros would be timed"
 
     class Stream(Strict):
-        handle = property(lambda self: 7)
+        handle = property(lambda self: self._handle)
 
         def __init__(self, flags=0):
             in_context()
+            machine.streams += 1
+            self._handle = 6 + machine.streams
 
         def synchronize(self):
             in_context()
@@ -136,6 +156,7 @@ def driver_module(machine: Machine) -> ModuleType:
 
         def record(self, stream=None):
             assert stream is not None, "events belong on the stream of the work"
+            assert stream.handle == machine.worked, "the last run was on another stream"
             self._at = machine.now_ms
             return self
 
@@ -183,6 +204,7 @@ def runtime_module(machine: Machine) -> ModuleType:
 
     def cudaGraphLaunch(graphExec, stream):  # noqa: N802, N803 - spelt as in CUDA
         machine.calls.append("replay")
+        machine.worked = stream
         for run in machine.graphs[graphExec]:
             run()
         return done

@@ -92,6 +92,16 @@ def test_another_device_or_library_begins_anew_only_when_asked(report, tmp_path)
         assert gpu_report_file.Report(out, other, fresh=True).parts == {}
 
 
+def test_large_batches_of_all_runtimes_are_timed_with_cold_caches(report, monkeypatch):
+    monkeypatch.setattr(report, "get_runtime", lambda profile: None)
+    found = report.usable([])
+    large = [profile for profile in found if profile.batch == 32]
+    assert {profile.runtime for profile in large} == {"tensorrt", "torch_cuda", "onnxruntime"}
+    assert {report.buffers(profile) for profile in large} == {"rotating"}
+    assert {report.buffers(profile) for profile in found if profile.batch == 1} == {"hot"}
+    assert len(set(map(report.conditions, found))) == len(found)  # none twice
+
+
 def test_runtimes_are_compared_and_tables_judged(report):
     import gpu_report_file
 
@@ -100,10 +110,12 @@ def test_runtimes_are_compared_and_tables_judged(report):
         "unpruned/a": {**shared, "profile": "a", "runtime": "torch_cuda", "ms": 3.0},
         "unpruned/b": {**shared, "profile": "b", "runtime": "tensorrt", "ms": 2.0},
         "unpruned/c": {"error": "OSError: none"},
+        "unpruned/d": {**shared, "profile": "d", "runtime": "tensorrt", "ms": 9.0, "buffers": "rotating"},
         "table/a": {"mean_error": 0.03, "within_5_percent": 0.95},
         "table/b": {"mean_error": 0.01, "within_5_percent": 0.94},
         "table/c": {"error": "OSError: none"},
     }
-    (rows,) = gpu_report_file.compared(parts).values()
+    rows, cold = gpu_report_file.compared(parts).values()
     assert [(row["profile"], row["times_the_fastest"]) for row in rows] == [("b", 1.0), ("a", 1.5)]
+    assert [(row["profile"], row["times_the_fastest"]) for row in cold] == [("d", 1.0)]
     assert gpu_report_file.judged(parts) == {"table/a": True, "table/b": False}

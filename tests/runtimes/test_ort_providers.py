@@ -10,8 +10,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from hwprune.cli.main import main
+from hwprune.cudadriver import DriverFacts
 from hwprune.errors import ConfigError, DeviceError, ModelError
-from hwprune.runtimes import TargetProfile, ort_blocking, ort_providers
+from hwprune.runtimes import TargetProfile, load_profile, ort_blocking, ort_providers
 from hwprune.runtimes.onnxruntime import OnnxRuntime, OrtSession, session_options
 from hwprune.runtimes.ort_providers import check_provider, provider_list, takes_rtx
 from hwprune.runtimes.probes import conv_chain
@@ -157,8 +159,9 @@ def test_the_plugin_is_registered_once_and_takes_its_device(sessions, monkeypatc
     assert calls[0] == ("NvTensorRTRTXExecutionProvider", "/lib.so")
     assert calls[1] == ([devices[1]], {"enable_cuda_graph": "0"})
     profile = replace(with_options(provider="tensorrt_rtx"), device="cuda:5")
-    with pytest.raises(DeviceError, match="finds no such GPU"):
+    with pytest.raises(DeviceError, match="finds no such GPU") as told:
         ort_providers.open_on_gpu(NET, options, profile)
+    assert "nvidia-smi -L" in told.value.do
     ort_providers._register_rtx.cache_clear()
 
 
@@ -196,7 +199,7 @@ def test_which_gpus_tensorrt_rtx_serves(capability, takes):
     assert takes_rtx(capability) == bool(takes)
 
 
-def test_options_of_cpus_and_gpus_are_not_mixed():
+def test_options_of_cpus_and_gpus_are_not_mixed(monkeypatch):
     for profile in (
         with_options(spinning="off"),
         with_options(provider="cpu"),
@@ -211,6 +214,11 @@ def test_options_of_cpus_and_gpus_are_not_mixed():
     assert RUNTIME.settings(with_options(provider="tensorrt"))["tf32"] == "provider's default"
     assert RUNTIME.settings(GPU)["tf32"] is False
     assert RUNTIME.settings(GPU)["provider"] == "cuda"
+    assert RUNTIME.settings(GPU)["gpu"] == "unknown"
+    facts = DriverFacts("NVIDIA A", "9.0", 50 * 2**20)
+    monkeypatch.setattr(ort_providers, "driver_facts", {1: facts}.get)
+    assert RUNTIME.settings(GPU)["gpu"] == "NVIDIA A"
+    assert RUNTIME.settings(GPU)["capability"] == "9.0"
     assert "spinning" not in RUNTIME.settings(GPU)
 
 
@@ -221,10 +229,67 @@ def test_inputs_lie_where_the_provider_reads_them():
     assert ort_providers.memory_of(TargetProfile(name="cpu")) == ("cpu", 0)
 
 
+def test_rotating_buffers_take_turns_among_sessions(monkeypatch):
+    ran, opened = [], []
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr("hwprune.runtimes.cold.replicas", lambda network, cache: 3)
+
+    class Bound(Session):
+        def run_with_iobinding(self, binding):
+            ran.append(self)
+
+    monkeypatch.setattr(
+        "hwprune.runtimes.onnxruntime._open", lambda *given: opened.append(Bound()) or opened[-1]
+    )
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
+    with RUNTIME.compile(NET, with_options(buffers="rotating")) as session:
+        session.time_runs(4)
+        session.time_runs(2)
+    assert ran == opened * 2
+    assert len(opened) == 3
+    opened.clear()
+    RUNTIME.compile(NET, GPU).close()
+    assert len(opened) == 1
+    assert RUNTIME.settings(with_options(buffers="rotating"))["buffers"] == "rotating"
+    assert RUNTIME.settings(GPU)["buffers"] == "hot"
+    with pytest.raises(ConfigError, match="buffers"):
+        RUNTIME.check(TargetProfile(name="cpu", options={"buffers": "hot"}))
+
+
 def test_tensorrt_providers_have_no_kernels_and_say_so(monkeypatch):
     monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
-    with pytest.raises(DeviceError, match="single kernel"):
-        RUNTIME.profile_kernels(NET, with_options(provider="tensorrt"))
+    for profile in map(load_profile, ("cuda-ort-trt-fp32", "cuda-ort-rtx-fp32")):
+        for refused in (
+            lambda p=profile: RUNTIME.profile_kernels(NET, p),
+            lambda p=profile: RUNTIME.check_table(p),
+        ):
+            with pytest.raises(DeviceError, match="single kernel") as told:
+                refused()
+            assert "--profile cuda-trt-fp32" in told.value.do
+    RUNTIME.check_table(GPU)
+    RUNTIME.check_table(load_profile("cpu-1t"))
+
+
+def test_a_profile_that_can_time_files_only_is_refused_before_anything_is_measured(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr("hwprune.api.profile.trace_project", lambda *given: pytest.fail("too late"))
+    command = ["profile", "--project", str(tmp_path), "--model", "resnet20", "--profile", "cuda-ort-trt-fp32"]
+    assert main(command) == 1
+    assert "single kernel" in capsys.readouterr().err
+
+
+def test_files_are_timed_with_the_tensorrt_provider(sessions, monkeypatch, tmp_path, capsys):
+    """The whole of `hwprune bench`, which needs no table, above sessions that are only noted."""
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr(Session, "run_with_iobinding", lambda self, bound: sum(range(1000)), raising=False)
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
+    (tmp_path / "model.onnx").write_bytes(NET)
+    command = ["bench", str(tmp_path / "model.onnx"), "--max-time", "1s"]
+    assert main([*command, "--profile", "cuda-ort-trt-fp32"]) in (0, 3)
+    assert sessions[0].more["providers"][0][0] == "TensorrtExecutionProvider"
+    assert "model.onnx" in capsys.readouterr().out
 
 
 def test_kernels_are_profiled_without_a_graph(monkeypatch):
@@ -234,7 +299,7 @@ def test_kernels_are_profiled_without_a_graph(monkeypatch):
         "hwprune.runtimes.onnxruntime.profiled_blocking",
         lambda onnx, profile, runs: asked.append(profile) or [],
     )
-    RUNTIME.profile_kernels(NET, with_options(cuda_graph=True, tf32=True))
+    RUNTIME.profile_kernels(NET, with_options(cuda_graph=True, tf32=True, buffers="rotating"))
     assert dict(asked[0].options) == {"tf32": True}
 
 
@@ -258,8 +323,49 @@ def test_kernels_are_profiled_in_a_process_that_waits_for_each(monkeypatch):
     assert "CUDA" in str(told.value)
 
 
+def test_a_process_that_hangs_or_dies_is_told_with_what_to_do(monkeypatch):
+    def hangs(command, **more):
+        raise ort_blocking.subprocess.TimeoutExpired(command, more["timeout"])
+
+    monkeypatch.setattr(ort_blocking.subprocess, "run", hangs)
+    with pytest.raises(DeviceError, match="did not end") as told:
+        ort_blocking.profiled_blocking(NET, GPU, runs=3)
+    assert "nvidia-smi" in told.value.do
+    died = SimpleNamespace(returncode=1, stderr="CUDA failure 2: out of memory ; GPU=1")
+    monkeypatch.setattr(ort_blocking.subprocess, "run", lambda *given, **more: died)
+    with pytest.raises(DeviceError, match="too little memory") as told:
+        ort_blocking.profiled_blocking(NET, replace(GPU, batch=8), runs=3)
+    assert "batch = 1" in told.value.do
+
+
+def test_failures_on_a_gpu_say_what_to_do(sessions, monkeypatch):
+    monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
+    monkeypatch.setattr(Session, "run_with_iobinding", lambda self, bound: None, raising=False)
+
+    def full(session, profile):
+        raise RuntimeError("CUDA failure 2: out of memory ; GPU=1 ; hostname=h")
+
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", full)
+    with pytest.raises(DeviceError, match="too little memory") as told:
+        RUNTIME.compile(NET, replace(GPU, batch=8))
+    assert "batch = 1" in told.value.do
+    monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
+    for words, do in (("CUDA failure 700: an illegal memory access", "dmesg"), ("Non-zero status", "doctor")):
+
+        def fails(self, bound, words=words):
+            raise RuntimeError(words)
+
+        monkeypatch.setattr(Session, "run_with_iobinding", fails)
+        with RUNTIME.compile(NET, GPU) as session, pytest.raises(DeviceError, match="while it ran") as told:
+            session.time_runs(1)
+        assert do in told.value.do
+    with OrtSession([Session()], TargetProfile(name="cpu")) as session, pytest.raises(DeviceError) as told:
+        session.time_runs(1)
+    assert "batch" in told.value.do
+
+
 def test_a_host_that_sleeps_while_the_gpu_computes_was_not_robbed(monkeypatch):
     monkeypatch.setattr("hwprune.runtimes.onnxruntime._bind", lambda session, profile: None)
     wall_ms, core_ms = np.array([5.0, 5.0]), np.array([5.0, 0.1])
-    assert OrtSession(None, GPU)._undisturbed(wall_ms, core_ms).tolist() == [5.0, 5.0]
-    assert OrtSession(None, TargetProfile(name="cpu"))._undisturbed(wall_ms, core_ms).tolist() == [5.0, 0.1]
+    assert OrtSession([], GPU)._undisturbed(wall_ms, core_ms).tolist() == [5.0, 5.0]
+    assert OrtSession([], TargetProfile(name="cpu"))._undisturbed(wall_ms, core_ms).tolist() == [5.0, 0.1]

@@ -36,6 +36,7 @@ def test_profiles_of_gpus_have_options_that_their_runtimes_know(monkeypatch):
     monkeypatch.setattr(torch_cuda, "_check_gpu", lambda profile: None)
     names = {name for name in profile_names() if name.startswith(("cuda-torch", "cuda-ort"))}
     assert {"cuda-torch-fp32", "cuda-torch-fp16", "cuda-torch-fp32-b32", "cuda-ort-fp32"} <= names
+    assert {"cuda-ort-trt-fp32", "cuda-ort-rtx-fp32"} <= names
     for name in names:
         profile = load_profile(name)
         assert profile.device == "cuda:0"

@@ -10,6 +10,7 @@ from torch_cuda_contract import MS_PER_RUN, Gpu, fake_cuda
 
 from hwprune.errors import ConfigError, DeviceError
 from hwprune.runtimes import TargetProfile, torch_cuda
+from hwprune.runtimes.gpu_errors import more_memory
 from hwprune.runtimes.probes import conv_chain
 from hwprune.runtimes.torch_cuda import TorchCudaRuntime, has_code, replicas, switches
 from hwprune.runtimes.torch_graph import TorchGraph
@@ -46,7 +47,9 @@ def test_a_session_warms_up_captures_once_and_replays(gpu):
         made = list(gpu.calls)
         times = session.time_runs(5)
     warm = torch_cuda.WARM_UP_RUNS
-    assert made == ["wait_stream", *["run"] * warm, "synchronize", "capture", "run", "synchronize"]
+    captured = ["wait_stream", *["run"] * warm, "synchronize", "capture", "run"]
+    trial = ["replay", "synchronize", *["replay"] * 6, "synchronize"]  # how long a run is, and for the host
+    assert made == captured + trial
     assert gpu.calls[len(made) :] == ["replay"] * 6 + ["synchronize"]  # one ahead
     assert times.tolist() == [MS_PER_RUN] * 5
     with pytest.raises(DeviceError, match="closed"):
@@ -92,6 +95,50 @@ def test_out_of_memory_is_told_with_what_to_do(gpu):
         assert "nvidia-smi" in str(told.value)
         assert "2 GiB" in str(told.value)
         assert gpu.calls[-1] == "empty_cache"
+
+
+@pytest.mark.parametrize(
+    ("words", "do"),
+    [
+        ("Unable to find an engine to execute this computation", "another precision"),
+        (
+            "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be",
+            "nvidia-smi -q",
+        ),
+        ("CUDA error: uncorrectable ECC error encountered", "nvidia-smi -q"),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "hwprune doctor"),
+    ],
+)
+def test_errors_of_cudnn_and_the_driver_are_told_with_what_to_do(gpu, monkeypatch, words, do):
+    session = TorchCudaRuntime().compile(NET, PROFILE)
+
+    def fails(what):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(gpu, "ran", fails)
+    for call in (
+        lambda: session.time_runs(2),
+        lambda: TorchCudaRuntime().compile(NET, PROFILE),
+        lambda: TorchCudaRuntime().profile_kernels(NET, PROFILE),
+    ):
+        with pytest.raises(DeviceError) as told:
+            call()
+        assert do in told.value.do
+        assert told.value.got == words.splitlines()[0]
+        assert "profile gpu" in told.value.where
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch": 32}, ["batch = 1", "it is 32", "profiles/gpu.toml"]),
+        ({"options": {"buffers": "rotating"}}, ['buffers = "hot"']),
+        ({}, ["--profile cuda-trt-fp16"]),
+    ],
+)
+def test_too_little_memory_names_what_to_set(change, words):
+    advice = more_memory(replace(PROFILE, **change))
+    assert all(word in advice for word in ["nvidia-smi", *words])
 
 
 def test_a_network_that_cannot_be_captured_names_the_option(gpu, monkeypatch):
