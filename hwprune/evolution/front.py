@@ -1,4 +1,4 @@
-"""A front of networks in one evolution: NSGA-II (Deb et al. 2002), as pymoo has it, on score and load.
+"""A front of networks in one evolution: NSGA-II (Deb et al. 2002) on score and load.
 
 Compared with one search for each budget on as many evaluations (docs/search.md) it finds the better networks,
 for what is good at one budget serves its neighbours too.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwprune.evolution.algorithm import Evolution, Fresh, SearchSettings
-from hwprune.evolution.problem import Problem, within
+from hwprune.evolution.operators import polynomial_mutation, simulated_binary_crossover
+from hwprune.evolution.pareto import crowding, ranks
 from hwprune.evolution.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hwprune.evolution.problem import Candidate
+    from hwprune.evolution.problem import Candidate, Problem
     from hwprune.structure.space import Widths
 
 _ROUNDS = 10  # broods tried before random networks make up the shortfall
 _BELOW = 0.9  # of the tightest level: networks of less load serve no budget
-_SPREAD = 3.0  # distribution index of crossover and mutation: children may be far from their parents
-_CHANCE = 0.9
+_INDEX = 3.0  # distribution index of crossover and mutation: children may be far from their parents
 
 
 class FrontEvolution(Evolution):
@@ -141,31 +141,20 @@ class FrontEvolution(Evolution):
         return self.problem.feasible(widths) & above
 
     def _children(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """As many children as a generation has networks, of the best by rank and crowding: (N, groups)."""
-        from pymoo.algorithms.moo.nsga2 import NSGA2, RankAndCrowding
-        from pymoo.core.evaluator import Evaluator
-        from pymoo.core.population import Population
-        from pymoo.core.problem import Problem as Task
-        from pymoo.operators.crossover.sbx import SBX
-        from pymoo.operators.mutation.pm import PM
-        from pymoo.operators.repair.rounding import RoundingRepair
-        from pymoo.problems.static import StaticProblem
+        """As many children as a generation has networks, of parents chosen in tournaments: (N, groups)."""
+        genome, count = self._sampler.genome, self.settings.population
+        parents = self._survivors()
+        if not len(parents):
+            return parents
+        rivals = rng.integers(len(parents), size=(2, count, 2))
+        mothers, fathers = parents[rivals.min(axis=2)]  # the better one comes first
+        children = simulated_binary_crossover(genome, mothers, fathers, _INDEX, rng)
+        return polynomial_mutation(genome, children, _INDEX, rng)
 
-        genome, known = self._sampler.genome, self.candidates
-        task = Task(n_var=len(genome.sizes), n_obj=2, n_ieq_constr=1, xl=0, xu=genome.full, vtype=int)
-        load = self.problem.load_of(np.array([one.values for one in known]))
-        shares = np.array([self._share(one) for one in known])
-        outside = np.maximum(load - 1.0, _BELOW * self.levels[0] - shares)
-        outside = np.where(within(load) & (outside < 1e-6), np.minimum(outside, 0.0), outside)
-        figures = {"F": np.column_stack([[-one.score for one in known], shares]), "G": outside[:, None]}
-        everyone = Population.new(X=genome.nearest([one.widths for one in known]).astype(float))
-        Evaluator().eval(StaticProblem(task, **figures), everyone)
-        own: dict[str, Any] = {"prob": _CHANCE, "eta": _SPREAD, "vtype": float, "repair": RoundingRepair()}
-        ways = {"crossover": SBX(**own), "mutation": PM(**own), "eliminate_duplicates": True}
-        count = min(self.settings.population, len(everyone))
-        survivors = RankAndCrowding().do(task, everyone, n_survive=count, random_state=rng)
-        algorithm = NSGA2(pop_size=self.settings.population, sampling=survivors, **ways)
-        algorithm.setup(task, termination=("n_gen", 10**6), seed=int(rng.integers(2**31)))
-        algorithm.tell(infills=algorithm.ask())
-        children: NDArray[np.float64] = algorithm.ask().get("X")
-        return np.clip(np.rint(children), 0, genome.full).astype(np.int64)
+    def _survivors(self) -> NDArray[np.int64]:
+        """As many networks as a generation has, the best by rank and then crowding: (N, groups)."""
+        inside = [one for one in self.ranked() if self._share(one) >= _BELOW * self.levels[0]]
+        scores, shares = [one.score for one in inside], [self._share(one) for one in inside]
+        rank = ranks(scores, shares)
+        best = np.lexsort((-crowding(scores, shares, rank), rank))[: self.settings.population]
+        return self._sampler.genome.nearest([inside[place].widths for place in best])

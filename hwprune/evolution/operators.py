@@ -1,4 +1,4 @@
-"""Networks as choice indices, and the paper's two operators on them (MetaPruning, section 3.3).
+"""Networks as choice indices; the operators of the paper (MetaPruning, section 3.3) and of NSGA-II on them.
 
 A *genome* is one row of small integers: for each channel group the index of the chosen width. Everything
 here works on many genomes at once, as arrays (N, groups).
@@ -67,3 +67,41 @@ def crossover(
 ) -> NDArray[np.int64]:
     """Take each gene from one of two parents by a fair coin: (N, groups) twice -> (N, groups)."""
     return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
+
+
+def simulated_binary_crossover(
+    genome: Genome,
+    mothers: NDArray[np.int64],
+    fathers: NDArray[np.int64],
+    index: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Half of the genes of each child near one of its parents': (N, groups) twice -> (N, groups).
+
+    Deb and Agrawal, "Simulated binary crossover for continuous search space" (1995); the smaller the
+    distribution `index`, the farther from the parents. Rounded to whole choices.
+    """
+    u = rng.random(mothers.shape)
+    power = 1.0 / (index + 1.0)
+    spread = np.where(u <= 0.5, (2 * u) ** power, (1 / (2 * (1 - u))) ** power)
+    near, far = np.where(rng.random(mothers.shape) < 0.5, (mothers, fathers), (fathers, mothers))
+    child = 0.5 * ((1 + spread) * near + (1 - spread) * far)
+    return _rounded(genome, np.where(rng.random(mothers.shape) < 0.5, child, mothers))
+
+
+def polynomial_mutation(
+    genome: Genome, parents: NDArray[np.int64], index: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Move one gene on average, mostly to a choice nearby: (N, groups) -> (N, groups).
+
+    Deb and Goyal, "A combined genetic adaptive search" (1996); `index` as above. Rounded to whole choices.
+    """
+    u = rng.random(parents.shape)
+    power = 1.0 / (index + 1.0)
+    step = np.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 * (1 - u)) ** power)
+    chosen = rng.random(parents.shape) < 1.0 / max(len(genome.sizes), 1)
+    return _rounded(genome, np.where(chosen, parents + step * (genome.sizes - 1), parents))
+
+
+def _rounded(genome: Genome, genes: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.clip(np.rint(genes), 0, genome.full).astype(np.int64)
