@@ -42,10 +42,10 @@ def tradeoff_title(search: SearchResult) -> str:
 
 def front_line(front: FrontResult) -> str:
     """How the networks of a front were found."""
-    first = front.points[0]
+    first, count = front.points[0], len(front.points)
     return (
-        f"{len(front.points)} networks that no other one beats in both latency and score, from "
-        f"{front.searched} budgets in {front.budget} on {first.profile}, each searched with one judge."
+        f"{count} network{'' if count == 1 else 's'} that no other one beats in both latency and score, from "
+        f"one search at {front.searched} budgets in {front.budget} on {first.profile}."
     )
 
 
