@@ -211,6 +211,15 @@ class Comparison:
                 self.runs.runs[name]["measured_error"] = round(shares[widths].error_ms, 4)
         self.runs.save()
 
+    def judged(self) -> None:
+        """What the judge thinks of the networks that were chosen and trained from scratch."""
+        chosen = {name: tuple(run["widths"]) for name, run in self.runs.runs.items() if "scratch/" in name}
+        known = self.runs.runs.get("judged/residual", {}).get("scores", {})
+        if chosen.keys() - known.keys():
+            self.runs.runs.pop("judged/residual", None)
+            scores = {name: self.judge("residual")(widths) for name, widths in chosen.items()}
+            self.runs.once("judged/residual", lambda: {"scores": scores})
+
     def ranking(self) -> None:
         """Train networks of one latency alone, and score them with each PruningNet."""
         networks = self.equal_latency()
@@ -261,6 +270,7 @@ def main() -> None:
         comparison.judge(generator)
     for budget in BUDGETS:
         comparison.first_column(budget)
+    comparison.judged()
     for budget in BUDGETS if options.longer else ():
         comparison.second_column(budget)
     if options.ranking:

@@ -32,9 +32,8 @@ LIKE_FOR_LIKE = (  # rival -> what it is, the run of hwprune that starts alike, 
     ("tuned/uniform", "uniform widths, from hwprune's PruningNet", "tuned/hwprune", {}),
 )
 SEARCHED = ("scratch/hwprune", "tuned/hwprune", "scratch/macs", "scratch/shared")
-FIRST = """The searches behind hwprune's networks, `fc` and `shared` were made before candidates raced: each
-was scored in full on 2,000 held-out images, where chance is as large as the differences. They are to be
-made again on 10,000.
+FIRST = """The searches behind these rows were made before candidates raced: {rows}. Each candidate
+was scored in full on 2,000 held-out images, where chance is as large as the differences.
 """
 SEEDS = 3  # fewer give no verdict
 HEAD = """# hwprune against its rivals on CIFAR-10
@@ -68,19 +67,30 @@ def main() -> None:
             tuned=seeds[0]["settings"]["fine_tuning"]["lr"],
         )
     )
-    if any(f"first/{name}/{budget}" in one and f"{name}/{budget}" not in one for one in own
-           for name in SEARCHED for budget in BUDGETS):  # fmt: skip
-        print(FIRST)
+    if old := [name for name in SEARCHED if any(_only_first(one, name) for one in own)]:
+        labels = {"scratch/hwprune": "hwprune, from scratch", "tuned/hwprune": "hwprune, fine-tuned"}
+        labels |= {name: label for name, label, *_ in LIKE_FOR_LIKE}
+        print(FIRST.format(rows="; ".join(labels[name] for name in old)))
     print(f"The unpruned network: {points(runs, 'base')} %.\n")
     for budget, text in BUDGETS.items():
         print(f"## At {text} of the latency\n")
         print("\n".join(accuracy_table(runs, budget)), end="\n\n")
     print("## How well the judges rank\n")
     print("\n".join(ranking(runs)))
+    if lines := at_the_top(own):
+        print("\n## Where the judge is wrong\n")
+        print("\n".join(lines))
     print("\n## The judges themselves\n")
     print("\n".join(judges(runs)))
     print("\n## What scoring on more images did\n")
-    print("\n".join(remedies(own)))
+    print("\n".join(more_images(own)))
+    if tried := judge_remedies(own):
+        print("\n## What other judges did\n")
+        print("\n".join(tried))
+
+
+def _only_first(runs: Runs, name: str) -> bool:
+    return any(f"first/{name}/{b}" in runs and f"{name}/{b}" not in runs for b in BUDGETS)
 
 
 def with_first(runs: Runs) -> Runs:
@@ -187,6 +197,25 @@ def ranking(runs: Sequence[Runs]) -> list[str]:
     return lines
 
 
+def at_the_top(runs: Sequence[Runs]) -> list[str]:
+    """What the `residual` judge says of the networks that somebody chose, and what they reach alone."""
+    lines = [
+        "What the `residual` judge says of networks that somebody chose, and what they reach from scratch: among",
+        "good networks its order is not that of training alone, and a search finds what it overrates.",
+        "",
+        "| seed | chosen by | latency | judge, % | alone, % | widths |",
+        "|---|---|---|---|---|---|",
+    ]
+    for number, seed in enumerate(runs):
+        scores = seed.get("judged/residual", {}).get("scores", {})
+        for name in sorted(scores, key=lambda one: (one[-2:], -scores[one])):
+            run = seed[name]
+            share, *top1 = (100 * one for one in (run["predicted_share"], scores[name], run["test_top1"]))
+            figures = f"{share:.1f} % | {top1[0]:.2f} | {top1[1]:.2f}"
+            lines.append(f"| {number} | `{name}` | {figures} | {' '.join(map(str, run['widths']))} |")
+    return lines if len(lines) > 5 else []
+
+
 def alone(seed: Runs) -> list[Runs]:
     """The networks that were trained alone, in order."""
     return [seed[name] for number in range(RANKED) if (name := f"alone/{number}") in seed]
@@ -224,7 +253,7 @@ def judges(runs: Sequence[Runs]) -> list[str]:
     return lines
 
 
-def remedies(runs: Sequence[Runs]) -> list[str]:
+def more_images(runs: Sequence[Runs]) -> list[str]:
     """The networks of the first searches beside those of the present ones."""
     lines = [
         "The first searches scored each candidate in full on 2,000 images, where chance is as large as the",
@@ -241,6 +270,28 @@ def remedies(runs: Sequence[Runs]) -> list[str]:
                 cells = points(both, old), points(both, new), ahead(gaps(both, new, old), None)
                 lines.append(f"| at {text}, {words} | {' | '.join(cells)} |")
     return lines
+
+
+def judge_remedies(runs: Sequence[Runs]) -> list[str]:
+    """Judges with one thing changed (`comparison_remedies.py`), beside the `residual` one."""
+    names = sorted({name.split("/")[1] for seed in runs for name in seed if name.startswith("remedy/")})
+    lines = [
+        "The `residual` judge with one thing changed (`benchmarks/comparison_remedies.py`): Kendall's tau",
+        "with the networks trained alone so far, and top-1 of what its search found, trained from scratch.",
+        "",
+        "| judge | networks alone | tau | tau of `residual` | at 50 % | at 30 % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        for seed in runs:
+            if not (scores := seed.get(f"remedy/{name}/ranking", {}).get("scores")):
+                continue
+            truth = [seed[run]["test_top1"] for run in scores]
+            usual = [seed["ranking/residual"]["scores"][int(run.split("/")[1])] for run in scores]
+            taus = [f"{kendalltau(own, truth).statistic:.2f}" for own in (list(scores.values()), usual)]
+            found = [points([seed], f"remedy/{name}/scratch/{budget}") for budget in BUDGETS]
+            lines.append(f"| {name} | {len(scores)} | {' | '.join([*taus, *found])} |")
+    return lines if len(lines) > 5 else []
 
 
 if __name__ == "__main__":
