@@ -200,8 +200,8 @@ def ranking(runs: Sequence[Runs]) -> list[str]:
 def at_the_top(runs: Sequence[Runs]) -> list[str]:
     """What the `residual` judge says of the networks that somebody chose, and what they reach alone."""
     lines = [
-        "What the `residual` judge says of networks that somebody chose, and what they reach from scratch: among",
-        "good networks its order is not that of training alone, and a search finds what it overrates.",
+        "What the `residual` judge says of networks that somebody chose, and what they reach from scratch:",
+        "among good networks its order is not that of training alone, and a search finds what it overrates.",
         "",
         "| seed | chosen by | latency | judge, % | alone, % | widths |",
         "|---|---|---|---|---|---|",
