@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.problem import Correction
 from hwprune.latency.drift import drifted
 from hwprune.payloads import misfits
+from hwprune.progress import QUIET
 from hwprune.results import Figure
 from hwprune.structure.space import Widths
 
@@ -28,18 +28,23 @@ if TYPE_CHECKING:
 
     _Figures = dict[Widths, dict[str, float]]
 
-_log = logging.getLogger(__name__)
-
 _QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
 _MOST_ERROR = 0.04  # relative: leaders that are known less closely teach nothing
 _TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
+_WORTH_TELLING = 0.005  # change of a correction
 _ATTEMPTS = 12  # networks measured for the answer before giving up
 
 
 class Loop:
-    """Measures the leaders of a generation and corrects the predictions by them: a `GenerationHook`."""
+    """Measures the leaders of a generation and corrects the predictions by them: a `GenerationHook`.
 
-    def __init__(self, budgets: Sequence[Budget]) -> None:
+    Args:
+        budgets: What is limited.
+        reporter: Told by how much predictions are off, for a correction may put the best network outside.
+    """
+
+    def __init__(self, budgets: Sequence[Budget], reporter: Reporter = QUIET) -> None:
+        self._reporter = reporter
         self._budgets = [one for one in budgets if one.quantity is not None and (one.device or one.exact)]
 
     def __call__(self, leaders: Sequence[Candidate], earlier: Sequence[Correction], /) -> Correction | None:
@@ -58,7 +63,19 @@ class Loop:
         known = _together((known, fresh))
         before = {name for one in earlier for name in one.refitted}
         factors, refitted = self._lessons(known, _together(one.errors for one in (*earlier, this)), before)
+        self._tell(factors, set(refitted) - before, earlier[-1].factors if earlier else {})
         return replace(this, factors=factors, refitted=refitted)
+
+    def _tell(self, factors: Mapping[str, float], refitted: set[str], before: Mapping[str, float]) -> None:
+        for name, factor in factors.items():
+            if abs(factor / before.get(name, 1.0) - 1) > _WORTH_TELLING:
+                self._reporter.note(
+                    f"{name}: measured {factor:.3f} times what was predicted; predictions follow."
+                )
+        for name in sorted(refitted):
+            self._reporter.note(
+                f"{name}: one factor does not explain what was measured; the model is refitted."
+            )
 
     def _lessons(
         self, known: _Figures, errors: _Figures, before: set[str]
@@ -73,7 +90,6 @@ class Loop:
             networks, figures = np.array([*rows], dtype=np.int64), np.array([*rows.values()])
             noise = np.array([errors.get(net, {}).get(name, 0.0) for net in rows])
             if name in before or _has_drifted(budget, networks, figures, noise):
-                _log.info("%s: the latency model is refitted, for a factor does not do", name)
                 refitted.append(name)
             else:
                 factors[name] = float(np.median(figures / budget.predict(networks)))

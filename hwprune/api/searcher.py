@@ -298,7 +298,7 @@ class Searcher:
                 seed=self.seed,
                 state=self.project.path(f"search-{self._key(problem, levels)}.jsonl"),
                 progress=progress,
-                on_generation=Loop(budgets),
+                on_generation=Loop(budgets, self.reporter),
                 starts=judge.starts(problem),
                 identity=self._identity(),
                 levels=levels,
