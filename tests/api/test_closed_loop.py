@@ -94,7 +94,9 @@ def test_leaders_that_are_known_too_roughly_teach_nothing(error: float, taught: 
     model = SimpleNamespace(predict=lambda widths: np.full(len(widths), 90.0))
     target = SimpleNamespace(device=device, base_error_ms=0.0, drift=0.0, model=model)
     budget = Budget("size", "ms", 200.0, model.predict, parse_latency("50%"), target)
-    correction = Loop([budget])(found.candidates, ())
+    told: list[str] = []
+    correction = Loop([budget], SimpleNamespace(note=told.append))(found.candidates, ())
+    assert [text.startswith("size: measured 1.078 times") for text in told] == [True] * taught
     assert (correction is not None) == taught
     if correction is not None:
         assert correction.factors == {"size": pytest.approx(97 / 90)}
