@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     _Figures = dict[Widths, dict[str, float]]
 
 _QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
+_AT_ONCE = 8  # networks in memory at a time; the leaders of a front may be many
 _MOST_ERROR = 0.04  # relative: leaders that are known less closely teach nothing
 _TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}  # for the answer
 _WORTH_TELLING = 0.005  # change of a correction
@@ -122,7 +123,8 @@ def _quickly(budget: Budget, networks: Sequence[Widths]) -> dict[Widths, tuple[f
         return {net: (budget.exact(net), 0.0) for net in networks}
     if budget.device is None:
         return {}
-    results = budget.device.networks(networks, **_QUICK)
+    parts = [networks[first : first + _AT_ONCE] for first in range(0, len(networks), _AT_ONCE)]
+    results = [result for part in parts for result in budget.device.networks(part, **_QUICK)]
     # a burst of another program must not steer the search
     return {
         net: (result.ms, result.error_ms)
@@ -190,6 +192,12 @@ def first_within(
             over.learn(candidate, found)
     if second is not None:
         return second
+    if not missed:
+        raise BudgetError(
+            "After correction by measurements no network that was evaluated keeps the budget.",
+            allowed=", ".join(f"{one.name} {one.quantity.text}" for one in budgets if one.quantity),
+            do="raise the budget a little, or search with more generations",
+        )
     nearest = min(missed, key=lambda found: max(one.high_use for one in found))
     worst = max(nearest, key=lambda one: one.high_use)
     raise BudgetError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hwprune.api.searcher import Searcher
 
 _POINTS = 6
+_DIGITS = (4, 5, 7, 9, 12)
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,12 @@ def span_of(latency: str | Sequence[str], points: int) -> tuple[Span | None, tup
 def _between(low: Quantity, high: Quantity, count: int) -> tuple[Quantity, ...]:
     inner = np.geomspace(high.value, low.value, count)[1:-1].tolist()
     # The text is what later verbs read, so the budget is what the text says.
-    texts = (f"{100 * value:.4g}%" if low.relative else f"{value:.5g}ms" for value in inner)
-    return (high, *map(parse_latency, texts), low)
+    for digits in _DIGITS:  # as few as keep the budgets apart
+        texts = [f"{100 * value:.{digits}g}%" if low.relative else f"{value:.{digits}g}ms" for value in inner]
+        budgets = (high, *map(parse_latency, texts), low)
+        if all(loose.value > tight.value for loose, tight in itertools.pairwise(budgets)):
+            return budgets
+    raise UsageError("--latency is too narrow a range for so many points.", got=f"{low.text}:{high.text}")
 
 
 def search_front(searcher: Searcher, span: Span) -> FrontResult:

@@ -116,7 +116,10 @@ class Searcher:
         loosest, first = points[0], points[0][0]
         levels = tuple((budgets[0].limit or 0.0) / (first.limit or 1.0) for budgets in points)
         problem = self._problem(loosest, self._judge[0], margin=False)
-        outcome = self._outcome(loosest, problem, levels)
+        try:
+            outcome = self._outcome(loosest, problem, levels)
+        except BudgetError as error:
+            return [error] * len(points)
         found: list[SearchResult | BudgetError] = []
         for budgets, level in zip(points, levels, strict=True):
             kept = self._answer_path(problem, budgets, levels)

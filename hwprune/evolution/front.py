@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune.errors import BudgetError
 from hwprune.evolution.algorithm import Evolution, Fresh, SearchSettings
 from hwprune.evolution.operators import polynomial_mutation, simulated_binary_crossover
 from hwprune.evolution.pareto import crowding, ranks
@@ -83,9 +84,11 @@ class FrontEvolution(Evolution):
     def bar(self, widths: Sequence[Widths], scores: Sequence[float], upcoming: Widths) -> Widths | None:
         """What a network of a level has to beat: the last of the `parents` best that keep the level."""
         level = self.levels[int(self._level_of(self._predicted([upcoming]))[0])]
-        inside = [one.widths for one in self.ranked() if self._share(one) <= level]
+        earlier = [(one.score, one.widths) for one in self.ranked() if self._share(one) <= level]
+        tighter = zip(scores, widths, strict=True)  # a generation comes in order of its loads
+        inside = sorted([*earlier, *tighter], key=lambda pair: -pair[0])
         count = self.settings.parents
-        return inside[count - 1] if len(inside) >= count else None
+        return inside[count - 1][1] if len(inside) >= count else None
 
     def _share(self, candidate: Candidate) -> float:
         """Load of the first limit."""
@@ -93,7 +96,8 @@ class FrontEvolution(Evolution):
 
     def _predicted(self, widths: Sequence[Widths]) -> NDArray[np.float64]:
         first = self.problem.constraints[0]
-        return first.values(np.array(widths, dtype=np.int64)) / first.limit
+        table = np.array(widths, dtype=np.int64).reshape(len(widths), len(self._sampler.genome.sizes))
+        return first.values(table) / first.limit
 
     def _level_of(self, shares: NDArray[np.float64]) -> NDArray[np.int64]:
         """Index of the tightest level that holds each load."""
@@ -104,6 +108,7 @@ class FrontEvolution(Evolution):
         """One generation: NSGA-II's children of the front; at first starts and random ones of each level."""
         fresh = Fresh(self.settings.population, {one.widths: one for one in self.candidates})
         if self.candidates:
+            fresh.add(self._rescued(rng) if self._rescue else ())
             for _ in range(_ROUNDS):
                 children = self._sampler.genome.widths(self._children(rng))
                 fresh.add(map(tuple, children[self._useful(children)].tolist()))
@@ -127,7 +132,10 @@ class FrontEvolution(Evolution):
         first, *others = self.problem.constraints
         for done, level in enumerate(self.levels, start=1):
             tight = replace(self.problem, constraints=(replace(first, limit=level * first.limit), *others))
-            sampler = Sampler(tight)
+            try:
+                sampler = Sampler(tight)
+            except BudgetError:  # of this level, with the margin that it is aimed below
+                continue
             genome, goal = sampler.genome, done * self.settings.parents
             if self._starts:
                 usual = sampler.repair(genome.nearest(self._starts), rng)
@@ -135,10 +143,24 @@ class FrontEvolution(Evolution):
             drawn = sampler.draw(goal - len(fresh.networks), rng, known=fresh.known)
             fresh.add(map(tuple, genome.widths(drawn).tolist()))
 
+    def _rescued(self, rng: np.random.Generator) -> list[Widths]:
+        """The best networks that a correction put outside all limits, shrunk back into them."""
+        outside = [one.widths for one, inside in self._by_score() if not inside][: self.settings.parents]
+        if not outside:
+            return []
+        genome = self._sampler.genome
+        return [*map(tuple, genome.widths(self._sampler.repair(genome.nearest(outside), rng)).tolist())]
+
     def _useful(self, widths: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether networks keep all limits and are not far below the tightest level."""
-        above: NDArray[np.bool_] = self._predicted(widths.tolist()) >= _BELOW * self.levels[0]
+        above: NDArray[np.bool_] = self._predicted(widths.tolist()) >= self._floor
         return self.problem.feasible(widths) & above
+
+    @property
+    def _floor(self) -> float:
+        """Loads that serve no level; none where other limits keep every network below the levels."""
+        floor = _BELOW * self.levels[0]
+        return floor if any(self._share(one) >= floor for one in self.ranked()) else 0.0
 
     def _children(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """As many children as a generation has networks, of parents chosen in tournaments: (N, groups)."""
@@ -153,7 +175,8 @@ class FrontEvolution(Evolution):
 
     def _survivors(self) -> NDArray[np.int64]:
         """As many networks as a generation has, the best by rank and then crowding: (N, groups)."""
-        inside = [one for one in self.ranked() if self._share(one) >= _BELOW * self.levels[0]]
+        floor = self._floor
+        inside = [one for one in self.ranked() if self._share(one) >= floor]
         scores, shares = [one.score for one in inside], [self._share(one) for one in inside]
         rank = ranks(scores, shares)
         best = np.lexsort((-crowding(scores, shares, rank), rank))[: self.settings.population]

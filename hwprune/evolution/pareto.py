@@ -56,6 +56,8 @@ def crowding(accuracy: ArrayLike, cost: ArrayLike, rank: NDArray[np.int64]) -> N
         rank: What `ranks` gives.
     """
     distance = np.zeros(len(rank))
+    if not len(rank):
+        return distance
     for figures in (np.asarray(accuracy, dtype=np.float64), np.asarray(cost, dtype=np.float64)):
         span = np.ptp(figures) or 1.0
         for number in range(int(rank.max(initial=-1)) + 1):

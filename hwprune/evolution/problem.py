@@ -40,8 +40,9 @@ class RacingScore(AccuracyScore, Protocol):
 
         Args:
             networks: What to score.
-            bar: A network that was scored in full. One that will not be better need not be scored in full:
-                an estimate of its score does, below the bar's. None asks for all scores in full.
+            bar: A network that was scored before; what is missing of it is scored too. One that will not be
+                better need not be scored in full: an estimate of its score does, below the bar's. None asks
+                for all scores in full.
 
         Returns:
             A score for each network, in their order; they depend on the arguments alone.

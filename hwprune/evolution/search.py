@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,9 +103,15 @@ class SearchOutcome:
         return sorted(inside, key=lambda c: (-c.score, self._use(c)))
 
     def tightened(self, level: float) -> SearchOutcome:
-        """The same outcome under a share of the first limit."""
+        """The same outcome under a share of the first limit; the history is that of networks inside it."""
         first, *others = self.limits
-        return replace(self, limits=(replace(first, limit=level * first.limit), *others))
+        tight = replace(self, limits=(replace(first, limit=level * first.limit), *others))
+        history = []
+        for one in self.history:
+            inside = [c for c in tight.ranked() if c.generation <= one.generation]
+            score, use = (inside[0].score, tight._use(inside[0])) if inside else (math.nan, math.nan)
+            history.append(replace(one, best_score=score, budget_use=use))
+        return replace(tight, history=tuple(history))
 
     def _use(self, candidate: Candidate) -> float:
         return max(value / limit.limit for limit, value in zip(self.limits, candidate.values, strict=True))
