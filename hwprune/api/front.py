@@ -87,7 +87,8 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
         if isinstance(answer, SearchResult):
             found.append(answer)
         else:
-            searcher.reporter.note(f"{quantity.text}: {answer.what}")
+            least = f" Allowed: {answer.allowed}." if answer.allowed else ""
+            searcher.reporter.note(f"{quantity.text}: {answer.what}{least}")
             refusal = answer
     if not found:
         raise refusal

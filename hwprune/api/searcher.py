@@ -87,18 +87,13 @@ class Searcher:
             A result for each point, or why there is none.
         """
         here = [tuple(self._as_of_now(one) for one in budgets) for budgets in points]
-        found: list[SearchResult | BudgetError] = []
-        for budgets in here:
-            if all(one.met_by_base for one in budgets):
-                found.append(self.judged(self._unpruned(budgets)))
-        open_ = here[len(found) :]
-        if not open_:
-            return found
-        self._tell(open_[0])
-        possible, refused = self._possible(open_)
-        if possible:
-            found += self._answers(possible)
-        return [*found, *refused]
+        open_ = [budgets for budgets in here if not all(one.met_by_base for one in budgets)]
+        met = here[: len(here) - len(open_)]  # the loosest
+        possible, refused = self._possible(open_)  # told before PruningNet is trained
+        if open_:
+            self._tell(open_[0])
+        answers = self._answers(possible) if possible else []
+        return [*(self.judged(self._unpruned(budgets)) for budgets in met), *answers, *refused]
 
     def _possible(
         self, points: Sequence[tuple[Budget, ...]]

@@ -123,7 +123,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     from hwprune.cli.console import Console
 
     function = getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
-    flags.refuse_unknown(verb, arguments, _parameters(function))
+    arguments = flags.Words(verb, _parameters(function), _REPEATED).checked(arguments)
     options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
     folder = options.get("project", Path("."))
     console = Console(json=options.pop("json"), project=folder)

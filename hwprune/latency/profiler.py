@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from hwprune.errors import ArtifactError, DeviceError, HwpruneWarning, UsageError
+from hwprune.errors import ArtifactError, HwpruneError, HwpruneWarning, UsageError
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
 from hwprune.latency.harvest import harvest
@@ -127,8 +127,10 @@ class _Profiler:
                 while not self._done(limits):
                     self._round(references, limits.seconds)
         table = judged(self._table(), self.space, self.bench.graph)
-        table = self._with_builds(table)
-        table.save(self.folder)
+        table.save(self.folder)  # before the builds, which take long and may fail
+        if (built := self._with_builds(table)) is not table:
+            table = built
+            table.save(self.folder)
         _warn_of_noise(table)
         return table
 
@@ -136,7 +138,7 @@ class _Profiler:
         """The table with how far builds of one network differ; it is as good without."""
         try:
             builds = self.bench.builds()
-        except DeviceError as error:
+        except HwpruneError as error:
             _log.warning("how far builds of one network differ could not be measured: %s", error.what)
             return table
         return replace(table, provenance={**table.provenance, "builds": builds}) if builds else table

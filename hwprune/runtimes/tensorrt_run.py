@@ -168,5 +168,8 @@ class TensorRtSession(Session):
             self._free()
 
     def _free(self) -> None:
+        # What holds the runs goes first: streams must end while the context is current.
+        self._turns = itertools.cycle(())
+        vars(self).pop("_queue", None)
         while self._runs:
             self._runs.pop().free()

@@ -304,4 +304,5 @@ class TorchSession(Session):
 
     def _close(self) -> None:
         self._turns = itertools.cycle([])
+        vars(self).pop("_queue", None)
         self._kept = []

@@ -13,5 +13,6 @@ def number_format(content: bytes) -> str:
     graph = onnx.load_model_from_string(content).graph
     if any(node.op_type in _INTEGERS for node in graph.node):
         return "int8"
-    kinds = {_FLOATS.get(tensor.data_type, "fp32") for tensor in graph.initializer}
+    constants = (value.t for node in graph.node if node.op_type == "Constant" for value in node.attribute)
+    kinds = {_FLOATS.get(tensor.data_type, "fp32") for tensor in (*graph.initializer, *constants)}
     return min(kinds - {"fp32"}, default="fp32")

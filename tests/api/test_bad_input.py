@@ -106,7 +106,17 @@ def test_unknown_verbs_and_options_are_usage_errors(capsys: pytest.CaptureFixtur
         (("doctor", "--seconds", "soon"), ("--seconds", "soon", "a number")),
         (("train", "--start", "generatd"), ("--start", "generatd", "did you mean generated?")),
         (("lut", "a", "--outptu=b"), ("--outptu=b", "--output", "hwprune lut --help")),
-        (("bench", "-v"), ("-v", "--budget")),
+        (("bench", "a", "-v"), ("-v", "--budget")),
+        (("bench",), ("lacks its MODEL", "hwprune bench MODEL")),
+        (("bench", "a", "b", "c"), ("hwprune bench MODEL", "b c")),
+        (("search", "60%"), ("hwprune search [OPTIONS]", "60%")),
+        (("search", "--points"), ("--points", "lacks its value")),
+        (("search", "--points", "--json"), ("--points", "lacks its value")),
+        (("search", "--points", "2", "--points", "3"), ("--points", "twice")),
+        (("search", "--json=true"), ("--json=true", "no value")),
+        (("search", "--latency", "-5ms"), ("-5ms",)),
+        (("doctor", "--seconds", "nan"), ("--seconds", "nan", "a number")),
+        (("lut", "foo"), ("ACTION", "foo")),
     ],
 )
 def test_values_and_options_of_the_wrong_kind_are_told_in_one_style(
@@ -127,6 +137,13 @@ def test_options_may_be_spelt_in_any_way_that_help_or_python_shows(
     assert code == 2
     assert "no such option" not in text
     assert "soon" in text
+
+
+def test_help_wins_over_whatever_else_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["search", "--bogus", "-h"])
+    assert caught.value.code == 0
+    assert "--latency" in capsys.readouterr().out
 
 
 def test_numbers_below_zero_are_values_not_options(

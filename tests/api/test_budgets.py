@@ -23,6 +23,7 @@ from hwprune.api.profile import profile
 from hwprune.api.project import Project
 from hwprune.api.report import report
 from hwprune.api.search import search
+from hwprune.api.searcher import Searcher
 from hwprune.api.train import train
 from hwprune.cli.main import main
 from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
@@ -398,6 +399,47 @@ def test_a_device_that_changed_in_more_than_its_speed_is_followed_and_the_report
     assert answer.latency.predicted != pytest.approx(answer.latency.value, rel=0.01), "without the refit"
     report(project=project)
     assert "a factor for each kernel" in (project / "report.md").read_text()
+
+
+def test_points_of_a_front_that_cannot_be_met_leave_the_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = search(project=project, latency="30%:110%", points=5)
+    assert isinstance(front, FrontResult)
+    assert front.points[-1].base_meets_budget
+    assert len(front.points) < 5
+
+    def fails(*given: object) -> None:
+        raise BudgetError("After correction by measurements no network ...")
+
+    monkeypatch.setattr(Searcher, "_run_evolution", fails)
+    alone = search(project=project, latency="60%:110%", points=3)
+    assert isinstance(alone, FrontResult)
+    assert [one.base_meets_budget for one in alone.points] == [True]
+
+
+def test_a_front_under_a_second_limit_that_binds(project: Path) -> None:
+    front = search(project=project, latency="80%:95%", points=2, macs="20%")
+    assert isinstance(front, FrontResult)
+    for point in front.points:
+        assert point.figure("macs").met
+        assert point.binding == "macs"
+
+
+def test_a_range_that_only_its_loosest_budgets_can_be_met_in(project: Path) -> None:
+    """The tightest is what the fastest network is predicted at, and is measured above."""
+    for seed in (0, 1):
+        front = search(project=project, latency="49.92%:80%", points=2, seed=seed)
+        assert isinstance(front, FrontResult)
+        assert all(one.latency.high_use <= 1 for one in front.points)
+
+
+def test_the_budgets_of_a_narrow_range_stay_inside_and_apart() -> None:
+    span, _ = span_of("99.9996%:99.9999%", 5)
+    assert span is not None
+    values = [one.value for one in span.budgets]
+    assert values == sorted(set(values), reverse=True)
+    assert [values[0], values[-1]] == [pytest.approx(0.999999), pytest.approx(0.999996)]
 
 
 def test_a_front_that_is_searched_again_measures_nothing(
