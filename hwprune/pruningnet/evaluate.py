@@ -12,7 +12,7 @@ from hwprune.errors import DataError
 from hwprune.pruningnet.fuse import conv_norm_pairs, fold
 from hwprune.training.evaluation import recalibrate, right
 from hwprune.training.loop import TrainImages
-from hwprune.training.precision import choose_execution
+from hwprune.training.precision import choose_execution, lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -104,6 +104,7 @@ class Evaluator:
     def network(self, widths: Sequence[int]) -> nn.Module:
         """The dense network of `widths` with recalibrated batch normalisation, in eval mode."""
         dense = self.net.materialise(widths).eval()
+        lay_out(dense, self.execution)
         recalibrate(dense, self._recalibration, self.execution)
         return dense
 

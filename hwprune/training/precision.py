@@ -87,13 +87,15 @@ def choose_execution(
     if use_last and not bf16 and device.type == "cpu" and _overruns(module):
         _log.info("channels-last is off: oneDNN would write past the end of a gradient")
         use_last = False
-    if use_last and device.type == "cuda":
-        _lay_out(module)
-    return last if use_last else Execution(device=device, bf16=bf16)
+    execution = last if use_last else Execution(device=device, bf16=bf16)
+    lay_out(module, execution)
+    return execution
 
 
-def _lay_out(module: nn.Module) -> None:
-    """Store the weights of convolutions channels last; other tensors, some of five dimensions, stay."""
+def lay_out(module: nn.Module, execution: Execution) -> None:
+    """Store weights of convolutions as a GPU wants them; other tensors, some of five dimensions, stay."""
+    if not execution.channels_last or execution.device.type != "cuda":
+        return
     for part in module.modules():
         if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)

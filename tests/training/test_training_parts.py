@@ -16,7 +16,7 @@ from hwprune.training import precision
 from hwprune.training.distill import cross_entropy, distillation
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.optimiser import Optimiser
-from hwprune.training.precision import Execution, choose_execution, has_fast_bf16
+from hwprune.training.precision import Execution, choose_execution, has_fast_bf16, lay_out
 from hwprune.training.schedule import learning_rate
 from hwprune.training.settings import Recipe, TrainSettings
 
@@ -239,3 +239,14 @@ def test_placing_changes_the_layout_and_not_the_values():
     assert placed.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(placed, images)
     assert math.prod(placed.shape) == images.numel()
+
+
+@pytest.mark.parametrize(
+    ("device", "last", "turned"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+)
+def test_weights_are_laid_out_for_a_gpu_whose_images_are_channels_last(device, last, turned):
+    net = nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv3d(1, 1, 3))
+    before = net[0].weight.detach().clone()
+    lay_out(net, Execution(device=torch.device(device), channels_last=last))
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last) == turned
+    assert torch.equal(net[0].weight, before)
