@@ -56,6 +56,7 @@ from hwprune.training.loop import train
 if TYPE_CHECKING:
     from torch import nn
 
+    from hwprune.evolution.problem import AccuracyScore
     from hwprune.pruningnet.settings import GeneratorName
     from hwprune.structure.space import Widths
     from hwprune.training.settings import TrainSettings
@@ -127,7 +128,11 @@ class Comparison:
         return tuple(record["widths"])
 
     def _search(self, generator: GeneratorName, constraint: Constraint) -> dict[str, Any]:
-        problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=self.judge(generator))
+        return self.searched(self.judge(generator), constraint)
+
+    def searched(self, judge: AccuracyScore, constraint: Constraint) -> dict[str, Any]:
+        """What a search within one limit finds with a judge."""
+        problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=judge)
         outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
         return {
             "widths": list(outcome.best.widths),

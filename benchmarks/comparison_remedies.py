@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comparison import Comparison
-from comparison_setup import BUDGETS, DATA, EVOLUTION, JUDGE, LONGER, RATES, Setup
+from comparison_setup import BUDGETS, DATA, JUDGE, LONGER, RATES, Setup
 
-from hwprune.api.judge import starts
-from hwprune.evolution.problem import Problem
-from hwprune.evolution.search import search
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.importance import importance
@@ -93,16 +90,11 @@ def run(comparison: Comparison, name: str) -> None:
     alone = {run: tuple(known["widths"]) for run, known in runs.runs.items() if run.startswith("alone/")}
     runs.once(f"remedy/{name}/ranking", lambda: {"scores": {run: judge(net) for run, net in alone.items()}})
     for budget in BUDGETS:
-        found = runs.once(f"remedy/{name}/search/{budget}", lambda b=budget: searched(comparison, judge, b))
+        found = runs.once(
+            f"remedy/{name}/search/{budget}",
+            lambda b=budget: comparison.searched(judge, comparison.setup.latency(b)),
+        )
         comparison.from_scratch(f"remedy/{name}/scratch/{budget}", tuple(found["widths"]))
-
-
-def searched(comparison: Comparison, judge: Racer | Average, budget: str) -> dict[str, Any]:
-    """What the search of the comparison finds with another judge."""
-    setup = comparison.setup
-    problem = Problem(space=setup.space, constraints=(setup.latency(budget),), accuracy=judge)
-    best = search(problem, EVOLUTION, seed=comparison.seed, starts=starts(problem)).best
-    return {"widths": list(best.widths), "score": best.score, "predicted_share": setup.share(best.widths)}
 
 
 if __name__ == "__main__":

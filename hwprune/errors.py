@@ -121,9 +121,10 @@ class HwpruneWarning(UserWarning):
     """Something the user should know that does not stop the work."""
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Names spelt like `name`, or all of them when none is near, as text for `allowed`."""
+def nearest(name: str, known: Iterable[str], count: int = 3, prefix: str = "") -> str:
+    """Names spelt like `name`, each behind `prefix`, or all when none is near, as text for `allowed`."""
     names = sorted(known)
     # Comparing takes the square of the length, and no name of ours is that long.
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.5) if len(name) <= _LONGEST_NAME else []
-    return f"did you mean {' or '.join(close)}?" if close else ", ".join(names)
+    told = [f"{prefix}{one}" for one in close or names]
+    return f"did you mean {' or '.join(told)}?" if close else ", ".join(told)

@@ -71,7 +71,7 @@ class Words:
             raise UsageError(
                 f"hwprune {self._verb} has no such option.",
                 got=word,
-                allowed=nearest(flag, self._options),
+                allowed=nearest(flag[2:], (name[2:] for name in self._options), prefix="--"),
                 do=f"see hwprune {self._verb} --help",
             )
         if flag in given and flag not in self._repeated:

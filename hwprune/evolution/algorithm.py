@@ -246,11 +246,14 @@ class Evolution:
         genome, count = self._sampler.genome, self.settings.parents
         ranked = self._by_score()
         parents = genome.nearest([c.widths for c, inside in ranked if inside][:count])
-        outside = [c.widths for c, inside in ranked[:count] if not inside] if self._rescue else []
-        if not outside:
-            return parents, []
-        rescued = self._sampler.repair(genome.nearest(outside), rng)
+        rescued = self._rescued(rng)
         return np.concatenate([parents, rescued])[:count], [*map(tuple, genome.widths(rescued).tolist())]
+
+    def _rescued(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Those of the best networks that the last correction put outside, shrunk back: (N, groups)."""
+        best = self._by_score()[: self.settings.parents] if self._rescue else []
+        genomes = self._sampler.genome.nearest([c.widths for c, inside in best if not inside])
+        return self._sampler.repair(genomes, rng) if len(genomes) else genomes
 
     def _mutants(self, parents: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         chosen = parents[rng.integers(len(parents), size=count)]

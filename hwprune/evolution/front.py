@@ -1,7 +1,8 @@
 """A front of networks in one evolution: NSGA-II (Deb et al. 2002) on score and load.
 
-Compared with one search for each budget on as many evaluations (docs/search.md) it finds the better networks,
-for what is good at one budget serves its neighbours too.
+What is good at one budget serves its neighbours too. With a score without noise that finds better networks
+than one search for each budget on as many evaluations; with a PruningNet two seeds did not tell them apart
+(docs/search.md).
 """
 
 from __future__ import annotations
@@ -106,14 +107,11 @@ class FrontEvolution(Evolution):
 
     def _propose(self, rng: np.random.Generator) -> list[Widths]:
         """One generation: NSGA-II's children of the front; at first starts and random ones of each level."""
-        fresh = Fresh(self.settings.population, {one.widths: one for one in self.candidates})
+        fresh = Fresh(self.settings.population, (one.widths for one in self.candidates))
         if self.candidates:
-            fresh.add(self._rescued(rng) if self._rescue else ())
-            for _ in range(_ROUNDS):
-                children = self._sampler.genome.widths(self._children(rng))
-                fresh.add(map(tuple, children[self._useful(children)].tolist()))
-                if not fresh.room:
-                    break
+            rescued = self._sampler.genome.widths(self._rescued(rng))
+            fresh.add(map(tuple, rescued.tolist()))
+            self._breed_front(fresh, rng)
         else:
             self._begin(fresh, rng)
         drawn = self._sampler.draw(fresh.room, rng, known=fresh.known)
@@ -143,40 +141,29 @@ class FrontEvolution(Evolution):
             drawn = sampler.draw(goal - len(fresh.networks), rng, known=fresh.known)
             fresh.add(map(tuple, genome.widths(drawn).tolist()))
 
-    def _rescued(self, rng: np.random.Generator) -> list[Widths]:
-        """The best networks that a correction put outside all limits, shrunk back into them."""
-        outside = [one.widths for one, inside in self._by_score() if not inside][: self.settings.parents]
-        if not outside:
-            return []
-        genome = self._sampler.genome
-        return [*map(tuple, genome.widths(self._sampler.repair(genome.nearest(outside), rng)).tolist())]
+    def _breed_front(self, fresh: Fresh, rng: np.random.Generator) -> None:
+        """Add children of the front that keep all limits and are not far below the tightest level."""
+        inside, floor = self.ranked(), _BELOW * self.levels[0]
+        if not any(self._share(one) >= floor for one in inside):
+            floor = 0.0  # other limits keep every network below the levels
+        parents = self._survivors([one for one in inside if self._share(one) >= floor])
+        for _ in range(_ROUNDS if len(parents) else 0):
+            children = self._sampler.genome.widths(self._children(parents, rng))
+            useful = self.problem.feasible(children) & (self._predicted(children.tolist()) >= floor)
+            fresh.add(map(tuple, children[useful].tolist()))
+            if not fresh.room:
+                break
 
-    def _useful(self, widths: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether networks keep all limits and are not far below the tightest level."""
-        above: NDArray[np.bool_] = self._predicted(widths.tolist()) >= self._floor
-        return self.problem.feasible(widths) & above
-
-    @property
-    def _floor(self) -> float:
-        """Loads that serve no level; none where other limits keep every network below the levels."""
-        floor = _BELOW * self.levels[0]
-        return floor if any(self._share(one) >= floor for one in self.ranked()) else 0.0
-
-    def _children(self, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _children(self, parents: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """As many children as a generation has networks, of parents chosen in tournaments: (N, groups)."""
         genome, count = self._sampler.genome, self.settings.population
-        parents = self._survivors()
-        if not len(parents):
-            return parents
         rivals = rng.integers(len(parents), size=(2, count, 2))
         mothers, fathers = parents[rivals.min(axis=2)]  # the better one comes first
         children = simulated_binary_crossover(genome, mothers, fathers, _INDEX, rng)
         return polynomial_mutation(genome, children, _INDEX, rng)
 
-    def _survivors(self) -> NDArray[np.int64]:
+    def _survivors(self, inside: Sequence[Candidate]) -> NDArray[np.int64]:
         """As many networks as a generation has, the best by rank and then crowding: (N, groups)."""
-        floor = self._floor
-        inside = [one for one in self.ranked() if self._share(one) >= floor]
         scores, shares = [one.score for one in inside], [self._share(one) for one in inside]
         rank = ranks(scores, shares)
         best = np.lexsort((-crowding(scores, shares, rank), rank))[: self.settings.population]

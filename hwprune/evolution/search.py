@@ -106,9 +106,9 @@ class SearchOutcome:
         """The same outcome under a share of the first limit; the history is that of networks inside it."""
         first, *others = self.limits
         tight = replace(self, limits=(replace(first, limit=level * first.limit), *others))
-        history = []
+        history, ranked = [], tight.ranked()
         for one in self.history:
-            inside = [c for c in tight.ranked() if c.generation <= one.generation]
+            inside = [c for c in ranked if c.generation <= one.generation]
             score, use = (inside[0].score, tight._use(inside[0])) if inside else (math.nan, math.nan)
             history.append(replace(one, best_score=score, budget_use=use))
         return replace(tight, history=tuple(history))
