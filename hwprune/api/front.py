@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune.errors import UsageError
+from hwprune.errors import BudgetError, UsageError
 from hwprune.evolution.pareto import pareto_front
 from hwprune.results import FrontResult, SearchResult
 from hwprune.units import Quantity, parse_latency
@@ -81,17 +81,15 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
     """
     searcher.reporter.note(f"A front at {', '.join(one.text for one in span.budgets)}.")
     first, *others = searcher.budgets
-    found: list[SearchResult] = []
     answers = searcher.front([(replace(first, quantity=one), *others) for one in span.budgets])
-    for quantity, answer in zip(span.budgets, answers, strict=True):
-        if isinstance(answer, SearchResult):
-            found.append(answer)
-        else:
-            least = f" Allowed: {answer.allowed}." if answer.allowed else ""
-            searcher.reporter.note(f"{quantity.text}: {answer.what}{least}")
-            refusal = answer
+    found = [one for one in answers if isinstance(one, SearchResult)]
+    refusals = {id(one): one for one in answers if isinstance(one, BudgetError)}
     if not found:
-        raise refusal
+        raise next(iter(refusals.values()))
+    for error in refusals.values():
+        texts = [budget.text for budget, one in zip(span.budgets, answers, strict=True) if one is error]
+        least = f" Allowed: {error.allowed}." if error.allowed else ""
+        searcher.reporter.note(f"{', '.join(texts)}: {error.what}{least}")
     points = _undominated(found)
     return FrontResult(
         budget=span.text,
