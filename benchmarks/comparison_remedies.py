@@ -1,6 +1,6 @@
 """What remedies do to the judge and to what it finds, on one seed of the comparison.
 
-    python benchmarks/comparison_remedies.py --seed 0 longer
+    python benchmarks/comparison_remedies.py --seed 0 short
 
 Each remedy is the `residual` PruningNet of `comparison.py` with one thing changed. It scores every network of
 which the comparison knows what it reaches alone, searches at each budget, and what it finds is trained from
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comparison import Comparison
-from comparison_setup import BUDGETS, DATA, JUDGE, LONGER, RATES, Setup
+from comparison_setup import BUDGETS, DATA, EPOCHS, JUDGE, RATES, Setup
 
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 AS_BEFORE = replace(JUDGE, lr=RATES["residual"])
 REMEDIES: dict[str, PruningNetSettings] = {
-    "longer": replace(AS_BEFORE, epochs=LONGER),
+    "short": replace(AS_BEFORE, epochs=EPOCHS),
     "full": replace(AS_BEFORE, full_share=0.25),
     "recalibration": replace(AS_BEFORE, recalibration_images=4000),
     "rate": replace(AS_BEFORE, lr=4 * RATES["residual"]),

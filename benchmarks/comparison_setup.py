@@ -40,10 +40,16 @@ TRAIN_PER_CLASS, HELD_OUT_PER_CLASS = 2500, 1000
 EPOCHS = 5
 RECIPE = TrainSettings(epochs=EPOCHS, batch_size=64, lr=0.1, label_smoothing=0.0)
 FINE_TUNING = replace(RECIPE, lr=0.03)  # of networks that start from trained weights
-LONGER = 3 * EPOCHS  # the base's, PruningNet's and the network's own: what hwprune's network has behind it
+JUDGE_EPOCHS = 3 * EPOCHS  # of PruningNet; with as few as a network's own it overrated some (`short` remedy)
+LONGER = EPOCHS + JUDGE_EPOCHS + EPOCHS  # the base's, PruningNet's and the network's own, for rivals
 SCORING = "racing, on all held-out images"  # in place of 2,000 of them in full, which chose by chance
 JUDGE = PruningNetSettings(
-    epochs=EPOCHS, batch_size=64, lr=0.1, label_smoothing=0.0, weight_decay=5e-4, recalibration_images=500
+    epochs=JUDGE_EPOCHS,
+    batch_size=64,
+    lr=0.1,
+    label_smoothing=0.0,
+    weight_decay=5e-4,
+    recalibration_images=500,
 )
 RATES = {"fc": 0.1, "shared": 0.1, "residual": 0.05}  # the last starts from trained weights
 EVOLUTION = SearchSettings(
