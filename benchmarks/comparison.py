@@ -182,7 +182,7 @@ class Comparison:
             self.runs.trained(name, widths, lambda: model, recipe)
 
     def first_column(self, budget: str) -> None:
-        """hwprune and what needs no search, with the same epochs of final training."""
+        """What needs no search of its own beside hwprune, with the same epochs of final training."""
         ours = self.found("residual", budget)
         self.from_scratch(f"scratch/hwprune/{budget}", ours)
         self.from_judge(f"tuned/hwprune/{budget}", "residual", ours)

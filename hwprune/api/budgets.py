@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
     Predict = Callable[[NDArray[np.int64]], NDArray[np.float64] | NDArray[np.int64]]
 
-_DRIFTS = 2.0  # spreads of the machine's own speed that a budget in milliseconds keeps free ...
-_MOST_MARGIN = 0.03  # ... and the most of the budget that it may cost
+_SPREADS = 2.0  # of what wanders that a budget keeps free ...
+_MOST_MARGIN = {"ms": 0.03, "share": 0.05}  # ... and the most of the budget that it may cost
 _METADATA_BYTES = 4096  # provenance in an exported file, beside the names of its classes
 
 
@@ -123,11 +124,21 @@ class Budget:
     def margin(self) -> float:
         """The part of the budget to keep free, so that it also holds in another hour of the machine.
 
-        A share of the unpruned network's latency needs none, for both drift together.
+        Milliseconds drift with the machine's own speed. A share of the unpruned network's latency does not,
+        but it wanders with the pressure of neighbours, the more the smaller the share is.
         """
-        if self.target is None or self.quantity is None or self.quantity.relative:
+        if self.target is None or self.quantity is None or self.limit is None:
             return 0.0
-        return min(_DRIFTS * self.target.drift, _MOST_MARGIN)
+        if not self.quantity.relative:
+            return min(_SPREADS * self.target.drift, _MOST_MARGIN["ms"])
+        smaller = max(math.log(self.base / self.limit), 0.0)
+        return min(_SPREADS * self.target.pressure * smaller, _MOST_MARGIN["share"])
+
+    @property
+    def wandering(self) -> str:
+        """Why there is a margin."""
+        share = self.quantity is not None and self.quantity.relative
+        return "Small and large networks drift apart here" if share else "The machine's own speed wanders"
 
     def constraint(self, *, margin: bool) -> Constraint:
         """The limit for a search, with the margin taken off or without."""

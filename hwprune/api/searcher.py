@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune.api import judge
+from hwprune.api.answer import Looks, in_units_of, looked_at_twice
 from hwprune.api.budgets import Budget, common_space
-from hwprune.api.closed_loop import Loop, first_within, in_units_of
+from hwprune.api.closed_loop import Loop
 from hwprune.api.project import Project, digest
 from hwprune.api.speeds import Speeds
 from hwprune.errors import ArtifactError, BudgetError
@@ -21,7 +22,6 @@ from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
 from hwprune.latency.breakdown import layer_times
-from hwprune.latency.curves import MOST_MEASURED, inversions
 from hwprune.logbook import Logbook
 from hwprune.results import SearchResult
 from hwprune.units import format_value
@@ -166,9 +166,7 @@ class Searcher:
                     f"Budget {one.quantity.text} ({one.name}): {limit}; the unpruned network takes {base}."
                 )
             if one.margin > _WORTH_TELLING:
-                self.reporter.note(
-                    f"The machine's own speed wanders: aiming {one.margin:.1%} below the budget."
-                )
+                self.reporter.note(f"{one.wandering}: aiming {one.margin:.1%} below the budget.")
 
     def _evolve(self, budgets: Sequence[Budget]) -> SearchResult:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
@@ -186,7 +184,7 @@ class Searcher:
         score, made = self._judge
         outcome = _in_full(outcome, score)
         book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
-        answer = first_within(outcome, budgets, self.reporter, book)
+        answer = looked_at_twice(outcome, budgets, self.reporter, Looks(book, budgets))
         widths = answer.candidate.widths
         self._warn(answer.figures)
         result = self._result(
@@ -195,7 +193,7 @@ class Searcher:
             binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
             score=score(widths),
             base_score=score(self.space.full()),
-            inversions=self._inversions(widths),
+            inversions=tuple(asdict(one) for one in answer.inversions),
             **made,
             **_trail(outcome, budgets),
         )
@@ -301,17 +299,6 @@ class Searcher:
                 identity=self._identity(),
                 levels=levels,
             )
-
-    def _inversions(self, widths: Widths) -> tuple[dict[str, Any], ...]:
-        """Steps from the chosen network to a wider one that is the faster, on the first device."""
-        first = self._current(self.targets[0])
-        if first.device is None:
-            found = inversions(first.model, {"chosen": widths}, lambda _: [], 0)
-        else:
-            most = min(MOST_MEASURED, first.device.affordable_pairs(first.base_ms))
-            with self.reporter.stage("Measuring neighbours of the chosen network", "networks"):
-                found = inversions(first.model, {"chosen": widths}, first.device.neighbours, most)
-        return tuple(asdict(one) for one in found)
 
     def _result(self, widths: Widths, **found: Any) -> SearchResult:
         space, target = self.space, self._current(self.targets[0])

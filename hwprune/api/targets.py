@@ -43,6 +43,7 @@ class Target:
         base_ms: Measured latency of the unpruned network.
         base_error_ms: One standard error of it.
         drift: How far the machine's own speed wandered while the table was measured: a relative spread.
+        pressure: How far a large and a small network drifted apart meanwhile, see `LatencyTable.pressure`.
         table: Stands for the latency table.
         conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
@@ -57,6 +58,7 @@ class Target:
     base_ms: float
     base_error_ms: float
     drift: float
+    pressure: float
     table: str
     conditions: DeviceFacts
     device: Device | None
@@ -131,6 +133,7 @@ def project_target(
         base_ms=base_ms,
         base_error_ms=error_ms,
         drift=table.drift,
+        pressure=table.pressure,
         table=_name_of(table),
         conditions=_conditions(table, target.name, f"hwprune profile{options}"),
         device=at_hand,
@@ -157,6 +160,7 @@ def folder_target(folder: Path) -> Target:
         base_ms=_base_ms(found.table, model),
         base_error_ms=0.0,
         drift=found.table.drift,
+        pressure=found.table.pressure,
         table=_name_of(found.table),
         conditions=_conditions(found.table, name, ""),
         device=None,

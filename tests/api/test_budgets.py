@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ import onnx
 import pytest
 from projects import new_project
 
-from hwprune.api import closed_loop
+from hwprune.api import answer
 from hwprune.api.budgets import Budget, common_space
 from hwprune.api.device import Device
 from hwprune.api.export import export
@@ -475,7 +476,7 @@ def test_a_close_measurement_is_kept_when_the_search_is_killed(
     with pytest.raises(KeyboardInterrupt):
         found(project, latency="70%")
     monkeypatch.undo()
-    monkeypatch.setattr(closed_loop, "_figure", None)
+    monkeypatch.setattr(answer, "_figure", None)
     assert found(project, latency="70%").met
 
 
@@ -524,7 +525,7 @@ def test_a_report_shows_a_front_only_with_one_of_its_networks(project: Path) -> 
 
 
 def test_a_budget_just_above_the_unpruned_network_is_not_met_by_luck() -> None:
-    target = SimpleNamespace(base_error_ms=0.01, drift=0.0, device=None)
+    target = SimpleNamespace(base_error_ms=0.01, drift=0.0, pressure=0.0, device=None)
 
     def budget(text: str) -> Budget:
         return Budget("x", "ms", 1.0, np.ones_like, parse_latency(text), target)  # type: ignore[arg-type]
@@ -532,6 +533,18 @@ def test_a_budget_just_above_the_unpruned_network_is_not_met_by_luck() -> None:
     assert budget("1.02ms").met_by_base
     assert not budget("1.005ms").met_by_base, "within one standard error"
     assert budget("100%").met_by_base
+
+
+def test_a_share_keeps_room_for_networks_that_drift_apart() -> None:
+    def margin(text: str, pressure: float) -> float:
+        target = SimpleNamespace(base_error_ms=0.0, drift=0.1, pressure=pressure, device=None)
+        return Budget("x", "ms", 4.0, np.ones_like, parse_latency(text), target).margin  # type: ignore[arg-type]
+
+    assert margin("25%", 0.0) == 0.0, "a share does not drift with the machine's own speed"
+    assert margin("25%", 0.01) == pytest.approx(0.02 * math.log(4))
+    assert margin("50%", 0.01) == pytest.approx(0.02 * math.log(2)), "nearer to the unpruned network"
+    assert margin("100%", 0.01) == 0.0
+    assert margin("25%", 0.1) == 0.05, "no more"
 
 
 def test_a_point_needs_a_front(project: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def test_without_images_the_largest_network_in_the_budget_wins(profiled: Path, t
     assert result.latency.measured <= result.latency.limit
 
 
-def test_a_budget_in_milliseconds_keeps_room_for_the_drift_of_the_machine(
+def test_budgets_keep_room_for_the_drift_of_the_machine(
     profiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "copy"
@@ -229,11 +230,13 @@ def test_a_budget_in_milliseconds_keeps_room_for_the_drift_of_the_machine(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LatencyTable, "drift", 0.01)
+    monkeypatch.setattr(LatencyTable, "pressure", 0.02)
     monkeypatch.setattr("hwprune.api.searcher.evolve", look)
     for budget in (f"{0.75 * base_ms:.9f}ms", "75%"):
         with pytest.raises(KeyboardInterrupt):
             search(project=folder, latency=budget, score="macs")
-    assert aims == pytest.approx([0.98 * 0.75, 0.75]), "a ratio does not drift"
+    apart = 2 * 0.02 * math.log(1 / 0.75)  # of a network of 75 % from the unpruned one
+    assert aims == pytest.approx([0.98 * 0.75, (1 - apart) * 0.75])
 
 
 def test_the_report_is_json_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

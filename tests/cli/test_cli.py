@@ -72,6 +72,15 @@ def test_the_next_command_names_the_project(tmp_path: Path, capsys: pytest.Captu
     shutil.rmtree(folder)
 
 
+def test_an_error_names_the_missing_step_with_the_project(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a project"
+    assert main(["init", "--project", str(folder), "--model", "resnet20"]) == 0
+    assert main(["search", "--latency", "50%", "--project", str(folder)]) == 1
+    assert f"run `hwprune profile --project '{folder}'` first" in capsys.readouterr().err
+
+
 def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
