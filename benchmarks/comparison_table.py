@@ -31,10 +31,6 @@ LIKE_FOR_LIKE = (  # rival -> what it is, the run of hwprune that starts alike, 
     ("tuned/taylor", "Torch-Pruning, Taylor, fine-tuned", "tuned/hwprune", {"50": 0.5, "30": 0.5}),
     ("tuned/uniform", "uniform widths, from hwprune's PruningNet", "tuned/hwprune", {}),
 )
-SEARCHED = ("scratch/hwprune", "tuned/hwprune", "scratch/macs", "scratch/shared")
-FIRST = """The searches behind these rows were made before candidates raced: {rows}. Each candidate
-was scored in full on 2,000 held-out images, where chance is as large as the differences.
-"""
 SEEDS = 3  # fewer give no verdict
 HEAD = """# hwprune against its rivals on CIFAR-10
 
@@ -47,7 +43,7 @@ Training is short, for two cores: {epochs} epochs, batch {batch}; highest learni
 
 - *From scratch* is the paper's protocol: all networks start from random weights, so only their widths differ.
 - *Fine-tuned* networks start from trained weights: Torch-Pruning's from the base network's ({epochs} epochs),
-  hwprune's from those that its `residual` PruningNet generates ({epochs} epochs of the base, {epochs} more).
+  hwprune's from those that its `residual` PruningNet generates ({epochs} epochs of the base, {judge} more).
 - *As many epochs in all*: the rival trains for all epochs that hwprune's fine-tuned network has behind it.
 """
 
@@ -55,48 +51,34 @@ Training is short, for two cores: {epochs} epochs, batch {batch}; highest learni
 def main() -> None:
     """Print the page."""
     seeds = [json.loads(path.read_text()) for path in sorted((RESULTS / "comparison").glob("seed*.json"))]
-    own = [seed["runs"] for seed in seeds]
-    runs = [with_first(one) for one in own]
+    runs = [seed["runs"] for seed in seeds]
     recipe = seeds[0]["settings"]["recipe"]
     print(
         HEAD.format(
             seeds=len(seeds),
             epochs=recipe["epochs"],
+            judge=seeds[0]["settings"]["judge"]["epochs"],
             batch=recipe["batch_size"],
             lr=recipe["lr"],
             tuned=seeds[0]["settings"]["fine_tuning"]["lr"],
         )
     )
-    if old := [name for name in SEARCHED if any(_only_first(one, name) for one in own)]:
-        labels = {"scratch/hwprune": "hwprune, from scratch", "tuned/hwprune": "hwprune, fine-tuned"}
-        labels |= {name: label for name, label, *_ in LIKE_FOR_LIKE}
-        print(FIRST.format(rows="; ".join(labels[name] for name in old)))
     print(f"The unpruned network: {points(runs, 'base')} %.\n")
     for budget, text in BUDGETS.items():
         print(f"## At {text} of the latency\n")
         print("\n".join(accuracy_table(runs, budget)), end="\n\n")
     print("## How well the judges rank\n")
     print("\n".join(ranking(runs)))
-    if lines := at_the_top(own):
+    if lines := at_the_top(runs):
         print("\n## Where the judge is wrong\n")
         print("\n".join(lines))
     print("\n## The judges themselves\n")
     print("\n".join(judges(runs)))
-    print("\n## What scoring on more images did\n")
-    print("\n".join(more_images(own)))
-    if tried := judge_remedies(own):
+    print("\n## What earlier searches found\n")
+    print("\n".join(earlier(runs)))
+    if tried := judge_remedies(runs):
         print("\n## What other judges did\n")
         print("\n".join(tried))
-
-
-def _only_first(runs: Runs, name: str) -> bool:
-    return any(f"first/{name}/{b}" in runs and f"{name}/{b}" not in runs for b in BUDGETS)
-
-
-def with_first(runs: Runs) -> Runs:
-    """The runs of a seed, those of its first searches in the places of present ones that are not done."""
-    first = {name.removeprefix("first/"): run for name, run in runs.items() if name.startswith("first/")}
-    return {**first, **runs}
 
 
 def values(runs: Sequence[Runs], name: str, key: str = "test_top1") -> list[float]:
@@ -179,19 +161,14 @@ def ranking(runs: Sequence[Runs]) -> list[str]:
         f"Kendall's tau between an order of {RANKED} random networks of one latency and the order of their",
         "test accuracies, each trained alone from scratch; an order at random has 0. Goal: 0.6.",
         "",
-        "| order by | tau, scored on 10,000 images | on 2,000 of them |",
-        "|---|---|---|",
+        "| order by | tau |",
+        "|---|---|",
     ]
     for generator in ("residual", "shared", "fc"):
-        cells = [
-            _taus([seed for seed in with_truth if run in seed], lambda s, r=run, k=key: s[r][k])
-            for run, key in (
-                (f"ranking/{generator}", "scores"),
-                (f"first/ranking/{generator}", "scores_of_the_search"),
-            )
-        ]
-        lines.append(f"| PruningNet, `{generator}` | {' | '.join(cells)} |")
-    lines.append(f"| MACs | {_taus(with_truth, lambda s: [run['macs_share'] for run in alone(s)])} | |")
+        run = f"ranking/{generator}"
+        if judged := [seed for seed in with_truth if run in seed]:
+            lines.append(f"| PruningNet, `{generator}` | {_taus(judged, lambda s, r=run: s[r]['scores'])} |")
+    lines.append(f"| MACs | {_taus(with_truth, lambda s: [run['macs_share'] for run in alone(s)])} |")
     spread = [np.std([100 * run["test_top1"] for run in alone(seed)]) for seed in with_truth]
     lines += ["", f"The networks' accuracies have a standard deviation of {np.mean(spread):.2f} points."]
     return lines
@@ -253,22 +230,20 @@ def judges(runs: Sequence[Runs]) -> list[str]:
     return lines
 
 
-def more_images(runs: Sequence[Runs]) -> list[str]:
-    """The networks of the first searches beside those of the present ones."""
+def earlier(runs: Sequence[Runs]) -> list[str]:
+    """What searches with weaker judges found, on the seeds that have them."""
     lines = [
-        "The first searches scored each candidate in full on 2,000 images, where chance is as large as the",
-        "differences; the present ones race on 10,000. Top-1 of what they found, the same seeds:",
+        "Top-1 from scratch of what the search found with other judges, on the same seeds:",
         "",
-        "| trained | 2,000 images | 10,000, racing | ahead by |",
-        "|---|---|---|---|",
+        "| | PruningNet of 5 epochs, 2,000 images | the same, 10,000 images, racing "
+        "| of 15 epochs, as above | uniform widths |",
+        "|---|---|---|---|---|",
     ]
+    kinds = ("first/scratch/hwprune", "remedy/short/scratch", "scratch/hwprune", "scratch/uniform")
     for budget, text in BUDGETS.items():
-        for kind, words in (("scratch", "from scratch"), ("tuned", "fine-tuned")):
-            old, new = f"first/{kind}/hwprune/{budget}", f"{kind}/hwprune/{budget}"
-            both = [seed for seed in runs if {old, new} <= set(seed)]
-            if both:
-                cells = points(both, old), points(both, new), ahead(gaps(both, new, old), None)
-                lines.append(f"| at {text}, {words} | {' | '.join(cells)} |")
+        names = [f"{kind}/{budget}" for kind in kinds]
+        if both := [seed for seed in runs if set(names) <= set(seed)]:
+            lines.append(f"| at {text} | {' | '.join(points(both, name) for name in names)} |")
     return lines
 
 
@@ -287,8 +262,10 @@ def judge_remedies(runs: Sequence[Runs]) -> list[str]:
             if not (scores := seed.get(f"remedy/{name}/ranking", {}).get("scores")):
                 continue
             truth = [seed[run]["test_top1"] for run in scores]
-            usual = [seed["ranking/residual"]["scores"][int(run.split("/")[1])] for run in scores]
-            taus = [f"{kendalltau(own, truth).statistic:.2f}" for own in (list(scores.values()), usual)]
+            usual = seed.get("ranking/residual", {}).get("scores")
+            orders = [list(scores.values()), *([[usual[int(run[6:])] for run in scores]] if usual else [])]
+            taus = [f"{kendalltau(order, truth).statistic:.2f}" for order in orders]
+            taus += ["not run"] * (2 - len(taus))
             found = [points([seed], f"remedy/{name}/scratch/{budget}") for budget in BUDGETS]
             lines.append(f"| {name} | {len(scores)} | {' | '.join([*taus, *found])} |")
     return lines if len(lines) > 5 else []

@@ -271,8 +271,9 @@ def _check_together(targets: Sequence[Target]) -> None:
             got="; ".join(f"{t.name}: {t.profile.precision}, batch {t.profile.batch}" for t in targets),
             do="search for each of them alone",
         )
+    others = [t for t in targets[1:] if t.space is not targets[0].space]
     if strangers := [
-        t.name for t in targets if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
+        t.name for t in others if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
     ]:
         raise MismatchError(
             "The latency tables are of different models.",

@@ -7,6 +7,7 @@ and their products 0.5 %.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,10 @@ FEATURE_NAMES = (
     "op",
     "activation",
 )
+_NUMERIC = (
+    *("in_channels", "out_channels", "kernel_h", "kernel_w", "stride", "groups"),
+    *("height", "width", "batch"),
+)
 
 
 class Vocabulary:
@@ -52,19 +57,8 @@ class Vocabulary:
 
 def columns(specs: Sequence[KernelSpec]) -> dict[str, NDArray[np.float64]]:
     """The numeric fields of specs as arrays (N,)."""
-    names = (
-        "in_channels",
-        "out_channels",
-        "kernel_h",
-        "kernel_w",
-        "stride",
-        "groups",
-        "height",
-        "width",
-        "batch",
-    )
-    table = np.array([[getattr(spec, name) for name in names] for spec in specs], dtype=np.float64)
-    return dict(zip(names, table.reshape(len(specs), len(names)).T, strict=True))
+    table = np.array([*map(attrgetter(*_NUMERIC), specs)], dtype=np.float64)
+    return dict(zip(_NUMERIC, table.reshape(len(specs), len(_NUMERIC)).T, strict=True))
 
 
 def macs(specs: Sequence[KernelSpec]) -> NDArray[np.float64]:

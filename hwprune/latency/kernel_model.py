@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -162,7 +164,7 @@ class _Measured:
         times: dict[KernelSpec, list[float]] = {}
         for spec, value in zip(specs, time_us.tolist(), strict=True):
             times.setdefault(spec, []).append(value)
-        self._found = {spec: (float(np.median(values)), len(values)) for spec, values in times.items()}
+        self._found = {spec: (statistics.median(values), len(values)) for spec, values in times.items()}
         self.noise = _repeat_noise(times)
         self._cells: dict[KernelSpec, int] = {}
         for spec in specs:
@@ -179,6 +181,7 @@ class _Measured:
         return np.array([self._cells.get(_cell(spec), 0) for spec in specs], dtype=np.float64)
 
 
+@functools.lru_cache(maxsize=65536)  # as for `kind_of`
 def _cell(spec: KernelSpec) -> KernelSpec:
     ends = [math.ceil(c / 16) * 16 + (c % 4 != 0) for c in (spec.in_channels, spec.out_channels)]
     return replace(kind_of(spec), in_channels=ends[0], out_channels=ends[1])
@@ -188,7 +191,7 @@ def _repeat_noise(times: Mapping[KernelSpec, Sequence[float]]) -> dict[str, floa
     """Family -> relative spread of measurements of one kernel in different networks, robustly."""
     deviations: dict[str, list[float]] = {}
     for spec, values in times.items():
-        if len(values) > 1 and (centre := float(np.median(values))) > _SAME_US:
+        if len(values) > 1 and (centre := statistics.median(values)) > _SAME_US:
             grow = math.sqrt(len(values) / (len(values) - 1))
             found = deviations.setdefault(spec.family, [])
             found.extend(grow * abs(value / centre - 1) for value in values)

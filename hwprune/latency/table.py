@@ -193,8 +193,9 @@ class LatencyTable:
 
     def specs(self) -> list[KernelSpec]:
         """The spec of each row of `kernels`."""
-        columns = [self.kernels[name].tolist() for name in SPEC_COLUMNS]
-        return [KernelSpec(*values) for values in zip(*columns, strict=True)]
+        rows = [*zip(*(self.kernels[name].tolist() for name in SPEC_COLUMNS), strict=True)]
+        known = {row: KernelSpec(*row) for row in set(rows)}  # making one is slow, and most come up again
+        return [known[row] for row in rows]
 
     @classmethod
     def of(cls, rows: Harvest) -> LatencyTable:
