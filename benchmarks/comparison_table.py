@@ -259,7 +259,9 @@ def judge_remedies(runs: Sequence[Runs]) -> list[str]:
     ]
     for name in names:
         for seed in runs:
-            if not (scores := seed.get(f"remedy/{name}/ranking", {}).get("scores")):
+            scores = seed.get(f"remedy/{name}/ranking", {}).get("scores", {})
+            scores = {run: score for run, score in scores.items() if run in seed}  # which are trained
+            if not scores:
                 continue
             truth = [seed[run]["test_top1"] for run in scores]
             usual = seed.get("ranking/residual", {}).get("scores")
