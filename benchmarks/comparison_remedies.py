@@ -2,20 +2,22 @@
 
     python benchmarks/comparison_remedies.py --seed 0 short
 
-Each remedy is the `residual` PruningNet of `comparison.py` with one thing changed. It scores every network of
-which the comparison knows what it reaches alone, searches at each budget, and what it finds is trained from
-random weights as all others are. Kept in the same file as the comparison, under `remedy/NAME/...`.
+Each remedy is the `residual` PruningNet of `comparison.py` with one thing changed. It scores the networks that
+the comparison trains alone; with `--search` it searches at each budget too, and what it finds is trained from
+random weights as all others are. `taught` changes no judge: the trained base network teaches the networks that
+the comparison trained from scratch. Kept in the comparison's own file, under `remedy/NAME/...`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comparison import Comparison
-from comparison_setup import BUDGETS, DATA, EPOCHS, JUDGE, RATES, Setup
+from comparison_setup import BUDGETS, DATA, EPOCHS, JUDGE, RATES, RECIPE, Setup
 
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
@@ -23,10 +25,12 @@ from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
+from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
+from hwprune.training.distill import distillation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hwprune.pruningnet.settings import PruningNetSettings
     from hwprune.structure.space import Widths
@@ -38,7 +42,9 @@ REMEDIES: dict[str, PruningNetSettings] = {
     "recalibration": replace(AS_BEFORE, recalibration_images=4000),
     "rate": replace(AS_BEFORE, lr=4 * RATES["residual"]),
 }
+OTHERS = ("taylor", "distilled", "average", "taught")
 TAYLOR_BATCHES, BATCH = 8, 64
+TAUGHT = ("hwprune", "uniform")
 
 
 class Average:
@@ -66,8 +72,10 @@ def remedied(comparison: Comparison, name: str) -> Racer | Average:
     scores = importance(kind, base, setup.space, batches[:TAYLOR_BATCHES])
     net = PruningNet(sort_channels(base, setup.space, scores), setup.space, "residual", seed=comparison.seed)
     work = comparison.runs.work
+    objective = distillation(RECIPE, base) if name == "distilled" else None
     trained = "residual" if name == "recalibration" else f"remedy-{name}"
-    fit(net, setup.train, settings, checkpoint=work / f"judge-{trained}.safetensors", seed=comparison.seed)
+    path = work / f"judge-{trained}.safetensors"
+    fit(net, setup.train, settings, checkpoint=path, seed=comparison.seed, objective=objective)
     evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=comparison.seed)
     return Racer(evaluator, Outcomes(evaluator.stops, work / f"evaluations-remedy-{name}.jsonl"))
 
@@ -75,21 +83,41 @@ def remedied(comparison: Comparison, name: str) -> Racer | Average:
 def main() -> None:
     """Try remedies, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("remedies", nargs="+", choices=[*REMEDIES, "taylor", "average"])
+    parser.add_argument("remedies", nargs="+", choices=[*REMEDIES, *OTHERS])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=DATA, help="a folder with CIFAR-10 as parquet files")
+    parser.add_argument("--search", action="store_true", help="also search, and train what is found")
     options = parser.parse_args()
     comparison = Comparison(Setup(options.data), options.seed)
     for name in options.remedies:
-        run(comparison, name)
+        if name == "taught":
+            taught(comparison)
+        else:
+            run(comparison, name, BUDGETS if options.search else ())
 
 
-def run(comparison: Comparison, name: str) -> None:
-    """Everything about one remedy."""
+def taught(comparison: Comparison) -> None:
+    """Train what was found, and uniform widths, from random weights with the base network as teacher."""
+    setup, runs = comparison.setup, comparison.runs
+    for budget, rival in itertools.product(BUDGETS, TAUGHT):
+        widths = tuple(runs.runs[f"scratch/{rival}/{budget}"]["widths"])
+        runs.trained(
+            f"remedy/taught/{rival}/{budget}",
+            widths,
+            lambda w=widths: prune(setup.network(comparison.seed), setup.space, w),
+            teacher=comparison.base,
+        )
+
+
+def run(comparison: Comparison, name: str, budgets: Iterable[str]) -> None:
+    """Everything about one judge; it scores every network that was trained alone."""
     judge, runs = remedied(comparison, name), comparison.runs
-    alone = {run: tuple(known["widths"]) for run, known in runs.runs.items() if run.startswith("alone/")}
-    runs.once(f"remedy/{name}/ranking", lambda: {"scores": {run: judge(net) for run, net in alone.items()}})
-    for budget in BUDGETS:
+    alone = dict(enumerate(comparison.equal_latency()))
+    runs.once(
+        f"remedy/{name}/ranking",
+        lambda: {"scores": {f"alone/{number}": judge(net) for number, net in alone.items()}},
+    )
+    for budget in budgets:
         found = runs.once(
             f"remedy/{name}/search/{budget}",
             lambda b=budget: comparison.searched(judge, comparison.setup.latency(b)),

@@ -79,6 +79,9 @@ def main() -> None:
     if tried := judge_remedies(runs):
         print("\n## What other judges did\n")
         print("\n".join(tried))
+    if found := taught(runs):
+        print("\n## With the base network as teacher\n")
+        print("\n".join(found))
 
 
 def values(runs: Sequence[Runs], name: str, key: str = "test_top1") -> list[float]:
@@ -249,7 +252,10 @@ def earlier(runs: Sequence[Runs]) -> list[str]:
 
 def judge_remedies(runs: Sequence[Runs]) -> list[str]:
     """Judges with one thing changed (`comparison_remedies.py`), beside the `residual` one."""
-    names = sorted({name.split("/")[1] for seed in runs for name in seed if name.startswith("remedy/")})
+    judged = [
+        name for seed in runs for name in seed if name.endswith("/ranking") and name.startswith("remedy/")
+    ]
+    names = sorted({name.split("/")[1] for name in judged})
     lines = [
         "The `residual` judge with one thing changed (`benchmarks/comparison_remedies.py`): Kendall's tau",
         "with the networks trained alone so far, and top-1 of what its search found, trained from scratch.",
@@ -271,6 +277,22 @@ def judge_remedies(runs: Sequence[Runs]) -> list[str]:
             found = [points([seed], f"remedy/{name}/scratch/{budget}") for budget in BUDGETS]
             lines.append(f"| {name} | {len(scores)} | {' | '.join([*taus, *found])} |")
     return lines if len(lines) > 5 else []
+
+
+def taught(runs: Sequence[Runs]) -> list[str]:
+    """Final training with knowledge distillation: does it tell the structures further apart?"""
+    lines = [
+        "From scratch, as above, but taught by the trained base network (half of the loss, temperature 4).",
+        "",
+        "| | hwprune | uniform widths | ahead by |",
+        "|---|---|---|---|",
+    ]
+    for budget, text in BUDGETS.items():
+        ours, rival = (f"remedy/taught/{name}/{budget}" for name in ("hwprune", "uniform"))
+        if found := gaps(runs, ours, rival):
+            cells = points(runs, ours), points(runs, rival), ahead(found, None)
+            lines.append(f"| at {text} | {' | '.join(cells)} |")
+    return lines if len(lines) > 4 else []
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
     from hwprune.pruningnet.net import PruningNet
     from hwprune.pruningnet.settings import PruningNetSettings
+    from hwprune.training.distill import Objective
     from hwprune.training.history import History
     from hwprune.training.loop import TrainImages
 
@@ -28,6 +29,7 @@ def fit(
     checkpoint: Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
+    objective: Objective | None = None,
 ) -> History:
     """Train `net` in place by stochastic structure sampling; it ends at full width, in eval mode.
 
@@ -42,6 +44,7 @@ def fit(
             unbroken one would have.
         seed: Fixes the drawn widths, the order of images and their augmentation.
         progress: Called after each epoch with `loss`, `top1` (0 to 1, of the drawn networks) and `lr`.
+        objective: The loss; cross-entropy by default, as in the paper.
 
     Returns:
         The figures of every epoch.
@@ -56,12 +59,11 @@ def fit(
         full = settings.full_share > 0 and rng.random() < settings.full_share
         net.set_widths(net.space.full() if full else net.space.sample(rng))
 
-    objective = cross_entropy(settings)
     history = run_epochs(
         net,
         sub_train,
         settings,
-        objective,
+        objective or cross_entropy(settings),
         checkpoint=checkpoint,
         seed=seed,
         progress=progress,
