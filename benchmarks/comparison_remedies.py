@@ -1,11 +1,11 @@
 """What remedies do to the judge and to what it finds, on one seed of the comparison.
 
-    python benchmarks/comparison_remedies.py --seed 0 short
+    python benchmarks/comparison_remedies.py --seed 0 --search short
 
 Each remedy is the `residual` PruningNet of `comparison.py` with one thing changed. It scores the networks
 that the comparison trains alone; with `--search` it searches at each budget too, and what it finds is trained
-from random weights as all others are. `taught` changes no judge: the trained base network teaches the networks
-that the comparison trained from scratch. Kept in the comparison's own file, under `remedy/NAME/...`.
+from random weights as all others are. `taught` changes no judge: the trained base network teaches what
+the comparison trained from scratch. Kept in the comparison's own file, under `remedy/NAME/...`.
 """
 
 from __future__ import annotations

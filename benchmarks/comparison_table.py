@@ -74,8 +74,9 @@ def main() -> None:
         print("\n".join(lines))
     print("\n## The judges themselves\n")
     print("\n".join(judges(runs)))
-    print("\n## What earlier searches found\n")
-    print("\n".join(earlier(runs)))
+    if before := earlier(runs):
+        print("\n## What earlier searches found\n")
+        print("\n".join(before))
     if tried := judge_remedies(runs):
         print("\n## What other judges did\n")
         print("\n".join(tried))
@@ -247,7 +248,7 @@ def earlier(runs: Sequence[Runs]) -> list[str]:
         names = [f"{kind}/{budget}" for kind in kinds]
         if both := [seed for seed in runs if set(names) <= set(seed)]:
             lines.append(f"| at {text} | {' | '.join(points(both, name) for name in names)} |")
-    return lines
+    return lines if len(lines) > 4 else []
 
 
 def judge_remedies(runs: Sequence[Runs]) -> list[str]:
@@ -270,10 +271,10 @@ def judge_remedies(runs: Sequence[Runs]) -> list[str]:
             if not scores:
                 continue
             truth = [seed[run]["test_top1"] for run in scores]
-            usual = seed.get("ranking/residual", {}).get("scores")
-            orders = [list(scores.values()), *([[usual[int(run[6:])] for run in scores]] if usual else [])]
-            taus = [f"{kendalltau(order, truth).statistic:.2f}" for order in orders]
-            taus += ["not run"] * (2 - len(taus))
+            taus = [f"{kendalltau([*scores.values()], truth).statistic:.2f}", "not run"]
+            if usual := seed.get("ranking/residual", {}).get("scores"):
+                same = [usual[int(run.removeprefix("alone/"))] for run in scores]
+                taus[1] = f"{kendalltau(same, truth).statistic:.2f}"
             found = [points([seed], f"remedy/{name}/scratch/{budget}") for budget in BUDGETS]
             lines.append(f"| {name} | {len(scores)} | {' | '.join([*taus, *found])} |")
     return lines if len(lines) > 5 else []
@@ -289,8 +290,8 @@ def taught(runs: Sequence[Runs]) -> list[str]:
     ]
     for budget, text in BUDGETS.items():
         ours, rival = (f"remedy/taught/{name}/{budget}" for name in ("hwprune", "uniform"))
-        if found := gaps(runs, ours, rival):
-            cells = points(runs, ours), points(runs, rival), ahead(found, None)
+        if both := [seed for seed in runs if {ours, rival} <= set(seed)]:
+            cells = points(both, ours), points(both, rival), ahead(gaps(both, ours, rival), None)
             lines.append(f"| at {text} | {' | '.join(cells)} |")
     return lines if len(lines) > 4 else []
 

@@ -21,11 +21,15 @@ exception is a bug in hwprune.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 _LONGEST_NAME = 200
@@ -128,3 +132,18 @@ def nearest(name: str, known: Iterable[str], count: int = 3, prefix: str = "") -
     close = difflib.get_close_matches(name, names, n=count, cutoff=0.5) if len(name) <= _LONGEST_NAME else []
     told = [f"{prefix}{one}" for one in close or names]
     return f"did you mean {' or '.join(told)}?" if close else ", ".join(told)
+
+
+_STEP = re.compile(r"`hwprune (?:profile|predict|search|train|export|report)\b(?! --project)")
+
+
+@contextlib.contextmanager
+def steps_in(project: Path) -> Iterator[None]:
+    """Let the next steps that errors name go on in a project that is not in the current folder."""
+    try:
+        yield
+    except HwpruneError as error:
+        if error.do and project != Path("."):
+            place = shlex.quote(str(project))
+            error.do = _STEP.sub(lambda step: f"{step[0]} --project {place}", error.do)
+        raise

@@ -1,8 +1,8 @@
 """The answer of a search: the best network that was measured within every budget, twice.
 
-The first look is short, and tells of its own second only: neighbours on the machine come and go, and slow a
-large network more than a small one, so that a share of the unpruned network's latency wanders too. So the
-network that is to be the answer is measured again, for longer, together with those one step away from it.
+The first look is short, and tells of its own second only: programs beside it come and go, and slow a large
+network more than a small one, so that a share of the unpruned network's latency wanders too. So the network
+that is to be the answer is measured again, over several seconds, among those one step away from it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from hwprune.logbook import Logbook
     from hwprune.progress import Reporter
 
-_TIGHT = {"relative_error": 0.005, "max_seconds": 8.0}
+_TIGHT: dict[str, Any] = {"relative_error": 0.005, "max_seconds": 8.0}
 _ATTEMPTS = 12  # networks measured before giving up
+_FEWER = 3  # pairs beside a network, once a second look was in vain
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,22 @@ class Answer:
     figures: tuple[Figure, ...]
     inversions: tuple[Inversion, ...] = ()
 
-    @property
-    def within(self) -> bool:
-        """Whether it keeps every budget, errors included."""
-        return _within(self.figures)
-
 
 @dataclass(frozen=True)
 class _Measured:
-    """What the file of an answer keeps of one network."""
+    """What the file of an answer keeps of one network.
+
+    Attributes:
+        widths: The network.
+        figures: What it needs, by all looks so far.
+        looks: How often it was looked at, once or twice.
+        inversions: What the second look found beside it.
+    """
 
     widths: Widths
     figures: tuple[Figure, ...]
+    looks: int = 1
+    inversions: tuple[Inversion, ...] = ()
 
 
 class Looks:
@@ -74,8 +79,10 @@ class Looks:
 
     def __init__(self, kept: Logbook, budgets: Sequence[Budget]) -> None:
         self._kept = kept
+        self._known: dict[Widths, _Measured] = {}
         try:
-            earlier = dict(map(_checked, kept.entries))
+            for one in map(_checked, kept.entries):
+                self._known[one.widths] = replace(one, figures=in_units_of(budgets, one.figures))
         except ValueError as error:
             raise ArtifactError(
                 "What was measured for this answer cannot be read.",
@@ -83,22 +90,33 @@ class Looks:
                 got=error,
                 do="delete the file and search again",
             ) from error
-        self._known = {net: in_units_of(budgets, figures) for net, figures in earlier.items()}
 
-    def get(self, widths: Widths) -> tuple[Figure, ...]:
-        """What is known of a network; nothing before it was looked at."""
-        return self._known.get(widths, ())
+    def figures(self, widths: Widths) -> tuple[Figure, ...]:
+        """What a network needs; nothing before it was looked at."""
+        return self._known[widths].figures if widths in self._known else ()
+
+    def finished(self, answer: Answer) -> Answer | None:
+        """The answer with what was found beside it, if it was looked at twice."""
+        known = self._known.get(answer.candidate.widths)
+        return replace(answer, inversions=known.inversions) if known and known.looks > 1 else None
 
     def add(self, widths: Widths, figures: tuple[Figure, ...]) -> None:
-        """Keep what a look has found, in place of what was known."""
-        self._known[widths] = figures
-        self._kept.add(asdict(_Measured(widths, figures)))
+        """Keep what the first look at a network has found."""
+        self._add(_Measured(widths, figures))
+
+    def finish(self, answer: Answer) -> None:
+        """Keep what both looks have found."""
+        self._add(_Measured(answer.candidate.widths, answer.figures, 2, answer.inversions))
+
+    def _add(self, one: _Measured) -> None:
+        self._known[one.widths] = one
+        self._kept.add(asdict(one))
 
 
 def looked_at_twice(
     outcome: SearchOutcome, budgets: Sequence[Budget], reporter: Reporter, looks: Looks
 ) -> Answer:
-    """The best network that keeps every budget at a second look too.
+    """The best network that keeps every budget by two looks at it; the margins too, where one does.
 
     Args:
         outcome: The networks, and their figures as the search knows them.
@@ -110,52 +128,65 @@ def looked_at_twice(
         BudgetError: None does.
         DeviceError: The machine is too noisy to trust.
     """
+    most = MOST_MEASURED
     while True:
-        answer = _again(first_within(outcome, budgets, reporter, looks), budgets, reporter)
-        looks.add(answer.candidate.widths, answer.figures)
-        if answer.within:
-            return answer
-        worst = max(answer.figures, key=lambda one: one.high_use)
-        reporter.note(
-            f"{worst.name}: by both looks at it the answer uses {worst.high_use:.1%} of the budget, with the "
-            "error; the next network is looked at."
-        )
+        answer = first_within(outcome, budgets, reporter, looks)
+        if finished := looks.finished(answer):
+            return finished
+        answer = _second_look(answer, budgets, reporter, most)
+        looks.finish(answer)
+        most = _FEWER  # compiling neighbours takes long on some devices
+        if not _with_margin(answer.figures, budgets):
+            worst = max(answer.figures, key=lambda one: one.high_use)
+            reporter.note(
+                f"{worst.name}: by both looks at it a network uses {worst.high_use:.1%} of the budget, with "
+                "the error; others are looked at."
+            )
 
 
-def _again(answer: Answer, budgets: Sequence[Budget], reporter: Reporter) -> Answer:
-    """The answer by both looks at it, and what was seen around it at the second."""
+def _second_look(answer: Answer, budgets: Sequence[Budget], reporter: Reporter, most: int) -> Answer:
+    """The answer by both looks at it, and the inversions among it and its neighbours on the first device."""
     widths, first = answer.candidate.widths, budgets[0]
     if first.target is None:
         raise ValueError("the first budget is no latency")
-    own, found = _beside(first.target, widths, reporter)
-    second = {one.name: _figure(widths, one) for one in budgets[1:] if one.device}
-    if own is not None:
-        second[first.name] = _of(first, own, answer.figures[0].predicted)
-    figures = tuple(_both(one, second.get(one.name, one)) for one in answer.figures)
+    if not any(one.device for one in budgets):
+        found = inversions(first.target.model, {"chosen": widths}, lambda _: [], 0)
+        return replace(answer, inversions=found)
+    with reporter.stage("Measuring the answer again, and its neighbours", "networks"):
+        own, found = _among_neighbours(first.target, widths, most)
+        second = {one.name: _figure(widths, one) for one in budgets[1:] if one.device}
+        if own is not None and _close(own):
+            second[first.name] = _latency_figure(first, own, answer.figures[0].predicted)
+        elif first.device is not None and first.quantity is not None:
+            second[first.name] = _figure(widths, first)  # alone, which is closer
+    figures = tuple(_mean_of_looks(one, second.get(one.name, one)) for one in answer.figures)
     return replace(answer, figures=figures, inversions=found)
 
 
-def _beside(
-    target: Target, widths: Widths, reporter: Reporter
+def _among_neighbours(
+    target: Target, widths: Widths, most: int
 ) -> tuple[Measurement | None, tuple[Inversion, ...]]:
-    """A network measured among those that differ from it by one step, and the inversions found there."""
-    device = target.device
-    own: list[Measurement] = []
-    if device is None:
-        return None, inversions(target.model, {"chosen": widths}, lambda _: [], 0)
+    """A network measured over the seconds that some pairs of networks around it take, and these."""
+    device, own = target.device, None
 
     def measure(pairs: Sequence[Widths]) -> list[Measurement]:
-        this, *rest = device.neighbours([widths, *pairs])
-        own.append(this.trusted())
+        nonlocal own
+        if device is None:
+            return []
+        own, *rest = device.neighbours([widths, *pairs], always=1)
         return rest
 
-    most = min(MOST_MEASURED, device.affordable_pairs(target.base_ms))
-    with reporter.stage("Measuring the answer again, and its neighbours", "networks"):
-        found = inversions(target.model, {"chosen": widths}, measure, most)
-    return (own[0] if own else None), found
+    affordable = device.affordable_pairs(target.base_ms, others=1) if device else 0
+    found = inversions(target.model, {"chosen": widths}, measure, min(most, affordable))
+    return own, found
 
 
-def _both(first: Figure, second: Figure) -> Figure:
+def _close(result: Measurement) -> bool:
+    """Whether a look is close enough to count as much as the first."""
+    return not result.too_noisy and result.relative_error <= 2 * _TIGHT["relative_error"]
+
+
+def _mean_of_looks(first: Figure, second: Figure) -> Figure:
     """A figure by two looks: their mean, known no closer than each of them and than they agree."""
     if first.measured is None or second.measured is None:
         return first
@@ -192,7 +223,7 @@ def first_within(
         for candidate in outcome.ranked():
             if len(missed) == _ATTEMPTS or over.expects(candidate):
                 continue
-            if not (found := looks.get(candidate.widths)):
+            if not (found := looks.figures(candidate.widths)):
                 found = tuple(_figure(candidate.widths, budget) for budget in budgets)
                 looks.add(candidate.widths, found)
                 progress(len(missed) + 1, _ATTEMPTS, use=max(one.high_use for one in found))
@@ -215,9 +246,10 @@ def first_within(
     raise BudgetError(
         "None of the best networks that were found was measured within the budget.",
         where=worst.title,
-        got=f"nearest of {len(missed)}: {worst.text(worst.value)}",
-        allowed=worst.text(worst.limit or 0.0),
-        do="profile longer (`hwprune profile --max-time 5m`) or ask for a slightly larger budget",
+        got=f"nearest of {len(missed)}: {worst.text(worst.value)}, known to {worst.text(worst.error or 0.0)}",
+        allowed=f"{worst.text(worst.limit or 0.0)}, the error included",
+        do="let less run beside it, profile longer (`hwprune profile --max-time 5m`), or ask for a slightly "
+        "larger budget",
     )
 
 
@@ -238,10 +270,12 @@ def _in_unit(figure: Figure, base_ms: float) -> Figure:
     return replace(figure, base=base_ms, measured=figure.measured * change, error=error)
 
 
-def _checked(entry: Any) -> tuple[Widths, tuple[Figure, ...]]:
+def _checked(entry: Any) -> _Measured:
     if wrong := misfits(entry, _Measured):
         raise ValueError(f"unexpected fields: {', '.join(wrong)}")
-    return tuple(entry["widths"]), tuple(Figure(**row) for row in entry["figures"])
+    figures = tuple(Figure(**row) for row in entry["figures"])
+    found = tuple(Inversion(**row) for row in entry["inversions"])
+    return _Measured(tuple(entry["widths"]), figures, entry["looks"], found)
 
 
 class _Overrun:
@@ -281,11 +315,11 @@ def _figure(widths: Widths, budget: Budget) -> Figure:
     if budget.only_predicted:
         return budget.figure(predicted)
     if budget.device is not None:
-        return _of(budget, budget.device.networks([widths], **_TIGHT)[0].trusted(), predicted)
+        return _latency_figure(budget, budget.device.networks([widths], **_TIGHT)[0].trusted(), predicted)
     return budget.figure(predicted, budget.exact(widths) if budget.exact else predicted, 0.0)
 
 
-def _of(budget: Budget, result: Measurement, predicted: float) -> Figure:
+def _latency_figure(budget: Budget, result: Measurement, predicted: float) -> Figure:
     """A latency as it was measured; the error of its unit is part of it."""
     error_ms = float(np.hypot(result.error_ms, budget.unit_error * result.ms))
     return budget.figure(predicted, result.ms, error_ms)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hwprune import artifacts
 from hwprune.api.project import WORK, Project
 from hwprune.config import Config
-from hwprune.errors import HwpruneError, MismatchError, MissingArtifactError, ModelError, UsageError
+from hwprune.errors import HwpruneError, MismatchError, MissingArtifactError, ModelError, UsageError, steps_in
 from hwprune.gate.result import BenchResult
 from hwprune.gate.verdict import Limit, Verdict
 from hwprune.results import ExportResult, ProfileResult
@@ -108,6 +108,11 @@ def _model_of(figures: BenchResult, where: Path) -> ModelFile | None:
 
 def _exported(folder: Path) -> ModelFile:
     """The network that a project exported."""
+    with steps_in(folder):
+        return _checked_export(folder)
+
+
+def _checked_export(folder: Path) -> ModelFile:
     project = Project(folder, Config())  # what was measured is the file, whatever the settings are now
     result = ExportResult.load(project.path("export.json"))
     path = folder / result.file

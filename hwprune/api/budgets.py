@@ -138,7 +138,7 @@ class Budget:
     def wandering(self) -> str:
         """Why there is a margin."""
         share = self.quantity is not None and self.quantity.relative
-        return "Small and large networks drift apart here" if share else "The machine's own speed wanders"
+        return "small and large networks drift apart there" if share else "the machine's own speed wanders"
 
     def constraint(self, *, margin: bool) -> Constraint:
         """The limit for a search, with the margin taken off or without."""
@@ -271,9 +271,8 @@ def _check_together(targets: Sequence[Target]) -> None:
             got="; ".join(f"{t.name}: {t.profile.precision}, batch {t.profile.batch}" for t in targets),
             do="search for each of them alone",
         )
-    others = [t for t in targets[1:] if t.space is not targets[0].space]
     if strangers := [
-        t.name for t in others if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
+        t.name for t in targets[1:] if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
     ]:
         raise MismatchError(
             "The latency tables are of different models.",

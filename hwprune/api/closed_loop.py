@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     _Figures = dict[Widths, dict[str, float]]
 
-_QUICK = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
+_QUICK: dict[str, Any] = {"relative_error": 0.02, "max_seconds": 2.0}  # for leaders during the search
 _AT_ONCE = 8  # networks in memory at a time; the leaders of a front may be many
 _MOST_ERROR = 0.04  # relative: leaders that are known less closely teach nothing
 _WORTH_TELLING = 0.005  # change of a correction

@@ -8,7 +8,7 @@ from pathlib import Path
 from hwprune import artifacts
 from hwprune.api.outputs import checked_outputs
 from hwprune.api.project import Project
-from hwprune.errors import MissingArtifactError, UsageError
+from hwprune.errors import MissingArtifactError, UsageError, steps_in
 from hwprune.plain import xml_text
 from hwprune.progress import QUIET, Reporter
 from hwprune.report.compare import Comparison, Entry, comparison, entry, read_entry
@@ -61,9 +61,10 @@ def _entry(name: str, path: Path) -> Entry:
         return read_entry(name, path)
     from hwprune.report.facts import collect
 
-    opened = Project(path)
-    opened.searched()  # an answer for another model or other images is no result of this project
-    facts = collect(opened.path("."), opened.folder)
+    with steps_in(path):
+        opened = Project(path)
+        opened.searched()  # an answer for another model or other images is no result of this project
+        facts = collect(opened.path("."), opened.folder)
     return entry(name, facts.search, facts.train, facts.export)
 
 

@@ -55,9 +55,9 @@ class Device:
             return measure(base, twin, relative_error=0.005, max_seconds=max_seconds).trusted()
 
     def networks(
-        self, widths: Sequence[Widths], *, relative_error: float, max_seconds: float
+        self, widths: Sequence[Widths], *, relative_error: float, max_seconds: float, always: int = 0
     ) -> list[Measurement]:
-        """Measure several networks in one interleaved session, in the unit of `base`."""
+        """Measure several networks in one interleaved session, in the unit of `base`; see `measure_many`."""
         with contextlib.ExitStack() as stack:
             reference = stack.enter_context(self._session(self.space.full()))
             sessions = [stack.enter_context(self._session(w)) for w in widths]
@@ -67,16 +67,22 @@ class Device:
                 relative_error=relative_error,
                 max_seconds=max_seconds,
                 units_ms=() if self.base_ms is None else (self.base_ms,),
+                always=always,
             )
 
-    def neighbours(self, widths: Sequence[Widths]) -> list[Measurement]:
-        """Measure networks that differ by one step only, as closely as a few seconds allow."""
-        return self.networks(widths, relative_error=0.003, max_seconds=_NEIGHBOUR_SECONDS)
+    def neighbours(self, widths: Sequence[Widths], always: int = 0) -> list[Measurement]:
+        """Measure networks that differ by one step only, as closely as a few seconds allow.
 
-    def affordable_pairs(self, base_ms: float) -> int:
-        """How many pairs of networks `neighbours` can visit often enough in its time; at least one."""
-        visit_s = max(BLOCK_MS, (MIN_RUNS + 1) * base_ms) / 1e3
-        return max(1, int(_NEIGHBOUR_SECONDS / (4 * MIN_BLOCKS * visit_s)))
+        Args:
+            widths: The networks.
+            always: So many of the first are visited over the whole time.
+        """
+        return self.networks(widths, relative_error=0.003, max_seconds=_NEIGHBOUR_SECONDS, always=always)
+
+    def affordable_pairs(self, base_ms: float, others: int = 0) -> int:
+        """How many pairs of networks, beside others, `neighbours` can visit often enough in its time."""
+        visit_s = max(BLOCK_MS, (MIN_RUNS + 1) * base_ms) / 1e3  # the reference is visited after each
+        return max(0, int((_NEIGHBOUR_SECONDS / (2 * MIN_BLOCKS * visit_s) - others) / 2))
 
     def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:
         """Measure an exported file against the unpruned network.

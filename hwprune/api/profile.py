@@ -257,7 +257,7 @@ def _keep_curves(
 
     space = model.space
     around = {"unpruned": space.full(), "middle": space.uniform(0.5)}
-    most = min(MOST_MEASURED, device.affordable_pairs(base_ms))
+    most = min(MOST_MEASURED, max(1, device.affordable_pairs(base_ms)))
     with reporter.stage("Measuring neighbours that save little by being narrower", "networks"):
         found = inversions(model, around, device.neighbours, most)
     WidthCurves(curves=width_curves(model), inversions=found).save(folder / CURVES)

@@ -74,7 +74,7 @@ class Searcher:
         budgets = tuple(self._as_of_now(one) for one in self.budgets)
         if all(one.met_by_base for one in budgets):
             return self._unpruned(budgets)
-        self._tell(budgets)
+        self._tell([budgets])
         return self._evolve(budgets)
 
     def front(self, points: Sequence[Sequence[Budget]]) -> list[SearchResult | BudgetError]:
@@ -91,7 +91,7 @@ class Searcher:
         met = here[: len(here) - len(open_)]  # the loosest
         possible, refused = self._possible(open_)  # told before PruningNet is trained
         if open_:
-            self._tell(open_[0])
+            self._tell(open_)
         answers = self._answers(possible) if possible else []
         return [*(self.judged(self._unpruned(budgets)) for budgets in met), *answers, *refused]
 
@@ -108,16 +108,14 @@ class Searcher:
 
     def _answers(self, points: Sequence[tuple[Budget, ...]]) -> list[SearchResult | BudgetError]:
         """One evolution for all points, and an answer for each."""
-        loosest, first = points[0], points[0][0]
-        levels = tuple((budgets[0].limit or 0.0) / (first.limit or 1.0) for budgets in points)
-        problem = self._problem(loosest, self._judge[0], margin=False)
+        problem, asked = self._problem(points[0], self._judge[0], margin=False), _levels(points, margin=False)
         try:
-            outcome = self._outcome(loosest, problem, levels)
+            outcome, levels = self._outcome(points, problem, front=True)
         except BudgetError as error:
             return [error] * len(points)
         found: list[SearchResult | BudgetError] = []
         for budgets, level in zip(points, levels, strict=True):
-            kept = self._answer_path(problem, budgets, levels)
+            kept = self._answer_path(problem, budgets, asked)
             try:
                 known = self._known(kept, budgets)
                 found.append(known or self._answered(outcome.tightened(level), budgets, kept))
@@ -158,15 +156,17 @@ class Searcher:
         score, made = self._judge
         return replace(result, score=score(result.widths), base_score=score(self.space.full()), **made)
 
-    def _tell(self, budgets: Sequence[Budget]) -> None:
-        for one in budgets:
+    def _tell(self, points: Sequence[Sequence[Budget]]) -> None:
+        """Say what the budgets are, those of a front's loosest point, and how far below them it aims."""
+        for number, one in enumerate(points[0]):
             if one.quantity is not None and one.limit is not None:
                 limit, base = (format_value(value, one.unit) for value in (one.limit, one.base))
                 self.reporter.note(
                     f"Budget {one.quantity.text} ({one.name}): {limit}; the unpruned network takes {base}."
                 )
-            if one.margin > _WORTH_TELLING:
-                self.reporter.note(f"{one.wandering}: aiming {one.margin:.1%} below the budget.")
+            if (most := max(budgets[number].margin for budgets in points)) > _WORTH_TELLING:
+                upto = "up to " if len(points) > 1 else ""
+                self.reporter.note(f"{one.name}: {one.wandering}; aiming {upto}{most:.1%} below the budget.")
 
     def _evolve(self, budgets: Sequence[Budget]) -> SearchResult:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
@@ -176,7 +176,7 @@ class Searcher:
             return known
         score, _ = self._judge
         kept = self._answer_path(problem, budgets)  # which depends on the judge that was trained
-        outcome = self._outcome(budgets, replace(problem, accuracy=score))
+        outcome, _ = self._outcome([budgets], replace(problem, accuracy=score))
         return self._answered(outcome, budgets, kept)
 
     def _answered(self, outcome: SearchOutcome, budgets: Sequence[Budget], kept: Path) -> SearchResult:
@@ -241,16 +241,15 @@ class Searcher:
         return Problem(space=self.space, constraints=constraints, accuracy=accuracy)
 
     def _outcome(
-        self,
-        budgets: Sequence[Budget],
-        problem: Problem,
-        levels: Sequence[float] = (),
-    ) -> SearchOutcome:
-        """The search with the margins kept; without them when the budgets alone can be met."""
-        aimed = self._problem(budgets, problem.accuracy, margin=True)
+        self, points: Sequence[Sequence[Budget]], problem: Problem, *, front: bool = False
+    ) -> tuple[SearchOutcome, tuple[float, ...]]:
+        """The search with the margins kept, or without when only the budgets can be met; and its levels."""
+        aimed = self._problem(points[0], problem.accuracy, margin=True)
+        levels = _levels(points, margin=True) if front else ()
         with contextlib.suppress(BudgetError):
-            return self._run_evolution(aimed, budgets, levels)
-        return self._run_evolution(problem, budgets, levels)
+            return self._run_evolution(aimed, points[0], levels), levels
+        levels = _levels(points, margin=False) if front else ()
+        return self._run_evolution(problem, points[0], levels), levels
 
     @functools.cached_property
     def _judge(self) -> tuple[AccuracyScore, dict[str, Any]]:
@@ -320,6 +319,12 @@ class Searcher:
             devices=tuple(one.conditions for one in self.targets),
             **{"binding": "", "base_meets_budget": False, **found},
         )
+
+
+def _levels(points: Sequence[Sequence[Budget]], *, margin: bool) -> tuple[float, ...]:
+    """What the points of a front ask of the first thing, as shares of the loosest one's."""
+    aims = [(one.limit or 0.0) * (1 - one.margin if margin else 1) for one, *_ in points]
+    return tuple(aim / aims[0] for aim in aims)
 
 
 def _in_full(outcome: SearchOutcome, score: AccuracyScore) -> SearchOutcome:

@@ -6,8 +6,6 @@ import contextlib
 import importlib
 import inspect
 import os
-import re
-import shlex
 import signal
 import sys
 import threading
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hwprune import __version__
-from hwprune.errors import HwpruneError, HwpruneWarning, UsageError, WorkerError, nearest
+from hwprune.errors import HwpruneError, HwpruneWarning, UsageError, WorkerError, nearest, steps_in
 from hwprune.training import workers
 
 if TYPE_CHECKING:
@@ -40,7 +38,6 @@ _REPEATED = ("latency",)  # options that are given once for each value
 _NO_READER = 141  # what shells use for a program whose pipe was closed
 _TERMINATED = 143  # what shells use for a program stopped by SIGTERM
 _INTERRUPTED = 130  # what shells use for a program stopped by Ctrl-C
-_STEP = re.compile(r"`hwprune (?:profile|predict|search|train|export|report)\b(?! --project)")  # in an error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,23 +128,11 @@ def _run(verb: str, arguments: list[str]) -> int:
     folder = options.get("project", Path("."))
     console = Console(json=options.pop("json"), project=folder)
     leading = _take_positional(function, options)
-    with _warnings_to(console), workers.group(), _steps_in(folder):
+    with _warnings_to(console), workers.group(), steps_in(folder):
         result = jobs.run(lambda: function(*leading, **options, reporter=console), folder)
     if result is not None:
         console.show(verb, result)
     return getattr(result, "exit_code", 0)
-
-
-@contextlib.contextmanager
-def _steps_in(folder: Path) -> Iterator[None]:
-    """Let the next steps that errors name go on in the project that was typed."""
-    try:
-        yield
-    except HwpruneError as error:
-        if error.do and folder != Path("."):
-            place = shlex.quote(str(folder))
-            error.do = re.sub(_STEP, lambda step: f"{step[0]} --project {place}", error.do)
-        raise
 
 
 def _options_of(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:

@@ -159,6 +159,7 @@ def measure_many(
     units_ms: tuple[float, ...] = (),
     seed: int = 0,
     block_ms: float = BLOCK_MS,
+    always: int = 0,
 ) -> list[Measurement]:
     """Time several networks, round-robin, all against the same references.
 
@@ -175,6 +176,7 @@ def measure_many(
         units_ms: See `measure`.
         seed: Seed of the order of visits.
         block_ms: Time of one visit to a session; shorter for very many very small networks.
+        always: So many of the first networks are visited in every round, however well they are known.
 
     Returns:
         One measurement per session, in the order of `sessions`.
@@ -201,7 +203,7 @@ def measure_many(
         if not open_ or (done >= MIN_BLOCKS and time.perf_counter() > deadline):
             break
         standards.visit()
-        for index in rng.permutation(open_):
+        for index in rng.permutation(sorted({*open_, *range(always)})):
             visitors[index].visit(standards.visits)
             standards.visit()
     return [_measurement(visitor, standards, units_ms) for visitor in visitors]

@@ -158,7 +158,8 @@ class LatencyTable:
         Neighbours on the machine take cache and memory bandwidth, which slows a network the more the larger
         it is. The spread of the logarithm of the heavy reference's latency over the light one's, over the
         sessions, as a part of that logarithm: a network of a share s of the unpruned one's latency is
-        expected to wander by `pressure` x ln(1 / s), relatively. 0 where the references do not tell.
+        expected to wander by `pressure` x ln(1 / s), relatively. 0 where the references are alike; a table
+        of two or three sessions can hardly tell.
         """
         light, heavy = np.log(self._sessions()).T
         apart = float(np.median(heavy - light))

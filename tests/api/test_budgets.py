@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,7 +29,9 @@ from hwprune.api.searcher import Searcher
 from hwprune.api.train import train
 from hwprune.cli.main import main
 from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
+from hwprune.evolution.front import FrontEvolution
 from hwprune.latency.measure import Measurement
+from hwprune.latency.table import LatencyTable
 from hwprune.results import FrontResult, SearchResult
 from hwprune.runtimes.base import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
@@ -400,6 +403,27 @@ def test_a_device_that_changed_in_more_than_its_speed_is_followed_and_the_report
     assert answer.latency.predicted != pytest.approx(answer.latency.value, rel=0.01), "without the refit"
     report(project=project)
     assert "a factor for each kernel" in (project / "report.md").read_text()
+
+
+def test_each_point_of_a_front_keeps_the_room_of_its_own_share(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small networks drift further from the unpruned one, so a tight budget keeps more free."""
+    monkeypatch.setattr(LatencyTable, "pressure", 0.03)
+    asked: list[tuple[float, ...]] = []
+    as_is = FrontEvolution.__init__
+
+    def look(*given: Any, levels: tuple[float, ...], **options: Any) -> None:
+        asked.append(levels)
+        as_is(*given, levels=levels, **options)
+
+    monkeypatch.setattr(FrontEvolution, "__init__", look)
+    front = search(project=project, latency="60%:90%", points=2)
+    assert isinstance(front, FrontResult)
+    room = [1 - min(2 * 0.03 * math.log(1 / share), 0.05) for share in (0.6, 0.9)]
+    assert asked[0] == pytest.approx((1, 0.6 * room[0] / (0.9 * room[1])))
+    for point, free in zip(front.points, room, strict=True):
+        assert 0.8 < point.latency.high_use <= free
 
 
 def test_points_of_a_front_that_cannot_be_met_leave_the_others(

@@ -81,6 +81,19 @@ def test_an_error_names_the_missing_step_with_the_project(
     assert f"run `hwprune profile --project '{folder}'` first" in capsys.readouterr().err
 
 
+def test_an_error_about_a_named_folder_names_the_missing_step_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "p"
+    assert main(["init", "--project", str(folder), "--model", "resnet20"]) == 0
+    for command, verb in (
+        (["compare", str(folder), str(folder)], "search"),
+        (["bench", str(folder)], "export"),
+    ):
+        assert main([*command, *(["--budget", "5ms"] if verb == "export" else [])]) == 1
+        assert f"`hwprune {verb} --project {folder}" in capsys.readouterr().err
+
+
 def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -122,6 +122,16 @@ def test_many_networks_share_one_reference_and_one_unit():
     np.testing.assert_allclose(got / got[1], truth / truth[1], rtol=0.05)
 
 
+def test_a_network_that_is_always_visited_has_as_many_blocks_as_the_slowest_to_be_known():
+    def blocks(always: int) -> list[int]:
+        networks = sessions(FakeRuntime(FakeDevice(noise=0.2, seed=3)), NARROW, MIDDLE, WIDE)
+        found = measure_many(networks, networks[1], relative_error=0.003, always=always, seed=1)
+        return [one.blocks for one in found]
+
+    assert blocks(1)[0] == max(blocks(1))
+    assert blocks(0)[0] < max(blocks(0))
+
+
 def test_raw_samples_and_distribution_are_kept():
     result = measure(*sessions(FakeRuntime(FakeDevice(noise=0.1)), WIDE, MIDDLE))
     runs = np.concatenate(result.samples_ms)

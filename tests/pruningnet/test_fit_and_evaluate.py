@@ -124,6 +124,18 @@ def test_widths_are_drawn_anew_in_each_step_from_the_choices(learner, splits, mo
         assert {widths[index] for widths in drawn[:-1]} == set(group.choices)
 
 
+def test_another_loss_can_be_given(learner, splits):
+    net, seen = PruningNet(*learner, "shared"), []
+
+    def loss(images, outputs, labels):
+        seen.append(len(labels))
+        return outputs.square().mean()
+
+    settings = PruningNetSettings(epochs=1, batch_size=64, precision="fp32")
+    fit(net, splits.sub_train.subset(range(128)), settings, objective=loss)
+    assert seen == [64, 64]
+
+
 def test_recalibration_reads_no_more_images_than_asked(learner, splits):
     model, space = learner
     settings = PruningNetSettings(recalibration_images=130, eval_batch_size=50)
