@@ -135,13 +135,14 @@ def looked_at_twice(
             return finished
         answer = _second_look(answer, budgets, reporter, most)
         looks.finish(answer)
+        if _with_margin(answer.figures, budgets):
+            return answer
         most = _FEWER  # compiling neighbours takes long on some devices
-        if not _with_margin(answer.figures, budgets):
-            worst = max(answer.figures, key=lambda one: one.high_use)
-            reporter.note(
-                f"{worst.name}: by both looks at it a network uses {worst.high_use:.1%} of the budget, with "
-                "the error; others are looked at."
-            )
+        worst = max(answer.figures, key=lambda one: one.high_use)
+        reporter.note(
+            f"{worst.name}: by both looks at it a network uses {worst.high_use:.1%} of the budget, with the "
+            "error; others are looked at."
+        )
 
 
 def _second_look(answer: Answer, budgets: Sequence[Budget], reporter: Reporter, most: int) -> Answer:
