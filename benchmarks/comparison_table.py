@@ -67,6 +67,7 @@ def main() -> None:
     for budget, text in BUDGETS.items():
         print(f"## At {text} of the latency\n")
         print("\n".join(accuracy_table(runs, budget)), end="\n\n")
+        print(headroom(runs, budget), end="\n\n")
     print("## How well the judges rank\n")
     print("\n".join(ranking(runs)))
     if lines := at_the_top(runs):
@@ -129,6 +130,12 @@ def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def headroom(runs: Sequence[Runs], budget: str) -> str:
+    """What there is to win over uniform widths, from scratch."""
+    above = ahead(gaps(runs, "base", f"scratch/uniform/{budget}"), None)
+    return f"The unpruned network itself, from scratch with as many epochs, is {above} points above uniform widths."
 
 
 def latency(runs: Sequence[Runs], name: str) -> str:
