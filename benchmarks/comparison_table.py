@@ -135,7 +135,7 @@ def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
 def headroom(runs: Sequence[Runs], budget: str) -> str:
     """What there is to win over uniform widths, from scratch."""
     above = ahead(gaps(runs, "base", f"scratch/uniform/{budget}"), None)
-    return f"The unpruned network itself, from scratch with as many epochs, is {above} points above uniform widths."
+    return f"The unpruned network, from scratch with as many epochs, is {above} points above uniform widths."
 
 
 def latency(runs: Sequence[Runs], name: str) -> str:
