@@ -274,7 +274,7 @@ def test_doctor_refuses_no_time(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_profile_that_was_not_run_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = run(capsys, "predict", "--project", copy, "--profile", "cpu-b8")
     assert code == 1
-    assert "hwprune profile --profile cpu-b8" in text
+    assert f"hwprune profile --project {copy} --profile cpu-b8" in text
 
 
 @pytest.mark.parametrize(
