@@ -112,7 +112,7 @@ class KernelSlot:
         """The kernel at given channel counts."""
         full = self.full
         groups = inputs // self.group_inputs if self.group_inputs else 1
-        # Not by `replace`, which is five times as slow: a search begins with thousands of them.
+        # Not by `replace`, which takes twice as long: a search begins with thousands of them.
         return KernelSpec(
             *(full.op, int(inputs), int(outputs), full.kernel_h, full.kernel_w, full.stride, int(groups)),
             *(full.height, full.width, full.batch, full.activation, full.precision),
