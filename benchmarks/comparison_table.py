@@ -260,10 +260,8 @@ def earlier(runs: Sequence[Runs]) -> list[str]:
 
 def judge_remedies(runs: Sequence[Runs]) -> list[str]:
     """Judges with one thing changed (`comparison_remedies.py`), beside the `residual` one."""
-    judged = [
-        name for seed in runs for name in seed if name.endswith("/ranking") and name.startswith("remedy/")
-    ]
-    names = sorted({name.split("/")[1] for name in judged})
+    parts = [name.split("/") for seed in runs for name in seed]
+    names = sorted({part[1] for part in parts if part[0] == "remedy" and part[2] == "ranking"})
     lines = [
         "The `residual` judge with one thing changed (`benchmarks/comparison_remedies.py`): Kendall's tau",
         "with the networks trained alone so far, and top-1 of what its search found, trained from scratch.",

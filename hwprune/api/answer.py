@@ -151,8 +151,7 @@ def _second_look(answer: Answer, budgets: Sequence[Budget], reporter: Reporter, 
     if first.target is None:
         raise ValueError("the first budget is no latency")
     if not any(one.device for one in budgets):
-        found = inversions(first.target.model, {"chosen": widths}, lambda _: [], 0)
-        return replace(answer, inversions=found)
+        return replace(answer, inversions=_among_neighbours(first.target, widths, most)[1])
     with reporter.stage("Measuring the answer again, and its neighbours", "networks"):
         own, found = _among_neighbours(first.target, widths, most)
         second = {one.name: _figure(widths, one) for one in budgets[1:] if one.device}

@@ -306,16 +306,17 @@ def _measurement(visitor: _Visitor, standards: _Standards, units_ms: tuple[float
         reference_ms=units[0],
         heavy_ms=units[-1],
         blocks=len(ratios),
-        noise=_spread(np.array(light.lows_ms)),
+        noise=spread(np.array(light.lows_ms)),
         stolen=_stolen(visitor, *standards.all),
         samples_ms=tuple(visitor.blocks),
         reference_samples_ms=tuple(tuple(one.blocks) for one in standards.all),
     )
 
 
-def _spread(lows: NDArray[np.float64]) -> float:
-    centre = float(np.median(lows))
-    return float(1.4826 * np.median(np.abs(lows - centre)) / centre)
+def spread(values: NDArray[np.float64]) -> float:
+    """Relative standard deviation, by the median deviation: one bad value does not count."""
+    centre = float(np.median(values))
+    return float(1.4826 * np.median(np.abs(values - centre)) / centre)
 
 
 def _stolen(*visitors: _Visitor) -> float:

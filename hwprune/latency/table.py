@@ -6,6 +6,7 @@ where they come from and holds their checksums.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from hwprune import artifacts
 from hwprune.environment import device_differences, device_fingerprint
 from hwprune.errors import MismatchError
 from hwprune.latency.fingerprint import space_fingerprint
-from hwprune.latency.measure import APART
+from hwprune.latency.measure import APART, spread
 from hwprune.runtimes.base import PRECISIONS, TargetProfile
 from hwprune.structure.fusion import Fusion
 from hwprune.structure.kernels import KernelSpec
@@ -149,21 +150,22 @@ class LatencyTable:
     @property
     def drift(self) -> float:
         """How far the machine's own speed wandered while the table was measured: a relative spread."""
-        return _spread(np.log(self._sessions()[:, 0]))
+        return spread(self._sessions()[:, 0])
 
     @property
     def pressure(self) -> float:
         """How far a large and a small network drifted apart while the table was measured.
 
         Neighbours on the machine take cache and memory bandwidth, which slows a network the more the larger
-        it is. The spread of the logarithm of the heavy reference's latency over the light one's, over the
-        sessions, as a part of that logarithm: a network of a share s of the unpruned one's latency is
+        it is. The relative spread of the heavy reference's latency over the light one's, over the sessions,
+        as a part of the logarithm of that ratio: a network of a share s of the unpruned one's latency is
         expected to wander by `pressure` x ln(1 / s), relatively. 0 where the references are alike; a table
         of two or three sessions can hardly tell.
         """
-        light, heavy = np.log(self._sessions()).T
-        apart = float(np.median(heavy - light))
-        return _spread(heavy - light) / apart if apart > np.log(APART) else 0.0
+        light, heavy = self._sessions().T
+        ratios = heavy / light
+        apart = float(np.median(ratios))
+        return spread(ratios) / math.log(apart) if apart > APART else 0.0
 
     def _sessions(self) -> NDArray[np.float64]:
         """Latencies of the light and the heavy reference in each session: (sessions, 2), milliseconds."""
@@ -362,8 +364,3 @@ def _runtime_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> li
         return []
     here, there = (f"{facts.get('runtime')} {facts.get('version')}" for facts in (one, other))
     return [f"runtime: {here}, not {there}"]
-
-
-def _spread(values: NDArray[np.float64]) -> float:
-    """Standard deviation, by the median deviation: one bad session does not count."""
-    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
