@@ -1,40 +1,31 @@
 """hwprune against what people would use instead, on CIFAR-10 at a share of the base's measured latency.
 
-    python benchmarks/comparison.py --seed 0
+    python benchmarks/comparison.py --seeds 0
+    python benchmarks/comparison.py --cases resnet56 mobilenet_v2_cifar --device cuda --copies 20
 
-Trains a base network, three PruningNets, searches at each budget, and trains what each way of choosing gives,
-all by one recipe on the same images. Every finished run is kept in `results/comparison/seedN.json`, so the
-script can be stopped at any time; `comparison_table.py` makes the page from those files. With `--longer` the
-rivals are also trained for all the epochs that hwprune's network has behind it; with `--ranking` 20 random
-networks of one latency are trained alone, to see how well each PruningNet orders them; with `--measure`
-nothing is trained, but the latency of everything that was is measured, on the device of the table.
+Trains a base network, three PruningNets, searches at each budget, and trains what each way of choosing
+gives, all by one recipe on the same images. Every finished run is kept in
+`results/comparison/CASE/seedN.json`, so the script can be stopped at any time; `comparison_table.py` makes
+the page from those files. With `--longer` the rivals are also trained for all the epochs that hwprune's
+network has behind it; with `--ranking` 20 random networks of one latency are trained alone, to see how well
+each PruningNet orders them; with `--measure` nothing is trained, but the latency of everything that was is
+measured, on the device of the table. `--copies` processes share the work: a GPU is idle most of the time
+while one of them trains a small network.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comparison_rivals as rivals
 import numpy as np
-from comparison_setup import (
-    BUDGETS,
-    DATA,
-    EPOCHS,
-    EVOLUTION,
-    FINE_TUNING,
-    JUDGE,
-    LONGER,
-    RANKED,
-    RANKED_BUDGET,
-    RANKED_SEED,
-    RATES,
-    RECIPE,
-    Runs,
-    Setup,
-)
+from comparison_cases import BUDGETS, CASES, EVOLUTION, RANKED, RANKED_BUDGET, RANKED_SEED
+from comparison_copies import Task, in_copies, one_thread_each
+from comparison_setup import DATA, Runs, Setup
 
 from hwprune.api.device import Device
 from hwprune.api.judge import starts
@@ -54,16 +45,18 @@ from hwprune.structure.rank import sort_channels
 from hwprune.training.loop import train
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from torch import nn
 
     from hwprune.evolution.problem import AccuracyScore
     from hwprune.pruningnet.settings import GeneratorName
     from hwprune.structure.space import Widths
-    from hwprune.training.settings import TrainSettings
 
 GENERATORS: tuple[GeneratorName, ...] = ("residual", "shared", "fc")
+KINDS = ("magnitude", "taylor")  # of Torch-Pruning
+ROWS = ("hwprune", "shared", "uniform", *KINDS, "macs")
 MACS_TRIES = 6
-MACS_STARTS = {"50": 0.43, "30": 0.245}  # limits whose winners were near the latency in earlier searches
 SECONDS_EACH = 3.0
 NEAR = 0.02  # of the latency budget
 
@@ -73,53 +66,64 @@ class Comparison:
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self.setup, self.seed, self.runs = setup, seed, Runs(setup, seed)
-        self._judges: dict[str, Racer] = {}
+        self._evaluators: dict[str, Evaluator] = {}
         self._base: nn.Module | None = None
 
     def base(self) -> nn.Module:
         """The trained base network."""
         if self._base is None:
-            model = self.setup.network(self.seed)
-            self.runs.trained("base", self.setup.space.full(), lambda: model)
+            setup, recipe = self.setup, self.setup.case.recipe
+            self.runs.trained("base", setup.space.full(), lambda: setup.network(self.seed), recipe)
             # From its checkpoint; trained anew where that is gone.
-            path = self.runs.work / "base.safetensors"
-            train(model, self.setup.train, RECIPE, checkpoint=path, seed=self.seed)
+            model, path = setup.network(self.seed).to(setup.device), self.runs.work / "base.safetensors"
+            with self.runs.lock("base"):
+                train(model, setup.train, recipe, checkpoint=path, seed=self.seed)
             self._base = model.eval()
         return self._base
 
-    def judge(self, generator: GeneratorName) -> Racer:
-        """A trained PruningNet that scores candidates."""
-        if generator not in self._judges:
-            setup, settings = self.setup, replace(JUDGE, lr=RATES[generator])
-            net = self._pruningnet(generator)
-            path = self.runs.work / f"judge-{generator}.safetensors"
+    def judge(self, generator: GeneratorName, use: str = "") -> Racer:
+        """A trained PruningNet that scores candidates.
+
+        Args:
+            generator: Of its weights.
+            use: Each use keeps what it evaluated in a file of its own, since they may run side by side.
+        """
+        if generator not in self._evaluators:
+            self._evaluators[generator] = self._evaluator(generator)
+        evaluator = self._evaluators[generator]
+        name = "-".join(filter(None, ("evaluations", generator, use.replace("/", "-"))))
+        return Racer(evaluator, Outcomes(evaluator.stops, self.runs.work / f"{name}.jsonl"))
+
+    def _evaluator(self, generator: GeneratorName) -> Evaluator:
+        setup, settings = self.setup, self.setup.case.judge(generator)
+        net = self._pruningnet(generator)
+        path = self.runs.work / f"judge-{generator}.safetensors"
+        with self.runs.lock(f"judge/{generator}"):
             history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed)
-            evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed)
-            known = Outcomes(evaluator.stops, self.runs.work / f"evaluations-{generator}.jsonl")
-            judge = self._judges[generator] = Racer(evaluator, known)
-            space, shares = setup.space, (1.0, 0.5, 0.25)
-            self.runs.once(
-                f"judge/{generator}",
-                lambda: {
-                    "held_out_top1": {f"{ratio:.2f}": judge(space.uniform(ratio)) for ratio in shares},
-                    "train_top1": history.epochs[-1].top1,
-                    "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
-                    "parameters": sum(p.numel() for p in net.parameters()),
-                    "lr": settings.lr,
-                },
-            )
-        return self._judges[generator]
+        evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed)
+        self.runs.once(
+            f"judge/{generator}",
+            lambda: {
+                "held_out_top1": {f"{r:.2f}": evaluator(setup.space.uniform(r)) for r in (1.0, 0.5, 0.25)},
+                "train_top1": history.epochs[-1].top1,
+                "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
+                "parameters": sum(p.numel() for p in net.parameters()),
+                "lr": settings.lr,
+            },
+        )
+        return evaluator
 
     def _pruningnet(self, generator: GeneratorName) -> PruningNet:
         model, setup = self.setup.network(self.seed), self.setup
         if generator == "residual":
             model = sort_channels(self.base(), setup.space, importance("l1", self.base(), setup.space))
-        return PruningNet(model, setup.space, generator, seed=self.seed)
+        return PruningNet(model, setup.space, generator, seed=self.seed).to(setup.device)
 
     def found(self, generator: GeneratorName, budget: str) -> Widths:
         """What a search under the latency budget finds with one generator."""
         record = self.runs.once(
-            f"search/{generator}/{budget}", lambda: self._search(generator, self.setup.latency(budget))
+            f"search/{generator}/{budget}",
+            lambda: self.searched(self.judge(generator, budget), self.setup.latency(budget)),
         )
         return tuple(record["widths"])
 
@@ -127,9 +131,6 @@ class Comparison:
         """What the published method finds, `fc` under a budget of MACs, when its winner has the latency."""
         record = self.runs.once(f"search/macs/{budget}", lambda: self._search_by_macs(budget))
         return tuple(record["widths"])
-
-    def _search(self, generator: GeneratorName, constraint: Constraint) -> dict[str, Any]:
-        return self.searched(self.judge(generator), constraint)
 
     def searched(self, judge: AccuracyScore, constraint: Constraint) -> dict[str, Any]:
         """What a search within one limit finds with a judge."""
@@ -148,11 +149,12 @@ class Comparison:
         The winner nearest below the latency budget counts; whether it is near enough stands in the record.
         """
         space, aim = self.setup.space, BUDGETS[budget]
-        full, limit = float(space.macs(space.full())), MACS_STARTS[budget]
+        full, limit = float(space.macs(space.full())), self.setup.case.macs_starts[budget]
         tried: list[dict[str, Any]] = []
+        judge = self.judge("fc", f"macs/{budget}")
         for _ in range(MACS_TRIES):
             constraint = Constraint(name="macs", predict=space.macs, limit=limit * full, unit="MACs")
-            found = {**self._search("fc", constraint), "macs_limit": limit}
+            found = {**self.searched(judge, constraint), "macs_limit": limit}
             tried.append(found)
             if aim * (1 - NEAR) <= found["predicted_share"] <= aim:
                 break
@@ -166,44 +168,102 @@ class Comparison:
             "tried": [[one["macs_limit"], one["predicted_share"]] for one in tried],
         }
 
-    def from_scratch(self, name: str, widths: Widths, recipe: TrainSettings = RECIPE) -> None:
+    def from_scratch(self, name: str, widths: Widths, epochs: int | None = None) -> None:
         """Train a structure from random weights."""
-        space = self.setup.space
-        self.runs.trained(name, widths, lambda: prune(self.setup.network(self.seed), space, widths), recipe)
+        space, recipe = self.setup.space, self.setup.case.recipe
+        self.runs.trained(
+            name,
+            widths,
+            lambda: prune(self.setup.network(self.seed), space, widths),
+            replace(recipe, epochs=epochs or recipe.epochs),
+        )
 
     def from_judge(self, name: str, generator: GeneratorName, widths: Widths) -> None:
         """Train a structure from the weights that a PruningNet generates for it."""
-        self.runs.trained(name, widths, lambda: self.judge(generator).judge.network(widths), FINE_TUNING)
+        recipe = self.setup.case.fine_tuning
+        self.runs.trained(name, widths, lambda: self.judge(generator).judge.network(widths), recipe)
 
-    def fine_tuned(self, name: str, kind: str, budget: str, recipe: TrainSettings = FINE_TUNING) -> None:
+    def fine_tuned(self, name: str, kind: str, budget: str, epochs: int | None = None) -> None:
         """Prune the base network with Torch-Pruning and fine-tune it."""
         if name not in self.runs.runs:
-            model, widths = rivals.torch_pruning_network(self.setup, self.base(), BUDGETS[budget], kind)
-            self.runs.trained(name, widths, lambda: model, recipe)
+            recipe = self.setup.case.fine_tuning
+            pruner = rivals.TorchPruning(self.setup, self.base(), kind)
+            tried = self.runs.once(f"pruned/{kind}", pruner.tried)
+            model, widths = pruner.network(rivals.most_macs(self.setup, tried, BUDGETS[budget]))
+            self.runs.trained(name, widths, lambda: model, replace(recipe, epochs=epochs or recipe.epochs))
 
-    def first_column(self, budget: str) -> None:
-        """What needs no search of its own beside hwprune, with the same epochs of final training."""
-        ours = self.found("residual", budget)
-        self.from_scratch(f"scratch/hwprune/{budget}", ours)
-        self.from_judge(f"tuned/hwprune/{budget}", "residual", ours)
-        uniform = rivals.uniform(self.setup, BUDGETS[budget])
-        self.from_scratch(f"scratch/uniform/{budget}", uniform)
-        self.from_judge(f"tuned/uniform/{budget}", "residual", uniform)
-        for kind in ("magnitude", "taylor"):
-            self.fine_tuned(f"tuned/{kind}/{budget}", kind, budget)
+    def ours(self, budget: str) -> None:
+        """What hwprune finds, from scratch and from the weights of its PruningNet."""
+        widths = self.found("residual", budget)
+        self.from_scratch(f"scratch/hwprune/{budget}", widths)
+        self.from_judge(f"tuned/hwprune/{budget}", "residual", widths)
 
-    def other_searches(self, budget: str) -> None:
-        """The rivals that search too, each with a PruningNet of its own."""
-        self.from_scratch(f"scratch/macs/{budget}", self.found_by_macs(budget))
+    def uniform(self, budget: str) -> None:
+        """Uniform widths, from scratch and from the weights of the same PruningNet."""
+        widths = rivals.uniform(self.setup, BUDGETS[budget])
+        self.from_scratch(f"scratch/uniform/{budget}", widths)
+        self.from_judge(f"tuned/uniform/{budget}", "residual", widths)
+
+    def shared(self, budget: str) -> None:
+        """The same search with a PruningNet that generates nothing."""
         self.from_scratch(f"scratch/shared/{budget}", self.found("shared", budget))
 
-    def second_column(self, budget: str) -> None:
+    def macs(self, budget: str) -> None:
+        """The published method with a budget of MACs."""
+        self.from_scratch(f"scratch/macs/{budget}", self.found_by_macs(budget))
+
+    def tasks(self, rows: Sequence[str]) -> list[Task]:
+        """The first column: what each row's way of choosing gives at each budget."""
+        return [self.task(self.row, name, budget) for name in rows for budget in BUDGETS]
+
+    def row(self, name: str, budget: str) -> None:
+        """One row at one budget."""
+        if name in KINDS:
+            self.fine_tuned(f"tuned/{name}/{budget}", name, budget)
+        else:
+            {"hwprune": self.ours, "shared": self.shared, "uniform": self.uniform, "macs": self.macs}[name](
+                budget
+            )
+
+    def longer_tasks(self) -> list[Task]:
         """The rivals with as many epochs as hwprune's network has behind it, the base's among them."""
-        scratch, tuning = replace(RECIPE, epochs=LONGER), replace(FINE_TUNING, epochs=LONGER - EPOCHS)
-        self.from_scratch(f"longer/uniform/{budget}", rivals.uniform(self.setup, BUDGETS[budget]), scratch)
-        for kind in ("magnitude", "taylor"):
-            self.fine_tuned(f"longer/{kind}/{budget}", kind, budget, tuning)
-        self.from_scratch(f"longer/macs/{budget}", self.found_by_macs(budget), scratch)
+        return [
+            self.task(self.longer, rival, budget)
+            for rival in ("uniform", *KINDS, "macs")
+            for budget in BUDGETS
+        ]
+
+    def longer(self, rival: str, budget: str) -> None:
+        """A rival of the second column."""
+        name, case = f"longer/{rival}/{budget}", self.setup.case
+        if rival in KINDS:
+            self.fine_tuned(name, rival, budget, case.longer - case.epochs)
+        elif rival == "macs":
+            self.from_scratch(name, self.found_by_macs(budget), case.longer)
+        else:
+            self.from_scratch(name, rivals.uniform(self.setup, BUDGETS[budget]), case.longer)
+
+    def ranking_tasks(self) -> list[Task]:
+        """Networks of one latency, trained alone and scored by each PruningNet."""
+        return [
+            *(self.task(self.alone, number) for number in range(RANKED)),
+            *(self.task(self.ranked, generator) for generator in GENERATORS),
+        ]
+
+    def alone(self, number: int) -> None:
+        """Train one of the networks of equal latency."""
+        self.from_scratch(f"alone/{number}", self.equal_latency()[number])
+
+    def ranked(self, generator: GeneratorName) -> None:
+        """Scores of the networks of equal latency, on all held-out images."""
+        judge = self.judge(generator, "ranking")
+        scores = lambda: {"scores": [judge(widths) for widths in self.equal_latency()]}  # noqa: E731
+        self.runs.once(f"ranking/{generator}", scores)
+
+    def task(self, method: Callable[..., None], *arguments: Any) -> Task:
+        """Something to do that one of several copies of the script takes."""
+        name = "-".join(("task", method.__name__, *(str(a) for a in arguments if a is not self)))
+        return Task(functools.partial(method, *arguments), self.runs.work / f"{name}.lock")
 
     def measure(self) -> None:
         """Latency of every network that was trained, measured end to end against the unpruned one."""
@@ -222,27 +282,13 @@ class Comparison:
 
     def judged(self) -> None:
         """What the judge thinks of the networks that were chosen and trained from scratch."""
+        self.runs.read()
         chosen = {name: tuple(run["widths"]) for name, run in self.runs.runs.items() if "scratch/" in name}
         known = self.runs.runs.get("judged/residual", {}).get("scores", {})
         if chosen.keys() - known.keys():
-            self.runs.runs.pop("judged/residual", None)
-            scores = {name: self.judge("residual")(widths) for name, widths in chosen.items()}
-            self.runs.once("judged/residual", lambda: {"scores": scores})
-
-    def ranking(self) -> None:
-        """Train networks of one latency alone, and score them with each PruningNet."""
-        networks = self.equal_latency()
-        for generator in GENERATORS:
-            self.runs.once(
-                f"ranking/{generator}",
-                lambda g=generator: self._scores(g, networks),
-            )
-        for number, widths in enumerate(networks):
-            self.from_scratch(f"alone/{number}", widths)
-
-    def _scores(self, generator: GeneratorName, networks: list[Widths]) -> dict[str, Any]:
-        """Scores on all held-out images."""
-        return {"scores": [self.judge(generator)(widths) for widths in networks]}
+            judge = self.judge("residual", "judged")
+            scores = {name: judge(widths) for name, widths in chosen.items()}
+            self.runs.add("judged/residual", {"scores": scores})
 
     def equal_latency(self) -> list[Widths]:
         """Different random networks that use the whole budget; the same for every seed."""
@@ -262,27 +308,33 @@ class Comparison:
 
 
 def main() -> None:
-    """Make the runs of one seed that are not yet on record."""
+    """Make the runs that are not yet on record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=["resnet20_wide"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", type=Path, default=DATA, help="a folder with CIFAR-10 as parquet files")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
+    parser.add_argument("--copies", type=int, default=1, help="processes that share the work")
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS, help="of the first column")
     parser.add_argument("--longer", action="store_true", help="also the second column")
     parser.add_argument("--measure", action="store_true", help="only measure; let nothing else run")
     parser.add_argument("--ranking", action="store_true", help="also 20 networks of one latency, alone")
+    parser.add_argument("--judged", action="store_true", help="also the scores of all that is chosen")
     options = parser.parse_args()
-    comparison = Comparison(Setup(options.data), options.seed)
+    if options.copies > 1:
+        one_thread_each()
+    setups = [Setup(CASES[name], options.data, options.device) for name in options.cases]
+    comparisons = [Comparison(setup, seed) for setup in setups for seed in options.seeds]
     if options.measure:
-        comparison.measure()
+        for one in comparisons:
+            one.measure()
         return
-    for budget in BUDGETS:
-        comparison.first_column(budget)
-    for budget in BUDGETS:
-        comparison.other_searches(budget)
-    comparison.judged()
-    for budget in BUDGETS if options.longer else ():
-        comparison.second_column(budget)
-    if options.ranking:
-        comparison.ranking()
+    parts = [one.tasks(options.rows) for one in comparisons]
+    parts += [one.ranking_tasks() for one in comparisons if options.ranking]
+    parts += [one.longer_tasks() for one in comparisons if options.longer]
+    in_copies(options.copies, parts)
+    if options.judged:
+        in_copies(options.copies, [[one.task(one.judged)] for one in comparisons])
 
 
 if __name__ == "__main__":

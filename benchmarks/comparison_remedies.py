@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comparison import Comparison
-from comparison_setup import BUDGETS, DATA, EPOCHS, JUDGE, RATES, RECIPE, Setup
+from comparison_cases import BUDGETS, CASES
+from comparison_copies import in_copies, one_thread_each
+from comparison_setup import DATA, Setup
 
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
@@ -30,19 +32,15 @@ from hwprune.structure.rank import sort_channels
 from hwprune.training.distill import distillation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+
+    from comparison_copies import Task
 
     from hwprune.pruningnet.settings import PruningNetSettings
     from hwprune.structure.space import Widths
+    from hwprune.training.evaluation import Batch
 
-AS_BEFORE = replace(JUDGE, lr=RATES["residual"])
-REMEDIES: dict[str, PruningNetSettings] = {
-    "short": replace(AS_BEFORE, epochs=EPOCHS),
-    "full": replace(AS_BEFORE, full_share=0.25),
-    "recalibration": replace(AS_BEFORE, recalibration_images=4000),
-    "rate": replace(AS_BEFORE, lr=4 * RATES["residual"]),
-}
-OTHERS = ("taylor", "distilled", "average", "taught")
+REMEDIES = ("short", "full", "recalibration", "rate", "taylor", "distilled", "average", "taught")
 TAYLOR_BATCHES, BATCH = 8, 64
 TAUGHT = ("hwprune", "uniform")
 
@@ -62,67 +60,107 @@ class Average:
         return sum(judge(widths) for judge in self.judges) / len(self.judges)
 
 
-def remedied(comparison: Comparison, name: str) -> Racer | Average:
-    """The judge of a remedy, trained if need be."""
+def remedied(comparison: Comparison, name: str, use: str = "ranking") -> Racer | Average:
+    """The judge of a remedy, trained if need be; each use keeps its evaluations in a file of its own."""
     if name == "average":
-        return Average([comparison.judge(generator) for generator in ("residual", "shared", "fc")])
+        return Average([comparison.judge(kind, f"average-{use}") for kind in ("residual", "shared", "fc")])
     setup, base = comparison.setup, comparison.base()
-    settings = REMEDIES.get(name, AS_BEFORE)
-    kind, batches = ("taylor", list(setup.train.batches(BATCH))) if name == "taylor" else ("l1", [])
-    scores = importance(kind, base, setup.space, batches[:TAYLOR_BATCHES])
+    settings = changed(setup.case.judge("residual"), name, setup.case.epochs)
+    kind, batches = ("taylor", some_batches(setup)) if name == "taylor" else ("l1", [])
+    scores = importance(kind, base, setup.space, batches)
     net = PruningNet(sort_channels(base, setup.space, scores), setup.space, "residual", seed=comparison.seed)
+    net.to(setup.device)
     work = comparison.runs.work
-    objective = distillation(RECIPE, base) if name == "distilled" else None
+    objective = distillation(setup.case.recipe, base) if name == "distilled" else None
     trained = "residual" if name == "recalibration" else f"remedy-{name}"
     path = work / f"judge-{trained}.safetensors"
-    fit(net, setup.train, settings, checkpoint=path, seed=comparison.seed, objective=objective)
+    with comparison.runs.lock(f"judge/{trained}"):
+        fit(net, setup.train, settings, checkpoint=path, seed=comparison.seed, objective=objective)
     evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=comparison.seed)
-    return Racer(evaluator, Outcomes(evaluator.stops, work / f"evaluations-remedy-{name}.jsonl"))
+    return Racer(evaluator, Outcomes(evaluator.stops, work / f"evaluations-remedy-{name}-{use}.jsonl"))
+
+
+def changed(settings: PruningNetSettings, name: str, epochs: int) -> PruningNetSettings:
+    """PruningNet's recipe with what the remedy changes of it."""
+    if name == "short":
+        return replace(settings, epochs=epochs)
+    if name == "full":
+        return replace(settings, full_share=0.25)
+    if name == "recalibration":
+        return replace(settings, recalibration_images=4000)
+    if name == "rate":
+        return replace(settings, lr=4 * settings.lr)
+    return settings
+
+
+def some_batches(setup: Setup) -> list[Batch]:
+    """Training images for Taylor importance."""
+    batches = itertools.islice(setup.train.batches(BATCH), TAYLOR_BATCHES)
+    return [(images.to(setup.device), labels.to(setup.device)) for images, labels in batches]
 
 
 def main() -> None:
     """Try remedies, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("remedies", nargs="+", choices=[*REMEDIES, *OTHERS])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("remedies", nargs="+", choices=REMEDIES)
+    parser.add_argument("--case", choices=CASES, default="resnet20_wide")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", type=Path, default=DATA, help="a folder with CIFAR-10 as parquet files")
+    parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
+    parser.add_argument("--copies", type=int, default=1, help="processes that share the work")
     parser.add_argument("--search", action="store_true", help="also search, and train what is found")
     options = parser.parse_args()
-    comparison = Comparison(Setup(options.data), options.seed)
-    for name in options.remedies:
+    if options.copies > 1:
+        one_thread_each()
+    setup = Setup(CASES[options.case], options.data, options.device)
+    budgets = tuple(BUDGETS) if options.search else ()
+    comparisons = [Comparison(setup, seed) for seed in options.seeds]
+    in_copies(options.copies, [tasks(one, options.remedies, budgets) for one in comparisons])
+
+
+def tasks(comparison: Comparison, remedies: Sequence[str], budgets: Sequence[str]) -> list[Task]:
+    """What there is to do on one seed."""
+    found = []
+    for name in remedies:
         if name == "taught":
-            taught(comparison)
+            found += [
+                comparison.task(taught, comparison, *each) for each in itertools.product(BUDGETS, TAUGHT)
+            ]
         else:
-            run(comparison, name, BUDGETS if options.search else ())
+            found += [comparison.task(ranked, comparison, name)]
+            found += [comparison.task(searched, comparison, name, budget) for budget in budgets]
+    return found
 
 
-def taught(comparison: Comparison) -> None:
-    """Train what was found, and uniform widths, from random weights with the base network as teacher."""
+def taught(comparison: Comparison, budget: str, rival: str) -> None:
+    """Train what was found, or uniform widths, from random weights with the base network as teacher."""
     setup, runs = comparison.setup, comparison.runs
-    for budget, rival in itertools.product(BUDGETS, TAUGHT):
-        widths = tuple(runs.runs[f"scratch/{rival}/{budget}"]["widths"])
-        runs.trained(
-            f"remedy/taught/{rival}/{budget}",
-            widths,
-            lambda w=widths: prune(setup.network(comparison.seed), setup.space, w),
-            teacher=comparison.base,
-        )
-
-
-def run(comparison: Comparison, name: str, budgets: Iterable[str]) -> None:
-    """Everything about one judge; it scores every network that was trained alone."""
-    judge, runs = remedied(comparison, name), comparison.runs
-    alone = dict(enumerate(comparison.equal_latency()))
-    runs.once(
-        f"remedy/{name}/ranking",
-        lambda: {"scores": {f"alone/{number}": judge(net) for number, net in alone.items()}},
+    widths = tuple(runs.runs[f"scratch/{rival}/{budget}"]["widths"])
+    runs.trained(
+        f"remedy/taught/{rival}/{budget}",
+        widths,
+        lambda: prune(setup.network(comparison.seed), setup.space, widths),
+        setup.case.recipe,
+        teacher=comparison.base,
     )
-    for budget in budgets:
-        found = runs.once(
-            f"remedy/{name}/search/{budget}",
-            lambda b=budget: comparison.searched(judge, comparison.setup.latency(b)),
-        )
-        comparison.from_scratch(f"remedy/{name}/scratch/{budget}", tuple(found["widths"]))
+
+
+def ranked(comparison: Comparison, name: str) -> None:
+    """A judge's scores of every network that is trained alone."""
+    judge, alone = remedied(comparison, name), enumerate(comparison.equal_latency())
+    comparison.runs.once(
+        f"remedy/{name}/ranking",
+        lambda: {"scores": {f"alone/{number}": judge(net) for number, net in alone}},
+    )
+
+
+def searched(comparison: Comparison, name: str, budget: str) -> None:
+    """What a search with a judge finds, trained from random weights."""
+    found = comparison.runs.once(
+        f"remedy/{name}/search/{budget}",
+        lambda: comparison.searched(remedied(comparison, name, budget), comparison.setup.latency(budget)),
+    )
+    comparison.from_scratch(f"remedy/{name}/scratch/{budget}", tuple(found["widths"]))
 
 
 if __name__ == "__main__":

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch_pruning
+from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from comparison_setup import Setup
-    from torch import nn
 
     from hwprune.structure.space import Widths
 
-ROUNDINGS = (16, 8)  # channel steps of the device: with AVX-512, and half of it
+BOTH_WAYS = 4  # full widths, the narrowest of a network, that are rounded up and down, others to the nearest
 TAYLOR_BATCHES, TAYLOR_IMAGES = 8, 128
 RATIOS = np.linspace(0.02, 0.98, 49)
 
@@ -29,66 +31,74 @@ def uniform(setup: Setup, budget: float) -> Widths:
     may round up or down, and the best of all combinations is taken; one rule of rounding would leave a part
     of the budget unused.
     """
-    best: Widths = setup.space.smallest()
+    networks = sorted({*_scaled(setup), setup.space.smallest()})
+    shares = setup.model.predict(np.array(networks)) / setup.base_ms
+    within = [network for network, share in zip(networks, shares, strict=True) if share <= budget]
+    return max(within, key=setup.space.macs)
+
+
+def _scaled(setup: Setup) -> Iterator[Widths]:
     fulls = sorted({group.width for group in setup.space.groups})
-    for ratio, step in itertools.product(np.linspace(0.1, 1.0, 91), ROUNDINGS):
-        for up in itertools.product((False, True), repeat=len(fulls)):
-            kept = {f: _rounded(f, ratio, step, high) for f, high in zip(fulls, up, strict=True)}
-            widths = tuple(kept[group.width] for group in setup.space.groups)
-            if setup.share(widths) <= budget and setup.space.macs(widths) > setup.space.macs(best):
-                best = widths
-    return best
+    ways = [(np.floor, np.ceil) if number < BOTH_WAYS else (np.round,) for number in range(len(fulls))]
+    for ratio, step in itertools.product(np.linspace(0.1, 1.0, 91), setup.case.roundings):
+        for rounded in itertools.product(*ways):
+            steps = {full: way(ratio * full / step) for full, way in zip(fulls, rounded, strict=True)}
+            kept = {full: min(full, max(step, step * int(count))) for full, count in steps.items()}
+            yield tuple(kept[group.width] for group in setup.space.groups)
 
 
-def _rounded(full: int, ratio: float, step: int, up: bool) -> int:
-    steps = ratio * full / step
-    return min(full, max(step, step * int(np.ceil(steps) if up else np.floor(steps))))
-
-
-def torch_pruning_network(
-    setup: Setup, base: nn.Module, budget: float, kind: str
-) -> tuple[nn.Module, Widths]:
-    """The base network pruned by Torch-Pruning, globally and at once, to the most MACs within the budget.
+class TorchPruning:
+    """The base network pruned by Torch-Pruning, globally and at once.
 
     Args:
         setup: Images and latency.
         base: The trained base network.
-        budget: Share of its latency.
         kind: `magnitude` or `taylor`.
     """
-    gradients = _gradients(setup, base) if kind == "taylor" else []
-    found = []
-    for ratio, step in itertools.product(RATIOS, ROUNDINGS):
-        widths = _widths(setup, _pruned(setup, base, float(ratio), step, gradients))
-        if setup.share(widths) <= budget:
-            found.append((int(setup.space.macs(widths)), -float(ratio), step, widths))
-    _, negative, step, widths = max(found)
-    return _pruned(setup, base, -negative, step, gradients), widths
+
+    def __init__(self, setup: Setup, base: nn.Module, kind: str) -> None:
+        self.setup, self.base = setup, copy.deepcopy(base).cpu()
+        self.gradients = _gradients(setup, base) if kind == "taylor" else []
+
+    def tried(self) -> dict[str, Any]:
+        """The widths that each of its settings, a ratio and a rounding, gives."""
+        settings = itertools.product(RATIOS.tolist(), self.setup.case.roundings)
+        return {"tried": [[ratio, step, list(self.network((ratio, step))[1])] for ratio, step in settings]}
+
+    def network(self, setting: tuple[float, int]) -> tuple[nn.Module, Widths]:
+        """A pruned copy, by Taylor importance when there are gradients, else by magnitude; and its widths."""
+        ratio, step = setting
+        model = copy.deepcopy(self.base)
+        if self.gradients:
+            for parameter, gradient in zip(model.parameters(), self.gradients, strict=True):
+                parameter.grad = gradient.clone()
+        importances = torch_pruning.importance
+        magnitude = importances.GroupMagnitudeImportance(p=2)
+        pruner = torch_pruning.pruner.BasePruner(
+            model,
+            torch.zeros(1, *self.setup.space.input_shape[1:]),
+            importance=importances.GroupTaylorImportance() if self.gradients else magnitude,
+            global_pruning=True,
+            pruning_ratio=ratio,
+            max_pruning_ratio=0.9,
+            ignored_layers=[part for part in model.modules() if isinstance(part, nn.Linear)],
+            round_to=step,
+        )
+        pruner.step()
+        model.zero_grad()
+        modules = dict(model.named_modules())
+        return model, tuple(_width(modules[group.name]) for group in self.setup.space.groups)
 
 
-def _pruned(
-    setup: Setup, base: nn.Module, ratio: float, step: int, gradients: list[torch.Tensor]
-) -> nn.Module:
-    """A pruned copy: by Taylor importance when there are gradients, else by magnitude."""
-    model = copy.deepcopy(base)
-    if gradients:
-        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-            parameter.grad = gradient.clone()
-    importances = torch_pruning.importance
-    magnitude = importances.GroupMagnitudeImportance(p=2)
-    pruner = torch_pruning.pruner.BasePruner(
-        model,
-        torch.zeros(1, *setup.space.input_shape[1:]),
-        importance=importances.GroupTaylorImportance() if gradients else magnitude,
-        global_pruning=True,
-        pruning_ratio=ratio,
-        max_pruning_ratio=0.9,
-        ignored_layers=[model.fc],
-        round_to=step,
-    )
-    pruner.step()
-    model.zero_grad()
-    return model
+def most_macs(setup: Setup, tried: dict[str, Any], budget: float) -> tuple[float, int]:
+    """The setting whose network has most MACs within the budget; of equals the lowest ratio."""
+    found = [
+        (int(setup.space.macs(widths)), -ratio, step)
+        for ratio, step, widths in tried["tried"]
+        if setup.share(widths) <= budget
+    ]
+    _, negative, step = max(found)
+    return -negative, step
 
 
 def _gradients(setup: Setup, base: nn.Module) -> list[torch.Tensor]:
@@ -97,13 +107,13 @@ def _gradients(setup: Setup, base: nn.Module) -> list[torch.Tensor]:
     some = setup.train.subset(np.random.default_rng(0).permutation(len(setup.train))[:count])
     base.zero_grad()
     for images, labels in some.batches(TAYLOR_IMAGES):
-        functional.cross_entropy(base(images), labels).backward()
+        scores = base(images.to(setup.device))
+        functional.cross_entropy(scores, labels.to(setup.device)).backward()
     found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in base.parameters()]
     base.zero_grad()
-    return found
+    return [gradient.cpu() for gradient in found]
 
 
-def _widths(setup: Setup, model: nn.Module) -> Widths:
-    """Widths of a pruned network, one for each channel group."""
-    modules = dict(model.named_modules())
-    return tuple(int(modules[group.name].out_channels) for group in setup.space.groups)
+def _width(module: nn.Module) -> int:
+    """Channels that a module puts out; a batch normalisation stands for a depthwise convolution's."""
+    return int(module.out_channels if isinstance(module, nn.Conv2d) else module.num_features)

@@ -1,4 +1,4 @@
-"""What every part of the comparison on CIFAR-10 shares: images, latency, recipe, and the record of runs."""
+"""What every part of the comparison on CIFAR-10 shares: images, latency, and the record of runs."""
 
 from __future__ import annotations
 
@@ -6,71 +6,42 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from common import RESULTS, provenance
-from networks import resnet20_wide
+from comparison_cases import BUDGETS, HELD_OUT_PER_CLASS, TRAIN_PER_CLASS
+from filelock import FileLock
 
 from hwprune.data.datasets import open_data
 from hwprune.data.stratify import pick
-from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Constraint
 from hwprune.latency.folder import TableFolder
-from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
-from hwprune.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from comparison_cases import Case
     from torch import nn
 
     from hwprune.structure.space import Widths
+    from hwprune.training.settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data" / "cifar10"
-TABLE = ROOT / "lut" / "amd-epyc-zen5-avx512" / "cpu-1t" / "resnet20_wide_32"
-BUDGETS = {"50": 0.5, "30": 0.3}  # shares of the unpruned network's latency
-TRAIN_PER_CLASS, HELD_OUT_PER_CLASS = 2500, 1000
-EPOCHS = 5
-RECIPE = TrainSettings(epochs=EPOCHS, batch_size=64, lr=0.1, label_smoothing=0.0)
-FINE_TUNING = replace(RECIPE, lr=0.03)  # of networks that start from trained weights
-JUDGE_EPOCHS = 3 * EPOCHS  # of PruningNet; with as few as a network's own it overrated some (`short` remedy)
-LONGER = EPOCHS + JUDGE_EPOCHS + EPOCHS  # the base's, PruningNet's and the network's own, for rivals
-SCORING = "racing, on all held-out images"  # in place of 2,000 of them in full, which chose by chance
-JUDGE = PruningNetSettings(
-    epochs=JUDGE_EPOCHS,
-    batch_size=64,
-    lr=0.1,
-    label_smoothing=0.0,
-    weight_decay=5e-4,
-    recalibration_images=500,
-)
-RATES = {"fc": 0.1, "shared": 0.1, "residual": 0.05}  # the last starts from trained weights
-EVOLUTION = SearchSettings(
-    population=24, parents=8, mutants=10, crossovers=10, generations=6, fit_children=True
-)
-RANKED, RANKED_BUDGET, RANKED_SEED = 20, "50", 1_000_003
-SETTINGS: dict[str, Any] = {
-    "recipe": asdict(RECIPE),
-    "fine_tuning": asdict(FINE_TUNING),
-    "judge": asdict(JUDGE),
-    "judge_rates": RATES,
-    "evolution": asdict(EVOLUTION),
-    "scoring": SCORING,
-    "images_per_class": [TRAIN_PER_CLASS, HELD_OUT_PER_CLASS],
-    "budgets": BUDGETS,
-    "ranked": [RANKED, RANKED_BUDGET, RANKED_SEED],
-}
 
 
 class Setup:
-    """Images, search space and latency model; the same for every seed.
+    """Images, search space and latency model of one network; the same for every seed.
+
+    Args:
+        case: The network and its recipe.
+        data: A folder with CIFAR-10 as parquet files.
+        device: Where networks are trained; their latency is that of the table's device, always.
 
     Attributes:
         space: Search space of the network, with choices that suit the device.
@@ -79,14 +50,15 @@ class Setup:
         test: The test images.
     """
 
-    def __init__(self, data: Path = DATA, table: Path = TABLE) -> None:
+    def __init__(self, case: Case, data: Path = DATA, device: str = "cpu") -> None:
+        self.case, self.device = case, torch.device(device)
         dataset = open_data(f"parquet:{data}", seed=0)
         classes = len(dataset.classes)
         chosen, rest = pick(dataset.train.labels, [TRAIN_PER_CLASS] * classes, 0)
         others = dataset.train.subset(rest)
         held, _ = pick(others.labels, [HELD_OUT_PER_CLASS] * classes, 0)
         self.train, self.held_out, self.test = dataset.train.subset(chosen), others.subset(held), dataset.test
-        folder = TableFolder.load(table)
+        folder = TableFolder.load(case.table)
         self.space, self.model = folder.space, folder.model()
         self.base_ms = float(self.model.predict(np.array([self.space.full()]))[0])
 
@@ -101,45 +73,63 @@ class Setup:
         )
 
     def network(self, seed: int) -> nn.Module:
-        """The unpruned network with random weights."""
+        """The unpruned network with random weights, the same on every device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return resnet20_wide(10)
+            return self.case.build(10)
 
 
 class Runs:
     """The record of one seed: every finished run by name, kept in a file that is committed.
 
-    A run that is in the file is not made again. Weights and checkpoints lie in an ignored folder; one that is
-    missing there is made anew when a later run needs it.
+    A run that is in the file is not made again; several copies of the script add to one file. Weights and
+    checkpoints lie in an ignored folder; one that is missing there is made anew when a later run needs it.
     """
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self.setup, self.seed = setup, seed
-        self.path = RESULTS / "comparison" / f"seed{seed}.json"
-        self.work = ROOT / "runs" / "comparison" / f"seed{seed}"
+        self.path = RESULTS / "comparison" / setup.case.name / f"seed{seed}.json"
+        self.work = ROOT / "runs" / "comparison" / setup.case.name / f"seed{seed}"
         self.work.mkdir(parents=True, exist_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.runs: dict[str, Any] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Take over what is in the file."""
         if self.path.exists():
             known = json.loads(self.path.read_text())
-            if known["settings"] != json.loads(json.dumps(SETTINGS)):
+            if known["settings"] != json.loads(json.dumps(self.setup.case.settings())):
                 sys.exit(f"{self.path} was made with other settings; move it away to begin anew")
             self.runs = known["runs"]
+
+    def lock(self, name: str) -> FileLock:
+        """Held by the one copy of the script that makes something."""
+        return FileLock(self.work / f"{name.replace('/', '-')}.lock")
 
     def once(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The record of a run, made now if there is none."""
         if name not in self.runs:
-            started = time.perf_counter()
-            figures = make()
-            self.runs[name] = {**figures, "seconds": round(time.perf_counter() - started, 1)}
-            self.save()
-            print(f"seed {self.seed} {name}: {brief(self.runs[name])}", flush=True)
+            with self.lock(f"run/{name}"):
+                self.read()
+                if name not in self.runs:
+                    started = time.perf_counter()
+                    figures = make()
+                    self.add(name, {**figures, "seconds": round(time.perf_counter() - started, 1)})
         return dict(self.runs[name])
+
+    def add(self, name: str, record: dict[str, Any]) -> None:
+        """Write one run into the record."""
+        with self.lock("record"):
+            self.read()
+            self.runs[name] = record
+            self.save()
+        print(f"{self.setup.case.name} seed {self.seed} {name}: {brief(record)}", flush=True)
 
     def save(self) -> None:
         """Write the record."""
-        content = {"seed": self.seed, "settings": SETTINGS, "runs": self.runs, "provenance": provenance()}
+        settings = self.setup.case.settings()
+        content = {"seed": self.seed, "settings": settings, "runs": self.runs, "provenance": provenance()}
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(fresh, self.path)
@@ -149,13 +139,13 @@ class Runs:
         name: str,
         widths: Widths,
         make: Callable[[], nn.Module],
-        recipe: TrainSettings = RECIPE,
+        recipe: TrainSettings,
         teacher: Callable[[], nn.Module] | None = None,
     ) -> dict[str, Any]:
         """Train a network, score it once on test, and record both."""
 
         def run() -> dict[str, Any]:
-            setup, model = self.setup, make()
+            setup, model = self.setup, make().to(self.setup.device)
             history = train(
                 model,
                 setup.train,
@@ -173,9 +163,15 @@ class Runs:
                 "epochs": recipe.epochs,
                 "test_top1": accuracy(model, setup.test),
                 "train_top1": history.epochs[-1].top1,
+                "trained_on": trained_on(setup.device),
             }
 
         return self.once(name, run)
+
+
+def trained_on(device: torch.device) -> str:
+    """`cpu`, or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def brief(record: dict[str, Any]) -> str:

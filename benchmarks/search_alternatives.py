@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from common import finish
 from comparison import Comparison
-from comparison_setup import BUDGETS, DATA, EVOLUTION, Setup
+from comparison_cases import BUDGETS, CASES, EVOLUTION
+from comparison_setup import DATA, Setup
 
 from hwprune.api.judge import starts
 from hwprune.evolution.problem import Problem
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the comparison whose judge is used")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
-    comparison = Comparison(Setup(options.data), options.seed)
+    comparison = Comparison(Setup(CASES["resnet20_wide"], options.data), options.seed)
     exact = comparison.judge("residual")
     evaluator = Evaluator(
         exact.judge.net,

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import finish
 from comparison import Comparison
-from comparison_setup import BUDGETS, DATA, EVOLUTION, Setup
+from comparison_cases import BUDGETS, CASES, EVOLUTION
+from comparison_setup import DATA, Setup
 from search_additive import additive_optimum, worth_of
 
 from hwprune.api.judge import starts
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the comparison whose judge is used")
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
-    bench = Bench(Comparison(Setup(options.data), options.seed))
+    bench = Bench(Comparison(Setup(CASES["resnet20_wide"], options.data), options.seed))
     begins = {budget: beginnings(bench, share) for budget, share in BUDGETS.items()}
     fronts = {str(seed): front_figures(bench, seed) for seed in SEEDS}
     finish(
