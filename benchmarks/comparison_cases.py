@@ -39,6 +39,7 @@ class Case:
 
     Attributes:
         name: Also that of the folder of its results.
+        title: For readers.
         build: Makes the network for a number of classes.
         table: Its latency table.
         epochs: Of the base, and of every final training.
@@ -48,6 +49,7 @@ class Case:
     """
 
     name: str
+    title: str
     build: Callable[[int], nn.Module]
     table: Path
     epochs: int
@@ -111,6 +113,7 @@ CASES = {
     for case in (
         Case(
             name="resnet20_wide",
+            title="ResNet-20 with 32, 64 and 128 channels",
             build=resnet20_wide,
             table=TABLES / "resnet20_wide_32",
             epochs=5,
@@ -120,6 +123,7 @@ CASES = {
         ),
         Case(
             name="resnet56",
+            title="ResNet-56",
             build=resnet56,
             table=TABLES / "resnet56_32",
             epochs=8,
@@ -129,6 +133,7 @@ CASES = {
         ),
         Case(
             name="mobilenet_v2_cifar",
+            title="MobileNetV2 for 32x32 images",
             build=mobilenet_v2_cifar,
             table=TABLES / "mobilenet_v2_cifar_32",
             epochs=8,

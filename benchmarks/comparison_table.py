@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import RESULTS
+from comparison_cases import CASES
 from scipy.stats import kendalltau
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from comparison_cases import Case
 
 Runs = dict[str, Any]
 RANKED = 20
@@ -36,54 +39,74 @@ HEAD = """# hwprune against its rivals on CIFAR-10
 
 Made by `benchmarks/comparison_table.py` from `benchmarks/results/comparison/`; do not edit.
 
-ResNet-20 with 32, 64 and 128 channels, 25,000 training images, budgets as shares of the unpruned network's
-one-thread latency on an AMD EPYC (Zen 5), each network scored once on the 10,000 test images. Seeds: {seeds}.
-Training is short, for two cores: {epochs} epochs, batch {batch}; highest learning rate {lr} from scratch and
-{tuned} from trained weights, for everybody.
+25,000 training images, budgets as shares of the unpruned network's one-thread latency on an AMD EPYC (Zen 5),
+each network scored once on the 10,000 test images. Training is short, and by one recipe for everybody.
 
 - *From scratch* is the paper's protocol: all networks start from random weights, so only their widths differ.
-- *Fine-tuned* networks start from trained weights: Torch-Pruning's from the base network's ({epochs} epochs),
-  hwprune's from those that its `residual` PruningNet generates ({epochs} epochs of the base, {judge} more).
-- *As many epochs in all*: the rival trains for all epochs that hwprune's fine-tuned network has behind it.
+- *Fine-tuned* networks start from trained weights: Torch-Pruning's from the base network's, hwprune's from
+  those that its `residual` PruningNet generates.
+- *As many epochs in all*: the rival trains for all epochs that hwprune's fine-tuned network has behind it:
+  the base's, PruningNet's and its own.
+
+What each network's runs say is below; what is not there was not run.
+"""
+RECIPE = """## {title}
+
+{epochs} epochs of the base and of every final training, {judge} of PruningNet, batch {batch}; highest
+learning rate {lr} from scratch and {tuned} from trained weights. Seeds: {seeds}.
+{where}
 """
 
 
 def main() -> None:
     """Print the page."""
-    seeds = [json.loads(path.read_text()) for path in sorted((RESULTS / "comparison").glob("seed*.json"))]
-    runs = [seed["runs"] for seed in seeds]
-    recipe = seeds[0]["settings"]["recipe"]
-    print(
-        HEAD.format(
-            seeds=len(seeds),
-            epochs=recipe["epochs"],
-            judge=seeds[0]["settings"]["judge"]["epochs"],
-            batch=recipe["batch_size"],
-            lr=recipe["lr"],
-            tuned=seeds[0]["settings"]["fine_tuning"]["lr"],
-        )
-    )
-    print(f"The unpruned network: {points(runs, 'base')} %.\n")
+    print(HEAD)
+    for case in CASES.values():
+        paths = sorted((RESULTS / "comparison" / case.name).glob("seed*.json"))
+        if runs := [json.loads(path.read_text())["runs"] for path in paths]:
+            print("\n".join(section(case, runs)))
+
+
+def section(case: Case, runs: Sequence[Runs]) -> list[str]:
+    """All about one network."""
+    recipe, tuned = case.recipe, case.fine_tuning
+    lines = RECIPE.format(
+        title=case.title,
+        epochs=case.epochs,
+        judge=case.judge_epochs,
+        batch=case.batch_size,
+        lr=recipe.lr,
+        tuned=tuned.lr,
+        seeds=len(runs),
+        where=where(runs),
+    ).splitlines()
+    lines += ["", f"The unpruned network: {points(runs, 'base')} %.", ""]
     for budget, text in BUDGETS.items():
-        print(f"## At {text} of the latency\n")
-        print("\n".join(accuracy_table(runs, budget)), end="\n\n")
-        print(headroom(runs, budget), end="\n\n")
-    print("## How well the judges rank\n")
-    print("\n".join(ranking(runs)))
-    if lines := at_the_top(runs):
-        print("\n## Where the judge is wrong\n")
-        print("\n".join(lines))
-    print("\n## The judges themselves\n")
-    print("\n".join(judges(runs)))
-    if before := earlier(runs):
-        print("\n## What earlier searches found\n")
-        print("\n".join(before))
-    if tried := judge_remedies(runs):
-        print("\n## What other judges did\n")
-        print("\n".join(tried))
-    if found := taught(runs):
-        print("\n## With the base network as teacher\n")
-        print("\n".join(found))
+        lines += [f"### At {text} of the latency", "", *accuracy_table(runs, budget), ""]
+        lines += [*headroom(runs, budget), ""]
+    parts = {
+        "How well the judges rank": ranking(runs),
+        "Where the judge is wrong": at_the_top(runs),
+        "The judges themselves": judges(runs),
+        "What earlier searches found": earlier(runs),
+        "What other judges did": judge_remedies(runs),
+        "With the base network as teacher": taught(runs),
+    }
+    for title, part in parts.items():
+        lines += [f"### {title}", "", *part, ""] if part else []
+    return lines
+
+
+def where(runs: Sequence[Runs]) -> str:
+    """On what the networks were trained."""
+    devices = [run.get("trained_on", "cpu") for seed in runs for run in seed.values() if "test_top1" in run]
+    gpus = sorted(set(devices) - {"cpu"})
+    if not gpus:
+        return "All were trained on the CPU."
+    count = sum(device in gpus for device in devices)
+    return (
+        f"Of {len(devices)} trained networks {count} were trained on an {', '.join(gpus)}, others on the CPU."
+    )
 
 
 def values(runs: Sequence[Runs], name: str, key: str = "test_top1") -> list[float]:
@@ -119,6 +142,8 @@ def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
         run, longer = f"{rival}/{budget}", f"longer/{rival.partition('/')[2]}/{budget}"
         has_longer = not rival.endswith("shared") and rival != "tuned/uniform"
         goal = goals.get(budget)
+        if not values(runs, run):
+            continue
         cells = (
             text,
             latency(runs, run),
@@ -132,10 +157,11 @@ def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
     return lines
 
 
-def headroom(runs: Sequence[Runs], budget: str) -> str:
+def headroom(runs: Sequence[Runs], budget: str) -> list[str]:
     """What there is to win over uniform widths, from scratch."""
     above = ahead(gaps(runs, "base", f"scratch/uniform/{budget}"), None)
-    return f"The unpruned network, from scratch with as many epochs, is {above} points above uniform widths."
+    text = f"The unpruned network, from scratch with as many epochs, is {above} points above uniform widths."
+    return [text] if above else []
 
 
 def latency(runs: Sequence[Runs], name: str) -> str:
@@ -167,7 +193,7 @@ def ranking(runs: Sequence[Runs]) -> list[str]:
     with_truth = [seed for seed in runs if len(alone(seed)) == RANKED]
     if not with_truth:
         done = max((len(alone(seed)) for seed in runs), default=0)
-        return [f"{done} of {RANKED} networks are trained so far."]
+        return [f"{done} of {RANKED} networks are trained so far."] if done else []
     lines = [
         f"Kendall's tau between an order of {RANKED} random networks of one latency and the order of their",
         "test accuracies, each trained alone from scratch; an order at random has 0. Goal: 0.6.",
