@@ -171,8 +171,8 @@ def headroom(runs: Sequence[Runs], budget: str) -> list[str]:
     if (count := sum(map(len, known))) >= MANY:
         best = ahead([100 * (max(one.values()) - one[uniform]) for one in known], None)
         lines += [
-            f"Of {count} networks that were trained from scratch within this budget, whoever found them, the best",
-            f"of each seed is {best} points above uniform widths, luck of training included:",
+            f"Of {count} networks that were trained from scratch within this budget, whoever found them,",
+            f"the best of each seed is {best} points above uniform widths, luck of training included:",
             "what a judge without errors would have won with them.",
         ]
     return lines
