@@ -8,15 +8,16 @@ gives, all by one recipe on the same images. Every finished run is kept in
 `results/comparison/CASE/seedN.json`, so the script can be stopped at any time; `comparison_table.py` makes
 the page from those files. With `--longer` the rivals are also trained for all the epochs that hwprune's
 network has behind it; with `--ranking` 20 random networks of one latency are trained alone, to see how well
-each PruningNet orders them; with `--measure` nothing is trained, but the latency of everything that was is
-measured, on the device of the table. `--copies` processes share the work: a GPU is idle most of the time
-while one of them trains a small network.
+each PruningNet orders them; with `--judged` the `residual` one scores all that was chosen; with `--measure`
+nothing is trained, but the latency of everything that was is measured, on the device of the table.
+`--copies` processes share the work: a GPU is idle most of the time while one of them trains a small network.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ import comparison_rivals as rivals
 import numpy as np
 from comparison_cases import BUDGETS, CASES, EVOLUTION, RANKED, RANKED_BUDGET, RANKED_SEED
 from comparison_copies import Task, in_copies, one_thread_each
-from comparison_setup import DATA, Runs, Setup
+from comparison_setup import DATA, Runs, Setup, trained_on
 
 from hwprune.api.device import Device
 from hwprune.api.judge import starts
+from hwprune.environment import device_fingerprint
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
@@ -109,6 +111,7 @@ class Comparison:
                 "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 1),
                 "parameters": sum(p.numel() for p in net.parameters()),
                 "lr": settings.lr,
+                "trained_on": trained_on(setup.device),
             },
         )
         return evaluator
@@ -156,17 +159,13 @@ class Comparison:
             constraint = Constraint(name="macs", predict=space.macs, limit=limit * full, unit="MACs")
             found = {**self.searched(judge, constraint), "macs_limit": limit}
             tried.append(found)
-            if aim * (1 - NEAR) <= found["predicted_share"] <= aim:
+            if _near(found, aim):
                 break
-            limit *= (aim * (1 - NEAR / 2)) / found["predicted_share"]
+            limit = _next_limit(tried, aim)
         within = [found for found in tried if found["predicted_share"] <= aim] or tried
         best = min(within, key=lambda one: abs(aim - float(one["predicted_share"])))
-        near = aim * (1 - NEAR) <= best["predicted_share"] <= aim
-        return {
-            **best,
-            "near_enough": near,
-            "tried": [[one["macs_limit"], one["predicted_share"]] for one in tried],
-        }
+        limits = [[one["macs_limit"], one["predicted_share"]] for one in tried]
+        return {**best, "near_enough": _near(best, aim), "tried": limits}
 
     def from_scratch(self, name: str, widths: Widths, epochs: int | None = None) -> None:
         """Train a structure from random weights."""
@@ -185,12 +184,17 @@ class Comparison:
 
     def fine_tuned(self, name: str, kind: str, budget: str, epochs: int | None = None) -> None:
         """Prune the base network with Torch-Pruning and fine-tune it."""
-        if name not in self.runs.runs:
-            recipe = self.setup.case.fine_tuning
-            pruner = rivals.TorchPruning(self.setup, self.base(), kind)
-            tried = self.runs.once(f"pruned/{kind}", pruner.tried)
-            model, widths = pruner.network(rivals.most_macs(self.setup, tried, BUDGETS[budget]))
-            self.runs.trained(name, widths, lambda: model, replace(recipe, epochs=epochs or recipe.epochs))
+        self.runs.read()
+        if name in self.runs.runs:
+            return
+        recipe = self.setup.case.fine_tuning
+        pruner = rivals.TorchPruning(self.setup, self.base(), kind)
+        tried = self.runs.once(f"pruned/{kind}", pruner.tried)
+        ratio, step = rivals.most_macs(self.setup, tried, budget)
+        model, widths = pruner.network(ratio, step)
+        if self.setup.share(widths) > BUDGETS[budget]:
+            raise RuntimeError(f"{name}: the base network is another one than when pruned/{kind} was made")
+        self.runs.trained(name, widths, lambda: model, replace(recipe, epochs=epochs or recipe.epochs))
 
     def ours(self, budget: str) -> None:
         """What hwprune finds, from scratch and from the weights of its PruningNet."""
@@ -214,7 +218,7 @@ class Comparison:
 
     def tasks(self, rows: Sequence[str]) -> list[Task]:
         """The first column: what each row's way of choosing gives at each budget."""
-        return [self.task(self.row, name, budget) for name in rows for budget in BUDGETS]
+        return [self.task(self.row, name, budget) for budget in BUDGETS for name in rows]
 
     def row(self, name: str, budget: str) -> None:
         """One row at one budget."""
@@ -256,8 +260,11 @@ class Comparison:
 
     def ranked(self, generator: GeneratorName) -> None:
         """Scores of the networks of equal latency, on all held-out images."""
-        judge = self.judge(generator, "ranking")
-        scores = lambda: {"scores": [judge(widths) for widths in self.equal_latency()]}  # noqa: E731
+
+        def scores() -> dict[str, Any]:
+            judge = self.judge(generator, "ranking")
+            return {"scores": [judge(widths) for widths in self.equal_latency()]}
+
         self.runs.once(f"ranking/{generator}", scores)
 
     def task(self, method: Callable[..., None], *arguments: Any) -> Task:
@@ -267,18 +274,23 @@ class Comparison:
 
     def measure(self) -> None:
         """Latency of every network that was trained, measured end to end against the unpruned one."""
-        setup = self.setup
-        names = {name: tuple(run["widths"]) for name, run in self.runs.runs.items() if "test_top1" in run}
-        networks = sorted(set(names.values()) - {setup.space.full()})
-        base_onnx = export_base(setup.network(self.seed), setup.space.input_shape)
-        device = Device(base_onnx, setup.space, load_profile("cpu-1t"), base_ms=1.0)
-        found = device.networks(networks, relative_error=0.003, max_seconds=SECONDS_EACH * len(networks))
-        shares = dict(zip(networks, found, strict=True))
-        for name, widths in names.items():
-            if widths in shares:
-                self.runs.runs[name]["measured_share"] = round(shares[widths].ms, 4)
-                self.runs.runs[name]["measured_error"] = round(shares[widths].error_ms, 4)
-        self.runs.save()
+        setup, here = self.setup, device_fingerprint("cpu")["model"]
+        if here != setup.device_of_table:
+            sys.exit(f"{setup.case.table} is of {setup.device_of_table}; this is {here}")
+        with self.runs.lock("record"):
+            self.runs.read()
+            names = {name: tuple(run["widths"]) for name, run in self.runs.runs.items() if "test_top1" in run}
+            networks = sorted(set(names.values()) - {setup.space.full()})
+            base_onnx = export_base(setup.network(self.seed), setup.space.input_shape)
+            device = Device(base_onnx, setup.space, load_profile("cpu-1t"), base_ms=1.0)
+            seconds = SECONDS_EACH * len(networks)
+            found = device.networks(networks, relative_error=0.003, max_seconds=seconds)
+            shares = dict(zip(networks, found, strict=True))
+            for name, widths in names.items():
+                if widths in shares:
+                    self.runs.runs[name]["measured_share"] = round(shares[widths].ms, 4)
+                    self.runs.runs[name]["measured_error"] = round(shares[widths].error_ms, 4)
+            self.runs.save()
 
     def judged(self) -> None:
         """What the judge thinks of the networks that were chosen and trained from scratch."""
@@ -305,6 +317,21 @@ class Comparison:
         if len(using) < RANKED:
             raise RuntimeError(f"only {len(using)} networks use the budget")
         return using
+
+
+def _near(found: dict[str, Any], aim: float) -> bool:
+    """Whether a network uses a latency budget and keeps it."""
+    return bool(aim * (1 - NEAR) <= found["predicted_share"] <= aim)
+
+
+def _next_limit(tried: Sequence[dict[str, Any]], aim: float) -> float:
+    """Between the limits whose winners were below and above; by proportion while all were on one side."""
+    below = [one["macs_limit"] for one in tried if one["predicted_share"] <= aim]
+    above = [one["macs_limit"] for one in tried if one["predicted_share"] > aim]
+    if below and above and max(below) < min(above):
+        return float(max(below) + min(above)) / 2
+    last = tried[-1]
+    return float(last["macs_limit"]) * (aim * (1 - NEAR / 2)) / float(last["predicted_share"])
 
 
 def main() -> None:

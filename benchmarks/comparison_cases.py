@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TABLES = Path(__file__).parent.parent / "lut" / "amd-epyc-zen5-avx512" / "cpu-1t"
 BUDGETS = {"50": 0.5, "30": 0.3}  # shares of the unpruned network's latency
 TRAIN_PER_CLASS, HELD_OUT_PER_CLASS = 2500, 1000
-JUDGE_LENGTH = 3  # PruningNet's epochs over a network's own; with as many as that it overrated some (`short`)
+JUDGE_LENGTH = 3  # PruningNet's epochs in those of a final training; with as many it overrated some (`short`)
 RATES = {"fc": 0.1, "shared": 0.1, "residual": 0.05}  # the last starts from trained weights
 SCORING = "racing, on all held-out images"  # in place of 2,000 of them in full, which chose by chance
 EVOLUTION = SearchSettings(
@@ -93,7 +93,7 @@ class Case:
         )
 
     def settings(self) -> dict[str, Any]:
-        """All of it as JSON-able data, which results must share."""
+        """What all results of one file must share, as JSON-able data."""
         return {
             "recipe": asdict(self.recipe),
             "fine_tuning": asdict(self.fine_tuning),
@@ -107,7 +107,7 @@ class Case:
         }
 
 
-# `macs_starts`: limits whose winners were near the latency in earlier searches.
+# `macs_starts`: for ResNet-20 limits whose winners were near the latency, for the others guesses.
 CASES = {
     case.name: case
     for case in (

@@ -52,6 +52,8 @@ def in_copies(copies: int, parts: Sequence[Sequence[Task]]) -> None:
     """
     rows = itertools.zip_longest(*parts)
     tasks = [task for row in rows for task in row if task is not None]
+    for task in tasks:
+        _failed(task).unlink(missing_ok=True)
     if copies == 1:
         do_all(tasks)
         return
@@ -77,14 +79,20 @@ def do_all(tasks: Sequence[Task]) -> None:
         for task in tasks:
             try:
                 with FileLock(task.claim, timeout=0):
-                    task.work()
+                    if not _failed(task).exists():
+                        task.work()
             except Timeout:
                 left.append(task)
             except Exception:
                 failed += 1
+                _failed(task).touch()  # no other copy tries it again
                 traceback.print_exc()
         if len(left) == len(tasks):
             time.sleep(1)
         tasks = left
     if failed:
         sys.exit(f"{failed} tasks failed")
+
+
+def _failed(task: Task) -> Path:
+    return task.claim.with_suffix(".failed")

@@ -1,6 +1,6 @@
-"""What remedies do to the judge and to what it finds, on one seed of the comparison.
+"""What remedies do to the judge of the comparison and to what it finds.
 
-    python benchmarks/comparison_remedies.py --seed 0 --search short
+    python benchmarks/comparison_remedies.py short full --search
 
 Each remedy is the `residual` PruningNet of `comparison.py` with one thing changed. It scores the networks
 that the comparison trains alone; with `--search` it searches at each budget too, and what it finds is trained
@@ -14,7 +14,7 @@ import argparse
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comparison import Comparison
 from comparison_cases import BUDGETS, CASES
@@ -100,7 +100,7 @@ def some_batches(setup: Setup) -> list[Batch]:
 
 
 def main() -> None:
-    """Try remedies, one after the other."""
+    """Try remedies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("remedies", nargs="+", choices=REMEDIES)
     parser.add_argument("--case", choices=CASES, default="resnet20_wide")
@@ -135,6 +135,7 @@ def tasks(comparison: Comparison, remedies: Sequence[str], budgets: Sequence[str
 def taught(comparison: Comparison, budget: str, rival: str) -> None:
     """Train what was found, or uniform widths, from random weights with the base network as teacher."""
     setup, runs = comparison.setup, comparison.runs
+    runs.read()
     widths = tuple(runs.runs[f"scratch/{rival}/{budget}"]["widths"])
     runs.trained(
         f"remedy/taught/{rival}/{budget}",
@@ -147,11 +148,12 @@ def taught(comparison: Comparison, budget: str, rival: str) -> None:
 
 def ranked(comparison: Comparison, name: str) -> None:
     """A judge's scores of every network that is trained alone."""
-    judge, alone = remedied(comparison, name), enumerate(comparison.equal_latency())
-    comparison.runs.once(
-        f"remedy/{name}/ranking",
-        lambda: {"scores": {f"alone/{number}": judge(net) for number, net in alone}},
-    )
+
+    def scores() -> dict[str, Any]:
+        judge, alone = remedied(comparison, name), enumerate(comparison.equal_latency())
+        return {"scores": {f"alone/{number}": judge(net) for number, net in alone}}
+
+    comparison.runs.once(f"remedy/{name}/ranking", scores)
 
 
 def searched(comparison: Comparison, name: str, budget: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch_pruning
+from comparison_cases import BUDGETS
 from torch import nn
 from torch.nn import functional
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import Widths
 
-BOTH_WAYS = 4  # full widths, the narrowest of a network, that are rounded up and down, others to the nearest
+BOTH_WAYS = (
+    4  # of a network's full widths, the narrowest first, are rounded up and down; others to the nearest
+)
 TAYLOR_BATCHES, TAYLOR_IMAGES = 8, 128
 RATIOS = np.linspace(0.02, 0.98, 49)
 
@@ -27,9 +30,9 @@ RATIOS = np.linspace(0.02, 0.98, 49)
 def uniform(setup: Setup, budget: float) -> Widths:
     """The uniform network of most MACs within the budget.
 
-    All groups of one full width get one width: the same share of it, rounded to a step of the device. Each
-    may round up or down, and the best of all combinations is taken; one rule of rounding would leave a part
-    of the budget unused.
+    All groups of one full width get one width: the same share of it, rounded to a step of the device. The
+    narrow ones may each round up or down (`BOTH_WAYS`), and the best of all combinations is taken; one rule
+    of rounding would leave a part of the budget unused.
     """
     networks = sorted({*_scaled(setup), setup.space.smallest()})
     shares = setup.model.predict(np.array(networks)) / setup.base_ms
@@ -63,11 +66,10 @@ class TorchPruning:
     def tried(self) -> dict[str, Any]:
         """The widths that each of its settings, a ratio and a rounding, gives."""
         settings = itertools.product(RATIOS.tolist(), self.setup.case.roundings)
-        return {"tried": [[ratio, step, list(self.network((ratio, step))[1])] for ratio, step in settings]}
+        return {"tried": [[ratio, step, list(self.network(ratio, step)[1])] for ratio, step in settings]}
 
-    def network(self, setting: tuple[float, int]) -> tuple[nn.Module, Widths]:
+    def network(self, ratio: float, step: int) -> tuple[nn.Module, Widths]:
         """A pruned copy, by Taylor importance when there are gradients, else by magnitude; and its widths."""
-        ratio, step = setting
         model = copy.deepcopy(self.base)
         if self.gradients:
             for parameter, gradient in zip(model.parameters(), self.gradients, strict=True):
@@ -90,14 +92,22 @@ class TorchPruning:
         return model, tuple(_width(modules[group.name]) for group in self.setup.space.groups)
 
 
-def most_macs(setup: Setup, tried: dict[str, Any], budget: float) -> tuple[float, int]:
-    """The setting whose network has most MACs within the budget; of equals the lowest ratio."""
-    found = [
+def most_macs(setup: Setup, tried: dict[str, Any], budget: str) -> tuple[float, int]:
+    """Ratio and step of the network of most MACs within the budget; of equals that of lowest ratio.
+
+    Raises:
+        RuntimeError: None is within it.
+    """
+    within = [
         (int(setup.space.macs(widths)), -ratio, step)
         for ratio, step, widths in tried["tried"]
-        if setup.share(widths) <= budget
+        if setup.share(widths) <= BUDGETS[budget]
     ]
-    _, negative, step = max(found)
+    if not within:
+        raise RuntimeError(
+            f"{setup.case.name}: no setting of Torch-Pruning reaches {budget} % of the latency"
+        )
+    _, negative, step = max(within)
     return -negative, step
 
 

@@ -48,6 +48,7 @@ class Setup:
         train: 25,000 training images.
         held_out: 10,000 other training images, for scoring candidates.
         test: The test images.
+        device_of_table: Name of the processor that the latencies are of.
     """
 
     def __init__(self, case: Case, data: Path = DATA, device: str = "cpu") -> None:
@@ -60,6 +61,7 @@ class Setup:
         self.train, self.held_out, self.test = dataset.train.subset(chosen), others.subset(held), dataset.test
         folder = TableFolder.load(case.table)
         self.space, self.model = folder.space, folder.model()
+        self.device_of_table = folder.table.provenance["device"]["model"]
         self.base_ms = float(self.model.predict(np.array([self.space.full()]))[0])
 
     def share(self, widths: Widths) -> float:
@@ -82,8 +84,9 @@ class Setup:
 class Runs:
     """The record of one seed: every finished run by name, kept in a file that is committed.
 
-    A run that is in the file is not made again; several copies of the script add to one file. Weights and
-    checkpoints lie in an ignored folder; one that is missing there is made anew when a later run needs it.
+    A run that is in the file is not made again; several copies of the script add to one file. Weights lie
+    in an ignored folder; what is missing there is made anew when a later run needs it, and is then not quite
+    what the figures on record are of.
     """
 
     def __init__(self, setup: Setup, seed: int) -> None:
@@ -93,6 +96,7 @@ class Runs:
         self.work.mkdir(parents=True, exist_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.runs: dict[str, Any] = {}
+        self.provenance: list[dict[str, Any]] = []
         self.read()
 
     def read(self) -> None:
@@ -101,7 +105,7 @@ class Runs:
             known = json.loads(self.path.read_text())
             if known["settings"] != json.loads(json.dumps(self.setup.case.settings())):
                 sys.exit(f"{self.path} was made with other settings; move it away to begin anew")
-            self.runs = known["runs"]
+            self.runs, self.provenance = known["runs"], known["provenance"]
 
     def lock(self, name: str) -> FileLock:
         """Held by the one copy of the script that makes something."""
@@ -127,9 +131,15 @@ class Runs:
         print(f"{self.setup.case.name} seed {self.seed} {name}: {brief(record)}", flush=True)
 
     def save(self) -> None:
-        """Write the record."""
-        settings = self.setup.case.settings()
-        content = {"seed": self.seed, "settings": settings, "runs": self.runs, "provenance": provenance()}
+        """Write the record; each machine that had a part in it is named, with its last command."""
+        mine, place = provenance(), ("cpu", "system", "versions")
+        others = [one for one in self.provenance if any(one[key] != mine[key] for key in place)]
+        content = {
+            "seed": self.seed,
+            "settings": self.setup.case.settings(),
+            "runs": self.runs,
+            "provenance": [*others, mine],
+        }
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(content, indent=1) + "\n")
         os.replace(fresh, self.path)

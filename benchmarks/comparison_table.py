@@ -6,11 +6,12 @@ python benchmarks/comparison_table.py > docs/comparison.md
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import RESULTS
-from comparison_cases import CASES
+from comparison_cases import BUDGETS, CASES, RANKED
 from scipy.stats import kendalltau
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
     from comparison_cases import Case
 
-Runs = dict[str, Any]
-RANKED = 20
-BUDGETS = {"50": "50 %", "30": "30 %"}
+Seed = dict[str, Any]  # the runs of one
 LIKE_FOR_LIKE = (  # rival -> what it is, the run of hwprune that starts alike, goals in points
     ("scratch/uniform", "uniform widths, from scratch", "scratch/hwprune", {"50": 1.0, "30": 2.0}),
     (
@@ -49,7 +48,7 @@ each network scored once on the 10,000 test images. Training is short, and by on
 - *As many epochs in all*: the rival trains for all epochs that hwprune's fine-tuned network has behind it:
   the base's, PruningNet's and its own.
 
-What each network's runs say is below; what is not there was not run.
+What is missing below was not run.
 """
 RECIPE = """## {title}
 
@@ -68,7 +67,7 @@ def main() -> None:
             print("\n".join(section(case, runs)))
 
 
-def section(case: Case, runs: Sequence[Runs]) -> list[str]:
+def section(case: Case, runs: Sequence[Seed]) -> list[str]:
     """All about one network."""
     recipe, tuned = case.recipe, case.fine_tuning
     lines = RECIPE.format(
@@ -82,12 +81,12 @@ def section(case: Case, runs: Sequence[Runs]) -> list[str]:
         where=where(runs),
     ).splitlines()
     lines += ["", f"The unpruned network: {points(runs, 'base')} %.", ""]
-    for budget, text in BUDGETS.items():
-        lines += [f"### At {text} of the latency", "", *accuracy_table(runs, budget), ""]
+    for budget in BUDGETS:
+        lines += [f"### At {budget} % of the latency", "", *accuracy_table(runs, budget), ""]
         lines += [*headroom(runs, budget), ""]
     parts = {
         "How well the judges rank": ranking(runs),
-        "Where the judge is wrong": at_the_top(runs),
+        "What the judge says of chosen networks": at_the_top(runs),
         "The judges themselves": judges(runs),
         "What earlier searches found": earlier(runs),
         "What other judges did": judge_remedies(runs),
@@ -98,24 +97,39 @@ def section(case: Case, runs: Sequence[Runs]) -> list[str]:
     return lines
 
 
-def where(runs: Sequence[Runs]) -> str:
+def where(runs: Sequence[Seed]) -> str:
     """On what the networks were trained."""
-    devices = [run.get("trained_on", "cpu") for seed in runs for run in seed.values() if "test_top1" in run]
-    gpus = sorted(set(devices) - {"cpu"})
-    if not gpus:
-        return "All were trained on the CPU."
-    count = sum(device in gpus for device in devices)
-    return (
-        f"Of {len(devices)} trained networks {count} were trained on an {', '.join(gpus)}, others on the CPU."
-    )
+    by_device: dict[str, list[str]] = {}
+    for seed in runs:
+        for name, run in seed.items():
+            if "test_top1" in run:
+                by_device.setdefault(run.get("trained_on", "cpu"), []).append(kind_of(name))
+    names = {device: "the CPU" if device == "cpu" else f"an {device}" for device in by_device}
+    if len(names) == 1:
+        return f"All networks were trained on {next(iter(names.values()))}."
+    parts = [
+        f"{len(kinds)} networks on {names[device]} ({', '.join(sorted(set(kinds)))})"
+        for device, kinds in sorted(by_device.items())
+    ]
+    return "\n".join(filled(f"Trained were {'; '.join(parts)}."))
 
 
-def values(runs: Sequence[Runs], name: str, key: str = "test_top1") -> list[float]:
+def filled(text: str) -> list[str]:
+    """Lines of a page."""
+    return textwrap.wrap(text, 110, break_long_words=False, break_on_hyphens=False)
+
+
+def kind_of(name: str) -> str:
+    """A run's name without its budget or number."""
+    return f"`{name.rpartition('/')[0] or name}`"
+
+
+def values(runs: Sequence[Seed], name: str, key: str = "test_top1") -> list[float]:
     """A figure of every seed that has it."""
     return [float(seed[name][key]) for seed in runs if name in seed]
 
 
-def points(runs: Sequence[Runs], name: str) -> str:
+def points(runs: Sequence[Seed], name: str) -> str:
     """Mean accuracy, and that of each seed."""
     found = [100 * value for value in values(runs, name)]
     if not found:
@@ -123,13 +137,13 @@ def points(runs: Sequence[Runs], name: str) -> str:
     return f"{np.mean(found):.2f}" + (f" ({', '.join(f'{v:.2f}' for v in found)})" if len(found) > 1 else "")
 
 
-def gaps(runs: Sequence[Runs], ours: str, rival: str) -> list[float]:
+def gaps(runs: Sequence[Seed], ours: str, rival: str) -> list[float]:
     """Differences in points of the seeds that have both."""
     both = (seed for seed in runs if {ours, rival} <= set(seed))
     return [100 * (seed[ours]["test_top1"] - seed[rival]["test_top1"]) for seed in both]
 
 
-def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
+def accuracy_table(runs: Sequence[Seed], budget: str) -> list[str]:
     """One budget: every rival, both columns, and how far hwprune is ahead."""
     lines = [
         "| | latency | top-1, % | hwprune ahead by, started alike | goal "
@@ -145,11 +159,13 @@ def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
         goal = goals.get(budget)
         if not values(runs, run):
             continue
+        near = [seed[f"search/macs/{budget}"]["near_enough"] for seed in runs if rival == "scratch/macs"]
+        missed = f"; {sum(near)} of {len(near)} seeds within 2 % below the budget" if not all(near) else ""
         cells = (
             text,
-            latency(runs, run),
+            latency(runs, run) + missed,
             points(runs, run),
-            ahead(gaps(runs, f"{ours}/{budget}", run), goal),
+            ahead(gaps(runs, f"{ours}/{budget}", run), None if missed else goal),
             f"+{goal}" if goal else "reported",
             points(runs, longer) if has_longer else "-",
             ahead(gaps(runs, f"tuned/hwprune/{budget}", longer), None) if has_longer else "-",
@@ -158,7 +174,7 @@ def accuracy_table(runs: Sequence[Runs], budget: str) -> list[str]:
     return lines
 
 
-def headroom(runs: Sequence[Runs], budget: str) -> list[str]:
+def headroom(runs: Sequence[Seed], budget: str) -> list[str]:
     """What there is to win over uniform widths, from scratch."""
     uniform = f"scratch/uniform/{budget}"
     above = ahead(gaps(runs, "base", uniform), None)
@@ -167,28 +183,29 @@ def headroom(runs: Sequence[Runs], budget: str) -> list[str]:
     lines = [
         f"The unpruned network, from scratch with as many epochs, is {above} points above uniform widths."
     ]
-    known = [from_scratch_within(seed, budget) for seed in runs if uniform in seed]
-    if (count := sum(map(len, known))) >= MANY:
-        best = ahead([100 * (max(one.values()) - one[uniform]) for one in known], None)
-        lines += [
-            f"Of {count} networks that were trained from scratch within this budget, whoever found them,",
-            f"the best of each seed is {best} points above uniform widths, luck of training included:",
-            "what a judge without errors would have won with them.",
-        ]
+    within = [from_scratch_within(seed, budget) for seed in runs if uniform in seed]
+    for known in within:
+        if len(known) >= MANY:
+            best = 100 * (max(known.values()) - known[uniform])
+            lines += filled(
+                f"Of {len(known)} networks that were trained from scratch within this budget on one seed, "
+                f"whoever found them, the best is {best:+.2f} points above uniform widths, luck of training "
+                "included: an upper bound of what a better judge could have won with them."
+            )
     return lines
 
 
-def from_scratch_within(seed: Runs, budget: str) -> dict[str, float]:
+def from_scratch_within(seed: Seed, budget: str) -> dict[str, float]:
     """Accuracies of the networks of a seed within a budget that the usual recipe trained from scratch."""
     return {
         name: run["test_top1"]
         for name, run in seed.items()
-        if name.startswith(("scratch/", "alone/")) or ("/scratch/" in name and "taught" not in name)
+        if name.startswith(("scratch/", "alone/")) or "/scratch/" in name
         if run["predicted_share"] <= int(budget) / 100
     }
 
 
-def latency(runs: Sequence[Runs], name: str) -> str:
+def latency(runs: Sequence[Seed], name: str) -> str:
     """Mean share of the unpruned network's latency, measured where that was done."""
     measured = [seed[name]["measured_share"] for seed in runs if "measured_share" in seed.get(name, {})]
     if measured:
@@ -212,7 +229,7 @@ def ahead(found: Sequence[float], goal: float | None) -> str:
     return f"{mean:+.2f}{error}{verdict}"
 
 
-def ranking(runs: Sequence[Runs]) -> list[str]:
+def ranking(runs: Sequence[Seed]) -> list[str]:
     """Kendall's tau between each order and that of training alone."""
     with_truth = [seed for seed in runs if len(alone(seed)) == RANKED]
     if not with_truth:
@@ -235,11 +252,10 @@ def ranking(runs: Sequence[Runs]) -> list[str]:
     return lines
 
 
-def at_the_top(runs: Sequence[Runs]) -> list[str]:
+def at_the_top(runs: Sequence[Seed]) -> list[str]:
     """What the `residual` judge says of the networks that somebody chose, and what they reach alone."""
     lines = [
-        "What the `residual` judge says of networks that somebody chose, and what they reach from scratch:",
-        "among good networks its order is not that of training alone, and a search finds what it overrates.",
+        "What the `residual` judge says of networks that somebody chose, and what they reach from scratch.",
         "",
         "| seed | chosen by | latency | judge, % | alone, % | widths |",
         "|---|---|---|---|---|---|",
@@ -251,28 +267,28 @@ def at_the_top(runs: Sequence[Runs]) -> list[str]:
             share, *top1 = (100 * one for one in (run["predicted_share"], scores[name], run["test_top1"]))
             figures = f"{share:.1f} % | {top1[0]:.2f} | {top1[1]:.2f}"
             lines.append(f"| {number} | `{name}` | {figures} | {' '.join(map(str, run['widths']))} |")
-    return lines if len(lines) > 5 else []
+    return lines if len(lines) > 4 else []
 
 
-def alone(seed: Runs) -> list[Runs]:
+def alone(seed: Seed) -> list[Seed]:
     """The networks that were trained alone, in order."""
     return [seed[name] for number in range(RANKED) if (name := f"alone/{number}") in seed]
 
 
-def _taus(seeds: Sequence[Runs], order: Callable[[Runs], Any]) -> str:
+def _taus(seeds: Sequence[Seed], order: Callable[[Seed], Any]) -> str:
     found = [kendalltau(order(seed), [run["test_top1"] for run in alone(seed)]).statistic for seed in seeds]
     return f"{np.mean(found):.2f}" + (
         f" ({', '.join(f'{tau:.2f}' for tau in found)})" if len(found) > 1 else ""
     )
 
 
-def judges(runs: Sequence[Runs]) -> list[str]:
-    """Parameters, training time and accuracies of each PruningNet."""
+def judges(runs: Sequence[Seed]) -> list[str]:
+    """Parameters and accuracies of each PruningNet."""
     lines = [
         "Accuracy on 10,000 held-out images after recalibration, all groups at a share of their width.",
         "",
-        "| generator | parameters | full width | 0.5 | 0.25 | seconds of training |",
-        "|---|---|---|---|---|---|",
+        "| generator | parameters | full width | 0.5 | 0.25 |",
+        "|---|---|---|---|---|",
     ]
     for generator in ("residual", "shared", "fc"):
         found = [seed[f"judge/{generator}"] for seed in runs if f"judge/{generator}" in seed]
@@ -286,12 +302,11 @@ def judges(runs: Sequence[Runs]) -> list[str]:
                 f"{found[0]['parameters'] / 1e6:.2f} M",
                 *(f"{share:.1f}" for share in shares),
             ]
-            spent = np.mean([one["train_seconds"] for one in found])
-            lines.append(f"| {' | '.join(cells)} | {spent:.0f} |")
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def earlier(runs: Sequence[Runs]) -> list[str]:
+def earlier(runs: Sequence[Seed]) -> list[str]:
     """What searches with weaker judges found, on the seeds that have them."""
     lines = [
         "Top-1 from scratch of what the search found with other judges, on the same seeds:",
@@ -301,14 +316,14 @@ def earlier(runs: Sequence[Runs]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     kinds = ("first/scratch/hwprune", "remedy/short/scratch", "scratch/hwprune", "scratch/uniform")
-    for budget, text in BUDGETS.items():
+    for budget in BUDGETS:
         names = [f"{kind}/{budget}" for kind in kinds]
         if both := [seed for seed in runs if set(names) <= set(seed)]:
-            lines.append(f"| at {text} | {' | '.join(points(both, name) for name in names)} |")
+            lines.append(f"| at {budget} % | {' | '.join(points(both, name) for name in names)} |")
     return lines if len(lines) > 4 else []
 
 
-def judge_remedies(runs: Sequence[Runs]) -> list[str]:
+def judge_remedies(runs: Sequence[Seed]) -> list[str]:
     """Judges with one thing changed (`comparison_remedies.py`), beside the `residual` one."""
     parts = [name.split("/") for seed in runs for name in seed]
     names = sorted({part[1] for part in parts if part[0] == "remedy" and part[2] == "ranking"})
@@ -335,7 +350,7 @@ def judge_remedies(runs: Sequence[Runs]) -> list[str]:
     return lines if len(lines) > 5 else []
 
 
-def taught(runs: Sequence[Runs]) -> list[str]:
+def taught(runs: Sequence[Seed]) -> list[str]:
     """Final training with knowledge distillation: does it tell the structures further apart?"""
     lines = [
         "From scratch, as above, but taught by the trained base network (half of the loss, temperature 4).",
@@ -343,11 +358,11 @@ def taught(runs: Sequence[Runs]) -> list[str]:
         "| | hwprune | uniform widths | ahead by |",
         "|---|---|---|---|",
     ]
-    for budget, text in BUDGETS.items():
+    for budget in BUDGETS:
         ours, rival = (f"remedy/taught/{name}/{budget}" for name in ("hwprune", "uniform"))
         if both := [seed for seed in runs if {ours, rival} <= set(seed)]:
             cells = points(both, ours), points(both, rival), ahead(gaps(both, ours, rival), None)
-            lines.append(f"| at {text} | {' | '.join(cells)} |")
+            lines.append(f"| at {budget} % | {' | '.join(cells)} |")
     return lines if len(lines) > 4 else []
 
 

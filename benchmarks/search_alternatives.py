@@ -2,7 +2,7 @@
 
     python benchmarks/search_alternatives.py --seed 0
 
-The judge is the `residual` PruningNet of `comparison.py --seed 0`, which must have been trained. Each way
+The judge is the `residual` PruningNet of `comparison.py --seeds 0`, which must have been trained. Each way
 looks for the best network of 144 evaluations on 2,500 images, at 50 and at 30 % of the latency, with two
 seeds; what it found is then scored on all 10,000 held-out images. Also compared: racing against scoring
 everything in full. What one search has evaluated is not evaluated again for another, but counts for it.
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
     comparison = Comparison(Setup(CASES["resnet20_wide"], options.data), options.seed)
-    exact = comparison.judge("residual")
+    exact = comparison.judge("residual", "alternatives")
     evaluator = Evaluator(
         exact.judge.net,
         comparison.setup.train,

@@ -2,7 +2,7 @@
 
     python benchmarks/search_starts.py --seed 0
 
-The judge is the `residual` PruningNet of `comparison.py --seed 0`, trained now if need be. First: the
+The judge is the `residual` PruningNet of `comparison.py --seeds 0`, trained now if need be. First: the
 default search against the same search with the optimum of an additive importance (`search_additive.py`) among
 its first networks, and that optimum alone; 144 evaluations on 2,500 images at 50 and at 30 % of the latency,
 two seeds; what is found is scored on all 10,000 held-out images. Then: a front of 30 to 60 % of the latency
@@ -52,7 +52,7 @@ class Bench:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison, setup = comparison, comparison.setup
-        self.exact = comparison.judge("residual")
+        self.exact = comparison.judge("residual", "starts")
         few = setup.held_out.subset(np.random.default_rng(0).permutation(len(setup.held_out))[:IMAGES])
         evaluator = Evaluator(self.exact.judge.net, setup.train, few, self.exact.judge.settings)
         known = Outcomes(evaluator.stops, comparison.runs.work / "evaluations-starts.jsonl")
