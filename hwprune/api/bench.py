@@ -104,14 +104,23 @@ def bench(
     if beside.kind == "figures" and beside.figures and baseline:
         beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
     result = gate.run(seconds, reporter)
-    if output and result.yardstick is None:
+    if output:
+        result = _for_later(result, gate, seconds, output, reporter)
+    _write(result, output, markdown, junit)
+    return result
+
+
+def _for_later(
+    result: BenchResult, gate: _Gate, seconds: float, output: Path, reporter: Reporter
+) -> BenchResult:
+    """The result with what later runs need to be compared with it; tells when they should not be."""
+    if result.yardstick is None:
         result = gate.with_yardstick(result, seconds, reporter)
-    if output and not result.trusted:
+    if not result.trusted:
         reporter.note(
             f"The machine was too noisy for the figures in {output} to be trusted: compared with them, later "
             "runs cannot tell. Measure again when it is quiet; `hwprune doctor` shows what disturbs."
         )
-    _write(result, output, markdown, junit)
     return result
 
 
