@@ -247,9 +247,16 @@ def ranking(runs: Sequence[Seed]) -> list[str]:
         if judged := [seed for seed in with_truth if run in seed]:
             lines.append(f"| PruningNet, `{generator}` | {_taus(judged, lambda s, r=run: s[r]['scores'])} |")
     lines.append(f"| MACs | {_taus(with_truth, lambda s: [run['macs_share'] for run in alone(s)])} |")
+    lines.append(f"| how even the widths are | {_taus(with_truth, evenness)} |")
     spread = [np.std([100 * run["test_top1"] for run in alone(seed)]) for seed in with_truth]
     lines += ["", f"The networks' accuracies have a standard deviation of {np.mean(spread):.2f} points."]
     return lines
+
+
+def evenness(seed: Seed) -> list[float]:
+    """Minus the deviation of the logarithm of the kept shares, of each network that was trained alone."""
+    full = np.array(seed["base"]["widths"])
+    return [-float(np.log(np.array(run["widths"]) / full).std()) for run in alone(seed)]
 
 
 def at_the_top(runs: Sequence[Seed]) -> list[str]:
