@@ -7,11 +7,13 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 TABLE = "amd-epyc-zen5-avx512/cpu-1t/resnet20_32"
@@ -42,7 +44,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sdist, and the wheel that is made of the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    done = subprocess.run(build, capture_output=True, text=True)
+    # Building writes into the repository: two workers at once would take each other's files away.
+    with FileLock(Path(tempfile.gettempdir()) / "hwprune-test-build.lock"):
+        done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
 
