@@ -256,14 +256,14 @@ class Comparison:
 
     def alone(self, number: int) -> None:
         """Train one of the networks of equal latency."""
-        self.from_scratch(f"alone/{number}", self.equal_latency()[number])
+        self.from_scratch(f"alone/{number}", self.equal_latency[number])
 
     def ranked(self, generator: GeneratorName) -> None:
         """Scores of the networks of equal latency, on all held-out images."""
 
         def scores() -> dict[str, Any]:
             judge = self.judge(generator, "ranking")
-            return {"scores": [judge(widths) for widths in self.equal_latency()]}
+            return {"scores": [judge(widths) for widths in self.equal_latency]}
 
         self.runs.once(f"ranking/{generator}", scores)
 
@@ -302,6 +302,7 @@ class Comparison:
             scores = {name: judge(widths) for name, widths in chosen.items()}
             self.runs.add("judged/residual", {"scores": scores})
 
+    @functools.cached_property
     def equal_latency(self) -> list[Widths]:
         """Different random networks that use the whole budget; the same for every seed."""
         problem = Problem(

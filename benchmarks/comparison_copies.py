@@ -79,19 +79,27 @@ def do_all(tasks: Sequence[Task]) -> None:
         for task in tasks:
             try:
                 with FileLock(task.claim, timeout=0):
-                    if not _failed(task).exists():
-                        task.work()
+                    failed += not _done(task)
             except Timeout:
                 left.append(task)
-            except Exception:
-                failed += 1
-                _failed(task).touch()  # no other copy tries it again
-                traceback.print_exc()
         if len(left) == len(tasks):
             time.sleep(1)
         tasks = left
     if failed:
         sys.exit(f"{failed} tasks failed")
+
+
+def _done(task: Task) -> bool:
+    """Do a task; one that fails is left alone by all copies from then on."""
+    if _failed(task).exists():
+        return True
+    try:
+        task.work()
+    except Exception:
+        _failed(task).touch()
+        traceback.print_exc()
+        return False
+    return True
 
 
 def _failed(task: Task) -> Path:

@@ -150,7 +150,7 @@ def ranked(comparison: Comparison, name: str) -> None:
     """A judge's scores of every network that is trained alone."""
 
     def scores() -> dict[str, Any]:
-        judge, alone = remedied(comparison, name), enumerate(comparison.equal_latency())
+        judge, alone = remedied(comparison, name), enumerate(comparison.equal_latency)
         return {"scores": {f"alone/{number}": judge(net) for number, net in alone}}
 
     comparison.runs.once(f"remedy/{name}/ranking", scores)

@@ -103,17 +103,16 @@ def bench(
     gate = _Gate(found, beside, target, limits)
     if beside.kind == "figures" and beside.figures and baseline:
         beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
-    result = gate.run(seconds, reporter)
-    if output:
-        result = _for_later(result, gate, seconds, output, reporter)
+    result = _measured(gate, seconds, output, reporter)
     _write(result, output, markdown, junit)
     return result
 
 
-def _for_later(
-    result: BenchResult, gate: _Gate, seconds: float, output: Path, reporter: Reporter
-) -> BenchResult:
-    """The result with what later runs need to be compared with it; tells when they should not be."""
+def _measured(gate: _Gate, seconds: float, output: Path | None, reporter: Reporter) -> BenchResult:
+    """The verdict; with an output also what later runs need, and a word when they should not compare."""
+    result = gate.run(seconds, reporter)
+    if output is None:
+        return result
     if result.yardstick is None:
         result = gate.with_yardstick(result, seconds, reporter)
     if not result.trusted:
