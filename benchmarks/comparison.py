@@ -52,8 +52,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.evolution.problem import AccuracyScore
-    from hwprune.pruningnet.settings import GeneratorName
+    from hwprune.pruningnet.settings import GeneratorName, PruningNetSettings
     from hwprune.structure.space import Widths
+    from hwprune.training.distill import Objective
+    from hwprune.training.history import History
 
 GENERATORS: tuple[GeneratorName, ...] = ("residual", "shared", "fc")
 KINDS = ("magnitude", "taylor")  # of Torch-Pruning
@@ -93,16 +95,26 @@ class Comparison:
         if generator not in self._evaluators:
             self._evaluators[generator] = self._evaluator(generator)
         evaluator = self._evaluators[generator]
-        name = "-".join(filter(None, ("evaluations", generator, use.replace("/", "-"))))
-        return Racer(evaluator, Outcomes(evaluator.stops, self.runs.work / f"{name}.jsonl"))
+        return self.racer(evaluator, "-".join(filter(None, (generator, use.replace("/", "-")))))
+
+    def racer(self, evaluator: Evaluator, name: str) -> Racer:
+        """What scores candidates in parts, and keeps under a name what it saw."""
+        path = self.runs.work / f"evaluations-{name}.jsonl"
+        return Racer(evaluator, Outcomes(evaluator.stops, path))
+
+    def fitted(
+        self, net: PruningNet, settings: PruningNetSettings, name: str, objective: Objective | None = None
+    ) -> tuple[Evaluator, History]:
+        """A PruningNet trained under a name, or taken from its checkpoint, as what evaluates candidates."""
+        setup, path = self.setup, self.runs.work / f"judge-{name}.safetensors"
+        with self.runs.lock(f"judge/{name}"):
+            history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed, objective=objective)
+        return Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed), history
 
     def _evaluator(self, generator: GeneratorName) -> Evaluator:
         setup, settings = self.setup, self.setup.case.judge(generator)
         net = self._pruningnet(generator)
-        path = self.runs.work / f"judge-{generator}.safetensors"
-        with self.runs.lock(f"judge/{generator}"):
-            history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed)
-        evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed)
+        evaluator, history = self.fitted(net, settings, generator)
         self.runs.once(
             f"judge/{generator}",
             lambda: {

@@ -21,12 +21,8 @@ from comparison_cases import BUDGETS, CASES
 from comparison_copies import in_copies, one_thread_each
 from comparison_setup import DATA, Setup
 
-from hwprune.pruningnet.evaluate import Evaluator
-from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.net import PruningNet
-from hwprune.pruningnet.outcomes import Outcomes
-from hwprune.pruningnet.race import Racer
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
 from hwprune.training.distill import distillation
@@ -36,6 +32,7 @@ if TYPE_CHECKING:
 
     from comparison_copies import Task
 
+    from hwprune.pruningnet.race import Racer
     from hwprune.pruningnet.settings import PruningNetSettings
     from hwprune.structure.space import Widths
     from hwprune.training.evaluation import Batch
@@ -70,14 +67,10 @@ def remedied(comparison: Comparison, name: str, use: str = "ranking") -> Racer |
     scores = importance(kind, base, setup.space, batches)
     net = PruningNet(sort_channels(base, setup.space, scores), setup.space, "residual", seed=comparison.seed)
     net.to(setup.device)
-    work = comparison.runs.work
     objective = distillation(setup.case.recipe, base) if name == "distilled" else None
     trained = "residual" if name == "recalibration" else f"remedy-{name}"
-    path = work / f"judge-{trained}.safetensors"
-    with comparison.runs.lock(f"judge/{trained}"):
-        fit(net, setup.train, settings, checkpoint=path, seed=comparison.seed, objective=objective)
-    evaluator = Evaluator(net, setup.train, setup.held_out, settings, seed=comparison.seed)
-    return Racer(evaluator, Outcomes(evaluator.stops, work / f"evaluations-remedy-{name}-{use}.jsonl"))
+    evaluator, _ = comparison.fitted(net, settings, trained, objective)
+    return comparison.racer(evaluator, f"remedy-{name}-{use}")
 
 
 def changed(settings: PruningNetSettings, name: str, epochs: int) -> PruningNetSettings:
