@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import Widths
 
-BOTH_WAYS = (
-    4  # of a network's full widths, the narrowest first, are rounded up and down; others to the nearest
-)
+BOTH_WAYS = 4  # of a network's full widths, the narrowest first, are rounded up and down
 TAYLOR_BATCHES, TAYLOR_IMAGES = 8, 128
 RATIOS = np.linspace(0.02, 0.98, 49)
 
@@ -31,22 +29,24 @@ def uniform(setup: Setup, budget: float) -> Widths:
     """The uniform network of most MACs within the budget.
 
     All groups of one full width get one width: the same share of it, rounded to a step of the device. The
-    narrow ones may each round up or down (`BOTH_WAYS`), and the best of all combinations is taken; one rule
-    of rounding would leave a part of the budget unused.
+    narrow ones may each round up or down (`BOTH_WAYS`), and the best of all combinations and steps is taken;
+    one rule of rounding would leave a part of the budget unused.
     """
     networks = sorted({*_scaled(setup), setup.space.smallest()})
-    shares = setup.model.predict(np.array(networks)) / setup.base_ms
-    within = [network for network, share in zip(networks, shares, strict=True) if share <= budget]
+    within = [net for net, share in zip(networks, setup.shares(networks), strict=True) if share <= budget]
     return max(within, key=setup.space.macs)
 
 
 def _scaled(setup: Setup) -> Iterator[Widths]:
-    fulls = sorted({group.width for group in setup.space.groups})
+    own = {group.width: step for group, step in zip(setup.space.groups, setup.steps, strict=True)}
+    fulls = sorted(own)
     ways = [(np.floor, np.ceil) if number < BOTH_WAYS else (np.round,) for number in range(len(fulls))]
-    for ratio, step in itertools.product(np.linspace(0.1, 1.0, 91), setup.case.roundings):
-        for rounded in itertools.product(*ways):
-            steps = {full: way(ratio * full / step) for full, way in zip(fulls, rounded, strict=True)}
-            kept = {full: min(full, max(step, step * int(count))) for full, count in steps.items()}
+    for steps in (own, *(dict.fromkeys(fulls, step) for step in setup.case.roundings)):
+        for ratio, rounded in itertools.product(np.linspace(0.1, 1.0, 91), itertools.product(*ways)):
+            counts = {
+                full: int(way(ratio * full / steps[full])) for full, way in zip(fulls, rounded, strict=True)
+            }
+            kept = {full: min(full, steps[full] * max(1, count)) for full, count in counts.items()}
             yield tuple(kept[group.width] for group in setup.space.groups)
 
 

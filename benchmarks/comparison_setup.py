@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -23,9 +24,10 @@ from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from comparison_cases import Case
+    from numpy.typing import NDArray
     from torch import nn
 
     from hwprune.structure.space import Widths
@@ -48,6 +50,7 @@ class Setup:
         train: 25,000 training images.
         held_out: 10,000 other training images, for scoring candidates.
         test: The test images.
+        steps: Channels that a group's choices are multiples of, its step on the device.
         device_of_table: Name of the processor that the latencies are of.
     """
 
@@ -61,12 +64,19 @@ class Setup:
         self.train, self.held_out, self.test = dataset.train.subset(chosen), others.subset(held), dataset.test
         folder = TableFolder.load(case.table)
         self.space, self.model = folder.space, folder.model()
+        self.steps = tuple(math.gcd(*group.choices) for group in self.space.groups)
         self.device_of_table = folder.table.provenance["device"]["model"]
         self.base_ms = float(self.model.predict(np.array([self.space.full()]))[0])
 
     def share(self, widths: Widths) -> float:
         """Predicted latency as a share of the unpruned network's."""
-        return float(self.model.predict(np.array([widths]))[0]) / self.base_ms
+        return float(self.shares([widths])[0])
+
+    def shares(self, networks: Sequence[Widths]) -> NDArray[np.float64]:
+        """The same of several networks; a width between two of the device's steps costs the next step's."""
+        steps = np.array(self.steps)
+        whole = -(-np.array(networks) // steps) * steps
+        return self.model.predict(whole) / self.base_ms
 
     def latency(self, budget: str) -> Constraint:
         """The latency budget as a constraint of a search."""
@@ -163,6 +173,7 @@ class Runs:
                 checkpoint=self.work / f"{name.replace('/', '-')}.safetensors",
                 seed=self.seed,
                 teacher=teacher() if teacher else None,
+                graphed=True,
             )
             return {
                 "widths": list(widths),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hwprune.training.precision import Execution
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)  # of sub-val, after which a candidate may be dropped
+_GPU_BYTES = 32 * 2**20  # of images that a GPU scores at once: in small batches it waits for the next kernel
 _KEPT_BYTES = 4 * 2**30  # of each part; the paper's sub-val of 50,000 images at 224 pixels would take 30 GB
 
 
@@ -85,18 +86,21 @@ class Evaluator:
         self.execution = choose_execution(net, example, settings.precision, settings.channels_last)
         rng = np.random.default_rng(seed)
         drawn = rng.permutation(len(sub_train))[: settings.recalibration_images]
-        self._recalibration = self._batches(sub_train.subset(np.sort(drawn)))
+        size = settings.eval_batch_size
+        self._recalibration = self._batches(sub_train.subset(np.sort(drawn)), size)
         order = rng.permutation(len(sub_val))
-        self.stops = _stops(len(sub_val), settings.eval_batch_size)
+        self.stops = _stops(len(sub_val), size)
+        if self.execution.device.type == "cuda":
+            size = max(size, _GPU_BYTES // example[:1].nbytes)
         self._parts = [
-            self._batches(sub_val.subset(order[first:stop]), len(sub_val))
+            self._batches(sub_val.subset(order[first:stop]), size, len(sub_val))
             for first, stop in itertools.pairwise((0, *self.stops))
         ]
         self._pairs = conv_norm_pairs(net.materialise(net.space.smallest()))
 
-    def _batches(self, images: TrainImages, of: int = 0) -> Iterable[Batch]:
+    def _batches(self, images: TrainImages, size: int, of: int = 0) -> Iterable[Batch]:
         # Batches of one size: recalibration gives each the same weight.
-        count = math.ceil(len(images) / self.settings.eval_batch_size)
+        count = math.ceil(len(images) / size)
         placed = _Placed(images, math.ceil(len(images) / count), self.execution)
         example, _ = next(images.batches(1))
         return list(placed) if max(len(images), of) * example.nbytes <= _KEPT_BYTES else placed

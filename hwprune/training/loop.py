@@ -19,6 +19,7 @@ from hwprune.progress import silent
 from hwprune.training import workers
 from hwprune.training.checkpoint import load_checkpoint, save_checkpoint
 from hwprune.training.distill import Objective, cross_entropy, distillation
+from hwprune.training.graphed import Graphed
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.memory import keep_freed_memory
 from hwprune.training.optimiser import Optimiser
@@ -74,6 +75,7 @@ def train(
     progress: Progress = silent,
     teacher: nn.Module | None = None,
     compiled: bool = False,
+    graphed: bool = False,
 ) -> History:
     """Train `model` in place; it ends in eval mode.
 
@@ -90,6 +92,8 @@ def train(
         progress: Called after each epoch with `loss`, `top1` (0 to 1) and `lr`.
         teacher: A network whose outputs the model shall also learn (knowledge distillation).
         compiled: Whether the steps go through torch.compile.
+        graphed: Whether steps on one GPU are recorded as a CUDA graph: for networks that compute the same in
+            each step, without reading anything back; a small one trains several times as fast.
 
     Returns:
         The figures of every epoch.
@@ -112,6 +116,7 @@ def train(
         seed=seed,
         progress=progress,
         compiled=compiled,
+        graphed=graphed,
     )
 
 
@@ -126,6 +131,7 @@ def run_epochs(
     progress: Progress,
     before_step: BeforeStep | None = None,
     compiled: bool = False,
+    graphed: bool = False,
 ) -> History:
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
     if len(images) == 0:
@@ -139,6 +145,8 @@ def run_epochs(
         epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
         if compiled:
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
+        if graphed:
+            epochs.record()
         for epoch in range(len(history.epochs), recipe.epochs):
             history = History((*history.epochs, epochs.run(epoch)))
             if workers.is_main():
@@ -195,6 +203,13 @@ class _Epochs:
         self.scores = data_parallel(module, in_backward=optimiser.in_backward)
         # DDP takes the mean over the workers, steps inside the backward pass the sum.
         self.loss_scale = 1 if optimiser.in_backward else workers.world()
+        self.graph: Graphed | None = None
+
+    def record(self) -> None:
+        """Let a CUDA graph compute loss and gradients, where each step is the same on one GPU."""
+        alike = self.before_step is None and not self.optimiser.in_backward
+        if self.execution.device.type == "cuda" and workers.world() == 1 and alike:
+            self.graph = Graphed(self._gradients)
 
     def run(self, epoch: int) -> EpochFigures:
         """One epoch, numbered from 0."""
@@ -239,12 +254,25 @@ class _Epochs:
         if self.before_step is not None:
             self.before_step(rng)
         images, labels = self.execution.place(images), labels.to(self.execution.device)
+        if self.graph is not None:
+            found = self.graph(images, labels)
+            self.optimiser.update(lr, keep=self.graph.recorded)
+            return found
+        loss, hits = self._loss(images, labels)
+        self.optimiser.step(self.loss_scale * loss, lr)
+        return loss.detach(), hits
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         part = len(labels) / self.batch_size
         with self.execution.autocast():
             outputs = self.scores(images)
             loss = part * self.objective(images, outputs, labels)
-        self.optimiser.step(self.loss_scale * loss, lr)
-        return loss.detach(), (outputs.detach().argmax(1) == labels).sum()
+        return loss, (outputs.detach().argmax(1) == labels).sum()
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        loss, hits = self._loss(images, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), hits
 
     def _finite(self, loss: Tensor, epoch: int, index: int) -> float:
         """The loss of all workers, which must be a finite number."""

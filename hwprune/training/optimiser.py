@@ -83,20 +83,31 @@ class Optimiser:
 
     def step(self, loss: Tensor, lr: float) -> None:
         """Take one step down the gradient of `loss` at the learning rate `lr`."""
-        for part in self._parts:
-            for group in part.param_groups:
-                group["lr"] = lr
+        self._rate(lr)
         loss.backward()  # type: ignore[no-untyped-call]
         self._finish_sums(0)
         if not self.in_backward:
-            for part in self._parts:
-                part.step()
+            self.update(lr)
+
+    def update(self, lr: float, *, keep: bool = False) -> None:
+        """Take one step down the gradients that are there, and drop them unless they are to be kept."""
+        self._rate(lr)
+        for part in self._parts:
+            part.step()
+            if not keep:
                 part.zero_grad()
+
+    def _rate(self, lr: float) -> None:
+        for part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = lr
 
     def close(self) -> None:
         """Leave the network alone: a backward pass of somebody else takes no more steps."""
         for hook in self._hooks:
             hook.remove()
+        for part in self._parts:
+            part.zero_grad()
 
     def momentum(self, parameter: Tensor) -> Tensor | None:
         """The momentum of a parameter; None before its first step."""
