@@ -201,10 +201,14 @@ class Comparison:
             return
         recipe = self.setup.case.fine_tuning
         pruner = rivals.TorchPruning(self.setup, self.base(), kind)
-        tried = self.runs.once(f"pruned/{kind}", pruner.tried)
-        ratio, step = rivals.most_macs(self.setup, tried, budget)
-        model, widths = pruner.network(ratio, step)
-        if self.setup.share(widths) > BUDGETS[budget]:
+        chosen = self.runs.once(f"pruned/{kind}", pruner.chosen)[budget]
+        if chosen is None:
+            print(
+                f"{self.setup.case.name} seed {self.seed} {name}: no setting reaches the budget", flush=True
+            )
+            return
+        model, widths = pruner.network(chosen["ratio"], chosen["step"])
+        if list(widths) != chosen["widths"]:
             raise RuntimeError(f"{name}: the base network is another one than when pruned/{kind} was made")
         self.runs.trained(name, widths, lambda: model, replace(recipe, epochs=epochs or recipe.epochs))
 

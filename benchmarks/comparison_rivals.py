@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from comparison_setup import Setup
 
@@ -63,10 +63,11 @@ class TorchPruning:
         self.setup, self.base = setup, copy.deepcopy(base).cpu()
         self.gradients = _gradients(setup, base) if kind == "taylor" else []
 
-    def tried(self) -> dict[str, Any]:
-        """The widths that each of its settings, a ratio and a rounding, gives."""
+    def chosen(self) -> dict[str, Any]:
+        """For each budget what its user would take: a ratio, a rounding, and the widths they give."""
         settings = itertools.product(RATIOS.tolist(), self.setup.case.roundings)
-        return {"tried": [[ratio, step, list(self.network(ratio, step)[1])] for ratio, step in settings]}
+        tried = [(ratio, step, self.network(ratio, step)[1]) for ratio, step in settings]
+        return {name: gentlest(self.setup, tried, budget) for name, budget in BUDGETS.items()}
 
     def network(self, ratio: float, step: int) -> tuple[nn.Module, Widths]:
         """A pruned copy, by Taylor importance when there are gradients, else by magnitude; and its widths."""
@@ -92,23 +93,23 @@ class TorchPruning:
         return model, tuple(_width(modules[group.name]) for group in self.setup.space.groups)
 
 
-def most_macs(setup: Setup, tried: dict[str, Any], budget: str) -> tuple[float, int]:
-    """Ratio and step of the network of most MACs within the budget; of equals that of lowest ratio.
+def gentlest(
+    setup: Setup, tried: Sequence[tuple[float, int, Widths]], budget: float
+) -> dict[str, Any] | None:
+    """Of each rounding the lowest ratio that is within the budget, and of these the one of most MACs.
 
-    Raises:
-        RuntimeError: None is within it.
+    Higher ratios can have more MACs at that latency, in a few layers that were left wide: networks that
+    nobody would take. None if nothing is within the budget.
     """
-    within = [
-        (int(setup.space.macs(widths)), -ratio, step)
-        for ratio, step, widths in tried["tried"]
-        if setup.share(widths) <= BUDGETS[budget]
-    ]
-    if not within:
-        raise RuntimeError(
-            f"{setup.case.name}: no setting of Torch-Pruning reaches {budget} % of the latency"
-        )
-    _, negative, step = max(within)
-    return -negative, step
+    shares = setup.shares([widths for _, _, widths in tried])
+    lowest: dict[int, tuple[float, int, Widths]] = {}
+    for one, share in zip(tried, shares, strict=True):
+        if share <= budget and (one[1] not in lowest or one[0] < lowest[one[1]][0]):
+            lowest[one[1]] = one
+    if not lowest:
+        return None
+    ratio, step, widths = max(lowest.values(), key=lambda one: int(setup.space.macs(one[2])))
+    return {"ratio": ratio, "step": step, "widths": list(widths)}
 
 
 def _gradients(setup: Setup, base: nn.Module) -> list[torch.Tensor]:
