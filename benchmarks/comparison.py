@@ -81,7 +81,7 @@ class Comparison:
             # From its checkpoint; trained anew where that is gone.
             model, path = setup.network(self.seed).to(setup.device), self.runs.work / "base.safetensors"
             with self.runs.lock("base"):
-                train(model, setup.train, recipe, checkpoint=path, seed=self.seed, graphed=True)
+                train(model, setup.train, recipe, checkpoint=path, seed=self.seed, cuda_graph=True)
             self._base = model.eval()
         return self._base
 

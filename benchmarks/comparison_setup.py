@@ -173,7 +173,7 @@ class Runs:
                 checkpoint=self.work / f"{name.replace('/', '-')}.safetensors",
                 seed=self.seed,
                 teacher=teacher() if teacher else None,
-                graphed=True,
+                cuda_graph=True,
             )
             return {
                 "widths": list(widths),

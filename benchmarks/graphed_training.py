@@ -35,7 +35,7 @@ def epoch(setup: Setup, *, graphed: bool) -> EpochFigures:
     count = STEPS * setup.case.batch_size
     some = setup.train.subset(np.random.default_rng(0).permutation(len(setup.train))[:count])
     model = setup.network(0).to(setup.device)
-    return train(model, some, replace(setup.case.recipe, epochs=2), graphed=graphed).epochs[1]
+    return train(model, some, replace(setup.case.recipe, epochs=2), cuda_graph=graphed).epochs[1]
 
 
 def gain(setup: Setup) -> dict[str, Any]:

@@ -52,5 +52,6 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
             seed=project.config.seed,
             progress=progress,
             compiled=project.config.compute.compile,
+            cuda_graph=project.config.compute.cuda_graph,
         )
     return model, history, "trained by the recipe of the pruned network"

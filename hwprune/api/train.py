@@ -169,4 +169,5 @@ class Trainer:
                 progress=progress,
                 teacher=teacher,
                 compiled=config.compute.compile,
+                cuda_graph=config.compute.cuda_graph,
             )

@@ -83,7 +83,9 @@ class Evaluator:
             raise DataError("Candidates cannot be scored: a split of the images is empty.")
         self.net, self.settings = net, settings
         example, _ = next(sub_val.batches(2))
-        self.execution = choose_execution(net, example, settings.precision, settings.channels_last)
+        self.execution = choose_execution(
+            net, example, settings.precision, settings.channels_last, gradients=False
+        )
         rng = np.random.default_rng(seed)
         drawn = rng.permutation(len(sub_train))[: settings.recalibration_images]
         size = settings.eval_batch_size

@@ -42,7 +42,7 @@ def accuracy(
     example, _ = next(images.batches(2))
     exact = products_in_tf32(False, benchmark=torch.backends.cudnn.benchmark)
     with exact if precision == "fp32" else contextlib.nullcontext():
-        execution = choose_execution(model, example, precision, "auto")
+        execution = choose_execution(model, example, precision, "auto", gradients=False)
         batches = ((execution.place(x), y.to(execution.device)) for x, y in images.batches(batch_size))
         return float(right(model, batches, execution).mean())
 

@@ -40,11 +40,11 @@ class Graphed:
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The two scalars of this batch, to be read before the next call."""
+        if self._graph is None and self._calls < _EAGER:
+            self._calls += 1
+            return self._beside(images, labels)
         if self._graph is None:
-            if self._calls < _EAGER:
-                self._calls += 1
-                return self._beside(images, labels)
-            self._record(images, labels)
+            self._graph = self._recorded(images, labels)
         self._images.copy_(images)
         self._labels.copy_(labels)
         self._graph.replay()
@@ -52,16 +52,16 @@ class Graphed:
 
     def _beside(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """On a stream of its own, as the calls before a recording have to be."""
-        here, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        here, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(here)
         with torch.cuda.stream(stream):
             found = self._gradients(images, labels)
         here.wait_stream(stream)
         return found
 
-    def _record(self, images: Tensor, labels: Tensor) -> None:
+    def _recorded(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
         self._images, self._labels = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._found = self._gradients(self._images, self._labels)
-        self._graph = graph
+        return graph

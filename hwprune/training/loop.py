@@ -75,7 +75,7 @@ def train(
     progress: Progress = silent,
     teacher: nn.Module | None = None,
     compiled: bool = False,
-    graphed: bool = False,
+    cuda_graph: bool = False,
 ) -> History:
     """Train `model` in place; it ends in eval mode.
 
@@ -92,8 +92,8 @@ def train(
         progress: Called after each epoch with `loss`, `top1` (0 to 1) and `lr`.
         teacher: A network whose outputs the model shall also learn (knowledge distillation).
         compiled: Whether the steps go through torch.compile.
-        graphed: Whether steps on one GPU are recorded as a CUDA graph: for networks that compute the same in
-            each step, without reading anything back; a small one trains several times as fast.
+        cuda_graph: Whether the steps are recorded and replayed on one GPU, where they are not compiled: for
+            networks that compute the same in each, without reading anything back.
 
     Returns:
         The figures of every epoch.
@@ -116,7 +116,7 @@ def train(
         seed=seed,
         progress=progress,
         compiled=compiled,
-        graphed=graphed,
+        cuda_graph=cuda_graph,
     )
 
 
@@ -131,7 +131,7 @@ def run_epochs(
     progress: Progress,
     before_step: BeforeStep | None = None,
     compiled: bool = False,
-    graphed: bool = False,
+    cuda_graph: bool = False,
 ) -> History:
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
     if len(images) == 0:
@@ -145,7 +145,7 @@ def run_epochs(
         epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
         if compiled:
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
-        if graphed:
+        elif cuda_graph:
             epochs.record()
         for epoch in range(len(history.epochs), recipe.epochs):
             history = History((*history.epochs, epochs.run(epoch)))

@@ -59,7 +59,12 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def choose_execution(
-    module: nn.Module, example: Tensor, precision: PrecisionName, channels_last: LayoutName
+    module: nn.Module,
+    example: Tensor,
+    precision: PrecisionName,
+    channels_last: LayoutName,
+    *,
+    gradients: bool = True,
 ) -> Execution:
     """Decide how to run `module`.
 
@@ -69,6 +74,7 @@ def choose_execution(
         example: A batch of its images, (N, C, H, W); two of them try the layout.
         precision: `auto` takes bfloat16 where the device has instructions for it.
         channels_last: `auto` turns it on unless the model cannot take it (a `view` after a convolution).
+        gradients: Whether any will be computed.
 
     Raises:
         DeviceError: `bf16` was asked for and the device has no such instructions at all.
@@ -84,7 +90,7 @@ def choose_execution(
         )
     last = Execution(device=device, bf16=bf16, channels_last=True)
     use_last = channels_last == "on" or (channels_last == "auto" and _takes(module, last, example[:2]))
-    if use_last and not bf16 and device.type == "cpu" and _overruns(module):
+    if use_last and gradients and not bf16 and device.type == "cpu" and _overruns(module):
         _log.info("channels-last is off: oneDNN would write past the end of a gradient")
         use_last = False
     execution = last if use_last else Execution(device=device, bf16=bf16)

@@ -94,10 +94,13 @@ class ComputeSettings:
     Attributes:
         device: `cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one.
         compile: Whether the final training goes through torch.compile; it takes a minute to begin.
+        cuda_graph: Whether a GPU replays the steps of the final training; for small networks that compute the
+            same in each step.
     """
 
     device: str = "auto"
     compile: bool = False
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

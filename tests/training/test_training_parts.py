@@ -211,6 +211,7 @@ def test_channels_last_is_given_up_where_onednn_writes_past_the_end(layer, last)
     images = torch.randn(2, layer.in_channels, 8, 8)
     for wish in ("auto", "on"):
         assert choose_execution(layer, images, "fp32", wish).channels_last is last
+        assert choose_execution(layer, images, "fp32", wish, gradients=False).channels_last
 
 
 def test_auto_precision_follows_the_device():
