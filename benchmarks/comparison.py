@@ -304,8 +304,11 @@ class Comparison:
             shares = dict(zip(networks, found, strict=True))
             for name, widths in names.items():
                 if widths in shares:
-                    self.runs.runs[name]["measured_share"] = round(shares[widths].ms, 4)
-                    self.runs.runs[name]["measured_error"] = round(shares[widths].error_ms, 4)
+                    self.runs.runs[name] |= {
+                        "predicted_share": round(setup.share(widths), 4),
+                        "measured_share": round(shares[widths].ms, 4),
+                        "measured_error": round(shares[widths].error_ms, 4),
+                    }
             self.runs.save()
 
     def judged(self) -> None:

@@ -30,7 +30,7 @@ def uniform(setup: Setup, budget: float) -> Widths:
 
     All groups of one full width get one width: the same share of it, rounded to a step of the device. The
     narrow ones may each round up or down (`BOTH_WAYS`), and the best of all combinations and steps is taken;
-    one rule of rounding would leave a part of the budget unused.
+    one rule of rounding would leave more of the budget unused.
     """
     networks = sorted({*_scaled(setup), setup.space.smallest()})
     within = [net for net, share in zip(networks, setup.shares(networks), strict=True) if share <= budget]

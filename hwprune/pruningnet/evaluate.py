@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hwprune.training.precision import Execution
 
 _SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)  # of sub-val, after which a candidate may be dropped
-_GPU_BYTES = 32 * 2**20  # of images that a GPU scores at once: in small batches it waits for the next kernel
+_GPU_BYTES = 8 * 2**20  # of images that a GPU scores at once or more: in small batches it waits for kernels
 _KEPT_BYTES = 4 * 2**30  # of each part; the paper's sub-val of 50,000 images at 224 pixels would take 30 GB
 
 

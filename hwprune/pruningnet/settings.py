@@ -22,6 +22,7 @@ class PruningNetSettings(Recipe):
     Attributes:
         recalibration_images: Sub-train images that a candidate's batch-norm statistics are taken from.
         eval_batch_size: Images of one batch of recalibration and scoring; small batches stay in the cache.
+            A GPU scores small images in larger ones.
         full_share: Share of the steps that train the unpruned network; the paper draws all widths alike, so
             that a network with all groups near full width hardly ever comes up.
     """

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hwprune.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,8 +23,9 @@ _EAGER = 3  # first calls: they pick the kernels, which a graph then keeps
 class Graphed:
     """What computes loss and gradients, recorded at its fourth call and replayed from then on.
 
-    All calls must be alike: batches of one shape, a network that computes the same for each, and gradients
-    that are None before the first four calls and the same tensors from then on.
+    All calls must be alike: batches of one shape, a network that computes the same for each, parameters whose
+    memory is never exchanged, and gradients that are None before the first four calls and the same tensors
+    from then on.
 
     Args:
         gradients: From images (N, C, H, W) and labels (N,), both on a GPU, to two scalars; leaves gradients
@@ -31,37 +34,58 @@ class Graphed:
 
     def __init__(self, gradients: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
         self._gradients, self._calls = gradients, 0
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._recording: tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = (
+            None
+        )
 
     @property
     def recorded(self) -> bool:
         """Whether the gradients are tensors of the graph, which must stay where they are."""
-        return self._graph is not None
+        return self._recording is not None
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The two scalars of this batch, to be read before the next call."""
-        if self._graph is None and self._calls < _EAGER:
-            self._calls += 1
-            return self._beside(images, labels)
-        if self._graph is None:
-            self._graph = self._recorded(images, labels)
-        self._images.copy_(images)
-        self._labels.copy_(labels)
-        self._graph.replay()
-        return self._found
+        """The two scalars of this batch, to be read before the next call.
+
+        Raises:
+            ModelError: The step cannot be recorded.
+        """
+        with torch.cuda.device(images.device):
+            if self._recording is None and self._calls < _EAGER:
+                self._calls += 1
+                return self._beside(images, labels)
+            if self._recording is None:
+                self._recording = self._record(images.clone(), labels.clone())
+            graph, batch, found = self._recording
+            for kept, new in zip(batch, (images, labels), strict=True):
+                kept.copy_(new)
+            graph.replay()
+            return found
 
     def _beside(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """On a stream of its own, as the calls before a recording have to be."""
-        here, stream = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(here)
-        with torch.cuda.stream(stream):
+        here = torch.cuda.current_stream()
+        self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(here)
+        with torch.cuda.stream(self._stream):
             found = self._gradients(images, labels)
-        here.wait_stream(stream)
+        here.wait_stream(self._stream)
         return found
 
-    def _recorded(self, images: Tensor, labels: Tensor) -> torch.cuda.CUDAGraph:
-        self._images, self._labels = images.clone(), labels.clone()
+    def _record(
+        self, images: Tensor, labels: Tensor
+    ) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._found = self._gradients(self._images, self._labels)
-        return graph
+        try:
+            with torch.cuda.graph(graph):
+                found = self._gradients(images, labels)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelError(
+                "A training step of this network cannot be recorded as a CUDA graph.",
+                got=str(error).partition("\n")[0],
+                allowed="steps that compute the same each time and read nothing back from the GPU",
+                do="set cuda_graph = false under [compute]",
+            ) from error
+        return graph, (images, labels), found

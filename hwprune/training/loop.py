@@ -6,6 +6,7 @@ Of several workers (`training.workers`) each runs its part of every batch; all t
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
     from hwprune.training.settings import Recipe, TrainSettings
 
+_log = logging.getLogger(__name__)
 _LEAST_PART = 2  # images of a batch on one worker: batch normalisation needs them
 _CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
@@ -100,7 +102,8 @@ def train(
 
     Raises:
         DataError: There are no images.
-        ModelError: The loss is no longer finite, or the model does not return class scores.
+        ModelError: The loss is no longer finite, the model does not return class scores, or its steps cannot
+            be recorded.
         MismatchError: The checkpoint is of another run.
         UsageError: There are too many workers for the batch.
     """
@@ -147,14 +150,17 @@ def run_epochs(
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
         elif cuda_graph:
             epochs.record()
-        for epoch in range(len(history.epochs), recipe.epochs):
-            history = History((*history.epochs, epochs.run(epoch)))
-            if workers.is_main():
-                if checkpoint is not None:
-                    save_checkpoint(checkpoint, module, optimiser, history, identity)
-                last = history.epochs[-1]
-                progress(epoch + 1, recipe.epochs, loss=last.loss, top1=last.top1, lr=last.lr)
-            workers.barrier()
+        try:
+            for epoch in range(len(history.epochs), recipe.epochs):
+                history = History((*history.epochs, epochs.run(epoch)))
+                if workers.is_main():
+                    if checkpoint is not None:
+                        save_checkpoint(checkpoint, module, optimiser, history, identity)
+                    last = history.epochs[-1]
+                    progress(epoch + 1, recipe.epochs, loss=last.loss, top1=last.top1, lr=last.lr)
+                workers.barrier()
+        finally:
+            epochs.graph = None  # it and `epochs` refer to each other, and would keep its memory
     module.eval()
     return history
 
@@ -207,8 +213,15 @@ class _Epochs:
 
     def record(self) -> None:
         """Let a CUDA graph compute loss and gradients, where each step is the same on one GPU."""
-        alike = self.before_step is None and not self.optimiser.in_backward
-        if self.execution.device.type == "cuda" and workers.world() == 1 and alike:
+        hindrances = {
+            "there is no GPU": self.execution.device.type != "cuda",
+            "there are several workers": workers.world() > 1,
+            "its widths change": self.before_step is not None,
+            "parameters step inside the backward pass": self.optimiser.in_backward,
+        }
+        if found := [reason for reason, holds in hindrances.items() if holds]:
+            _log.info("the training step is not recorded: %s", ", ".join(found))
+        else:
             self.graph = Graphed(self._gradients)
 
     def run(self, epoch: int) -> EpochFigures:

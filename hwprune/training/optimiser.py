@@ -90,7 +90,12 @@ class Optimiser:
             self.update(lr)
 
     def update(self, lr: float, *, keep: bool = False) -> None:
-        """Take one step down the gradients that are there, and drop them unless they are to be kept."""
+        """Take one step down the gradients that are there, at the learning rate `lr`.
+
+        Args:
+            lr: The learning rate.
+            keep: Leave the gradients where they are; by default they are dropped.
+        """
         self._rate(lr)
         for part in self._parts:
             part.step()
@@ -103,7 +108,7 @@ class Optimiser:
                 group["lr"] = lr
 
     def close(self) -> None:
-        """Leave the network alone: a backward pass of somebody else takes no more steps."""
+        """Leave the network alone, and without gradients: others' backward passes take no more steps."""
         for hook in self._hooks:
             hook.remove()
         for part in self._parts:

@@ -94,8 +94,8 @@ class ComputeSettings:
     Attributes:
         device: `cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one.
         compile: Whether the final training goes through torch.compile; it takes a minute to begin.
-        cuda_graph: Whether a GPU replays the steps of the final training; for small networks that compute the
-            same in each step.
+        cuda_graph: Whether one GPU records the step of the final training and replays it, where it is not
+            compiled; for networks of less than 2^25 parameters that compute the same in each step.
     """
 
     device: str = "auto"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from hwprune.errors import ModelError
 from hwprune.training import graphed as module
 from hwprune.training.evaluation import accuracy
 from hwprune.training.graphed import Graphed
@@ -41,6 +42,7 @@ class Recorder:
 
     def __init__(self, net: nn.Module) -> None:
         self.parameters, self.replays = list(net.parameters()), 0
+        self.devices: set[torch.device] = set()
         self.graphed: Graphed | None = None
 
     def replay(self) -> None:
@@ -50,16 +52,23 @@ class Recorder:
         assert all(gradient is not None for gradient in kept)
         for parameter in self.parameters:
             parameter.grad = None
-        fresh = self.graphed._gradients(self.graphed._images, self.graphed._labels)
-        for old, new in zip(self.graphed._found, fresh, strict=True):
+        _, batch, found = self.graphed._recording
+        for old, new in zip(found, self.graphed._gradients(*batch), strict=True):
             old.copy_(new)
         for parameter, gradient in zip(self.parameters, kept, strict=True):
             gradient.copy_(parameter.grad)
             parameter.grad = gradient
 
+    @contextlib.contextmanager
+    def on(self, device: torch.device):
+        """The device that calls are made on."""
+        self.devices.add(device)
+        yield
+
     def cuda(self) -> SimpleNamespace:
         stream = SimpleNamespace(wait_stream=lambda other: None)
         return SimpleNamespace(
+            device=self.on,
             current_stream=lambda: stream,
             Stream=lambda: stream,
             stream=contextlib.nullcontext,
@@ -74,7 +83,8 @@ def test_recorded_steps_are_the_steps(digits, monkeypatch):
     recorded = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
     recorded.load_state_dict(plain.state_dict())
     recorder = Recorder(recorded)
-    monkeypatch.setattr(module, "torch", SimpleNamespace(cuda=recorder.cuda()))
+    fake = SimpleNamespace(cuda=recorder.cuda(), OutOfMemoryError=torch.OutOfMemoryError)
+    monkeypatch.setattr(module, "torch", fake)
 
     def gradients(images, labels):
         scores = recorded(images)
@@ -90,10 +100,31 @@ def test_recorded_steps_are_the_steps(digits, monkeypatch):
         expected = nn.functional.cross_entropy(plain(images), labels)
         theirs.step(expected, 0.05)
         assert torch.equal(loss, expected)
+    assert recorder.devices == {torch.device("cpu")}
     assert recorder.replays == len(digits.train) // 64 - 3
     assert torch.equal(recorded[1].weight, plain[1].weight)
     ours.close()
     assert recorded[1].weight.grad is None
+
+
+def test_a_step_that_cannot_be_recorded_says_what_to_do(monkeypatch):
+    net = nn.Linear(2, 2)
+    recorder = Recorder(net)
+    fake = SimpleNamespace(cuda=recorder.cuda(), OutOfMemoryError=torch.OutOfMemoryError)
+    monkeypatch.setattr(module, "torch", fake)
+    calls = []
+
+    def gradients(images, labels):
+        calls.append(images)
+        if len(calls) > 3:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return images.sum(), labels.sum()
+
+    graphed = Graphed(gradients)
+    for _ in range(3):
+        graphed(torch.ones(2), torch.ones(2))
+    with pytest.raises(ModelError, match="cuda_graph = false"):
+        graphed(torch.ones(2), torch.ones(2))
 
 
 @pytest.mark.gpu
@@ -105,7 +136,7 @@ def test_a_recorded_step_learns_what_separate_kernels_do(digits, make_net):
         for net, graphed in zip(nets, (False, True), strict=True)
     )
     for one, other in zip(plain.epochs, recorded.epochs, strict=True):
-        assert other.loss == pytest.approx(one.loss, rel=0.1)  # dropout draws other masks
+        assert other.loss == pytest.approx(one.loss, rel=0.1)
     assert accuracy(nets[1], digits.test) > 0.8
     assert all(parameter.grad is None for parameter in nets[1].parameters())
 
