@@ -1,11 +1,12 @@
-"""Recalibration of batch normalisation."""
+"""Recalibration of batch normalisation, and what is right."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from hwprune.training.evaluation import recalibrate
+from hwprune.training.evaluation import recalibrate, right
 from hwprune.training.precision import Execution
 
 CPU = Execution(device=torch.device("cpu"))
@@ -49,3 +50,31 @@ def test_batch_norm_without_statistics_is_left_alone():
     net = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
     recalibrate(net, [(torch.randn(8, 3, 4, 4), torch.zeros(8))], CPU)
     assert net[0].running_mean is None
+
+
+class Scores(nn.Module):
+    """Scores of three classes, the first two of which bfloat16 cannot tell apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2, 3, bias=False)
+        self.fc.weight.data = torch.tensor([[100.0, 0.0], [100.0, 0.05], [-100.0, 0.0]])
+        self.images: list[int] = []
+
+    def forward(self, x):
+        self.images.append(len(x))
+        return self.fc(x.flatten(1))
+
+
+def test_in_bfloat16_close_scores_are_looked_at_again():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no bfloat16 at all")
+    certain, close = torch.tensor([-1.0, 0.0]), torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    images = torch.stack([close[0], certain, close[1], certain, close[0]]).reshape(5, 2, 1, 1)
+    batches = [(images[:3], torch.tensor([1, 2, 0])), (images[3:], torch.tensor([0, 1]))]
+    model = Scores()
+    found = right(model, batches, Execution(device=torch.device("cpu"), bf16=True))
+    assert found.tolist() == [True, True, True, False, True]
+    assert model.images == [3, 2, 3]
+    assert right(model, batches, Execution(device=torch.device("cpu"))).tolist() == found.tolist()
+    assert model.images[3:] == [3, 2]
