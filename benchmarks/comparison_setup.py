@@ -78,6 +78,10 @@ class Setup:
         whole = -(-np.array(networks) // steps) * steps
         return self.model.predict(whole) / self.base_ms
 
+    def macs_share(self, widths: Widths) -> float:
+        """MACs as a share of the unpruned network's."""
+        return float(self.space.macs(widths) / self.space.macs(self.space.full()))
+
     def latency(self, budget: str) -> Constraint:
         """The latency budget as a constraint of a search."""
         return Constraint(
@@ -178,9 +182,7 @@ class Runs:
             return {
                 "widths": list(widths),
                 "predicted_share": round(setup.share(widths), 4),
-                "macs_share": round(
-                    float(setup.space.macs(widths) / setup.space.macs(setup.space.full())), 4
-                ),
+                "macs_share": round(setup.macs_share(widths), 4),
                 "epochs": recipe.epochs,
                 "test_top1": accuracy(model, setup.test),
                 "train_top1": history.epochs[-1].top1,
