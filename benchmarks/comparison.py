@@ -9,7 +9,7 @@ gives, all by one recipe on the same images. Every finished run is kept in
 the page from those files. With `--longer` the rivals are also trained for all the epochs that hwprune's
 network has behind it; with `--ranking` 20 random networks of one latency are trained alone, to see how well
 each PruningNet orders them; with `--judged` the `residual` one scores all that was chosen; with `--measure`
-nothing is trained, but the latency of everything that was is measured, on the device of the table.
+nothing is trained, but the latency of what was trained since is measured, on the device of the table.
 `--copies` processes share the work: a GPU is idle most of the time while one of them trains a small network.
 """
 
@@ -289,14 +289,20 @@ class Comparison:
         return Task(functools.partial(method, *arguments), self.runs.work / f"{name}.lock")
 
     def measure(self) -> None:
-        """Latency of every network that was trained, measured end to end against the unpruned one."""
+        """Latency of what was trained and not yet measured, end to end, against the unpruned network."""
         setup, here = self.setup, device_fingerprint("cpu")["model"]
         if here != setup.device_of_table:
             sys.exit(f"{setup.case.table} is of {setup.device_of_table}; this is {here}")
         with self.runs.lock("record"):
             self.runs.read()
-            names = {name: tuple(run["widths"]) for name, run in self.runs.runs.items() if "test_top1" in run}
+            names = {
+                name: tuple(run["widths"])
+                for name, run in self.runs.runs.items()
+                if "test_top1" in run and "measured_share" not in run
+            }
             networks = sorted(set(names.values()) - {setup.space.full()})
+            if not networks:
+                return
             base_onnx = export_base(setup.network(self.seed), setup.space.input_shape)
             device = Device(base_onnx, setup.space, load_profile("cpu-1t"), base_ms=1.0)
             seconds = SECONDS_EACH * len(networks)
