@@ -64,8 +64,8 @@ def right(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> N
                 close.append(_close(scores))
                 again.append((images[close[-1]], labels[close[-1]]))
         found = torch.cat(hits)
-        if again:
-            found[torch.cat(close)] = _exactly_right(model, again, len(hits[0]), execution)
+        if close and (unsure := torch.cat(close)).any():  # a network need not take a batch of no images
+            found[unsure] = _exactly_right(model, again, len(hits[0]), execution)
     return found.cpu().numpy()
 
 

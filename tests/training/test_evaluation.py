@@ -78,3 +78,5 @@ def test_in_bfloat16_close_scores_are_looked_at_again():
     assert model.images == [3, 2, 3]
     assert right(model, batches, Execution(device=torch.device("cpu"))).tolist() == found.tolist()
     assert model.images[3:] == [3, 2]
+    right(model, [(certain.reshape(1, 2, 1, 1), torch.tensor([2]))], Execution(device=CPU.device, bf16=True))
+    assert model.images[5:] == [1]  # nothing is close
