@@ -6,7 +6,7 @@ launches them all at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    Pair = tuple[Tensor, Tensor]
+
 _EAGER = 3  # first calls: they pick the kernels, which a graph then keeps
+
+
+class _Recording(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    batch: Pair  # what it reads
+    found: Pair  # what it writes
 
 
 class Graphed:
@@ -32,19 +40,17 @@ class Graphed:
             in the parameters, and never waits for the GPU.
     """
 
-    def __init__(self, gradients: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, gradients: Callable[[Tensor, Tensor], Pair]) -> None:
         self._gradients, self._calls = gradients, 0
         self._stream: torch.cuda.Stream | None = None
-        self._recording: tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = (
-            None
-        )
+        self._recording: _Recording | None = None
 
     @property
     def recorded(self) -> bool:
         """Whether the gradients are tensors of the graph, which must stay where they are."""
         return self._recording is not None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, labels: Tensor) -> Pair:
         """The two scalars of this batch, to be read before the next call.
 
         Raises:
@@ -62,7 +68,7 @@ class Graphed:
             graph.replay()
             return found
 
-    def _beside(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _beside(self, images: Tensor, labels: Tensor) -> Pair:
         """On a stream of its own, as the calls before a recording have to be."""
         here = torch.cuda.current_stream()
         self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -72,9 +78,7 @@ class Graphed:
         here.wait_stream(self._stream)
         return found
 
-    def _record(
-        self, images: Tensor, labels: Tensor
-    ) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _record(self, images: Tensor, labels: Tensor) -> _Recording:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
@@ -88,4 +92,4 @@ class Graphed:
                 allowed="steps that compute the same each time and read nothing back from the GPU",
                 do="set cuda_graph = false under [compute]",
             ) from error
-        return graph, (images, labels), found
+        return _Recording(graph, (images, labels), found)
