@@ -36,6 +36,10 @@ class Crop:
                 tensor = tensor.index_select(axis, torch.from_numpy(selection).to(tensor.device))
         return tensor
 
+    def views(self, widths: Widths) -> bool:
+        """Whether the kept channels are the leading ones, so that the crop is a view."""
+        return all(isinstance(selection, slice) for _, selection in self._select(widths))
+
     def _select(self, widths: Widths) -> list[tuple[int, _Selection]]:
         if widths != self._widths:
             self._selections = [(axis, _selection(channels, widths)) for axis, channels in self.axes]

@@ -27,30 +27,58 @@ def make(shape=(WIDE, NARROW, 3, 3), axes=((0, OUT), (1, IN)), hidden=32) -> FcW
 
 
 def papers_weight(generator: FcWeight, widths: tuple[int, int]) -> torch.Tensor:
-    """MetaPruning's block as published: generate all, reshape, crop top-left."""
+    """MetaPruning's block as published, before its crop: generate all, reshape."""
     encoding = torch.tensor([widths[0] / WIDE, widths[1] / NARROW])
     hidden = functional.relu(functional.linear(encoding, generator.first.weight, generator.first.bias))
     rows = generator.rows.reshape(-1, generator.rows.shape[-1])
-    everything = functional.linear(hidden, rows, generator.row_bias.reshape(-1))
-    return everything.view(generator.row_bias.shape)[: widths[0], : widths[1]]
+    return functional.linear(hidden, rows, generator.row_bias.reshape(-1)).view(generator.row_bias.shape)
 
 
 @pytest.mark.parametrize("widths", [(24, 12), (7, 12), (24, 1), (2, 5)])
 def test_cropping_first_equals_the_papers_formula(widths):
     generator = make()
-    expected = papers_weight(generator, widths)
+    expected = papers_weight(generator, widths)[: widths[0], : widths[1]]
     got = generator.weight(widths)
     assert got.shape == (widths[0], widths[1], 3, 3)
     torch.testing.assert_close(got, expected)
 
 
-def test_gradients_equal_the_papers_formula():
-    first, second = make(), make()
-    target = torch.randn(7, 5, 3, 3)
-    (first.weight((7, 5)) * target).sum().backward()
-    (papers_weight(second, (7, 5)) * target).sum().backward()
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [
+        ((WIDE, NARROW, 3, 3), ((0, OUT), (1, IN))),
+        ((WIDE, 1, 3, 3), ((0, OUT),)),
+        ((WIDE, CONCAT.size, 1, 1), ((0, OUT), (1, CONCAT))),
+        ((WIDE, NARROW, 5), ((0, OUT), (1, IN))),
+    ],
+    ids=["conv", "depthwise", "concat", "conv1d"],
+)
+def test_gradients_equal_the_papers_formula(shape, axes):
+    first, second = make(shape, axes), make(shape, axes)
+    widths = (7, 5)
+    kept = [channels.kept(widths) for _, channels in axes]
+    expected = papers_weight(second, widths)[kept[0]]
+    expected = expected[:, kept[1]] if len(kept) > 1 else expected
+    target = torch.randn(expected.shape)
+    (first.weight(widths) * target).sum().backward()
+    (expected * target).sum().backward()
     for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_generating_keeps_no_copy_of_the_rows():
+    generator = make()
+    own = {parameter.untyped_storage().data_ptr() for parameter in generator.parameters()}
+    copied = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            copied.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        generator.weight((7, 5))
+    assert max(copied) == generator.first.out_features
 
 
 def test_gradients_reach_the_kept_rows_alone():
