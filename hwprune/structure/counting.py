@@ -1,4 +1,4 @@
-"""Channel counts of many dimensions at once, for budgets that are checked thousands of times. No torch."""
+"""MACs of many networks at once, for budgets that are checked thousands of times. No torch."""
 
 from __future__ import annotations
 
@@ -16,62 +16,60 @@ if TYPE_CHECKING:
     from hwprune.structure.layers import Layer
 
 
-class Counts:
-    """`ChannelMap.count` of several dimensions in a few array operations.
-
-    Args:
-        maps: The dimensions.
-    """
-
-    def __init__(self, maps: Sequence[ChannelMap]) -> None:
-        # A dimension without groups gets a run of no length: every sum below needs something to add up.
-        runs = [[run for run in channels.runs if run.group != FROZEN] for channels in maps]
-        flat = [run for own in runs for run in own or [Run(0, 0, 0)]]
-        self._group = np.array([run.group for run in flat], dtype=np.int64)
-        self._start = np.array([run.start for run in flat], dtype=np.int64)
-        self._length = np.array([run.length for run in flat], dtype=np.int64)
-        self._repeat = np.array([run.repeat for run in flat], dtype=np.int64)
-        self._first = np.cumsum([0, *(max(1, len(own)) for own in runs)][:-1])
-        self._fixed = np.array(
-            [sum(run.length * run.repeat for run in m.runs if run.group == FROZEN) for m in maps],
-            dtype=np.int64,
-        )
-
-    def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Channels kept: widths (..., groups) -> (..., dimensions)."""
-        if not len(self._first) or not widths.shape[-1]:
-            return np.broadcast_to(self._fixed, (*widths.shape[:-1], len(self._fixed))).copy()
-        kept = widths[..., self._group] - self._start
-        np.maximum(kept, 0, out=kept)
-        np.minimum(kept, self._length, out=kept)
-        kept *= self._repeat
-        total: NDArray[np.int64] = np.add.reduceat(kept, self._first, axis=-1)
-        total += self._fixed
-        return total
-
-
 class MacCount:
     """Multiply-accumulates of the convolutions and linear layers of a network.
 
+    Those of a layer are the channels it writes times those it reads, both sums of widths, times a constant:
+    the total is a quadratic form of the widths, and one small matrix counts any number of layers. A
+    dimension that follows a part of a group adds the kept channels of that part to the widths. The counts
+    are exact: float64 holds integers to 9e15.
+
     Args:
         layers: All layers of the space.
+        full: Widths of the unpruned network.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], full: Sequence[int]) -> None:
         counted = [layer for layer in layers if layer.op in ("conv", "linear")]
-        self._outputs = Counts([layer.outputs for layer in counted])
-        self._reads = Counts([_read(layer) for layer in counted])
-        sizes = [layer.kernel[0] * layer.kernel[1] * layer.positions for layer in counted]
-        self._sizes = np.array(sizes, dtype=np.int64)
+        outputs, reads = [layer.outputs for layer in counted], [_read(layer) for layer in counted]
+        runs = [run for channels in (*outputs, *reads) for run in channels.runs if run.group != FROZEN]
+        parts = {_part(run): run for run in runs if run.start > 0 or run.length < full[run.group]}
+        self._group = np.array([run.group for run in parts.values()], dtype=np.int64)
+        self._start = np.array([run.start for run in parts.values()], dtype=np.int64)
+        self._length = np.array([run.length for run in parts.values()], dtype=np.int64)
+        places = {part: len(full) + number for number, part in enumerate(parts)}
+        sizes = np.array([layer.kernel[0] * layer.kernel[1] * layer.positions for layer in counted])
+        form = _sums(outputs, places, len(full)).T @ (sizes[:, None] * _sums(reads, places, len(full)))
+        self._products, self._constant = form[:-1, :-1].copy(), form[-1, -1]
+        self._terms = form[:-1, -1] + form[-1, :-1]
 
     def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Widths (..., groups) -> (...)."""
-        products = self._outputs(widths)
-        products *= self._reads(widths)
-        total: NDArray[np.int64] = products @ self._sizes
-        return total
+        kept = widths.astype(np.float64)
+        if len(self._group):
+            parts = np.clip(widths[..., self._group] - self._start, 0, self._length)
+            kept = np.concatenate([kept, parts], axis=-1)
+        total = np.vecdot(kept @ self._products + self._terms, kept) + self._constant
+        return total.astype(np.int64)  # type: ignore[no-any-return]
 
 
 def _read(layer: Layer) -> ChannelMap:
     """The channels that one output channel reads."""
     return ChannelMap.frozen(layer.group_inputs) if layer.conv_groups > 1 else layer.inputs
+
+
+def _part(run: Run) -> tuple[int, int, int]:
+    return run.group, run.start, run.length
+
+
+def _sums(
+    maps: Sequence[ChannelMap], places: dict[tuple[int, int, int], int], groups: int
+) -> NDArray[np.float64]:
+    """What each dimension adds up: (dimensions, groups + parts + 1); the last column is always kept."""
+    table = np.zeros((len(maps), groups + len(places) + 1))
+    for row, channels in zip(table, maps, strict=True):
+        for run in channels.runs:
+            fixed = run.group == FROZEN
+            place = -1 if fixed else places.get(_part(run), run.group)
+            row[place] += run.length * run.repeat if fixed else run.repeat
+    return table

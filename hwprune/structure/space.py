@@ -100,7 +100,7 @@ class SearchSpace:
 
     @functools.cached_property
     def _mac_count(self) -> MacCount:
-        return MacCount(self.layers)
+        return MacCount(self.layers, self.full())
 
     def params(self, widths: ArrayLike) -> NDArray[np.int64]:
         """Parameters (without buffers): widths (..., groups) -> (...)."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_macs_and_params_are_those_counted_by_hand(space):
     assert space.macs((2, 4)) == 2 * 1728 + 2 * 576 + 2 * 4 * 64 + 240
     assert space.params((8, 16)) == 8 * 28 + 8 + 8 * 10 + 16 * 9 + 96 * 10 + 10
     assert space.params((2, 4)) == 2 * 28 + 2 + 2 * 10 + 4 * 3 + 24 * 10 + 10
+
+
+def test_macs_of_layers_that_follow_a_part_of_a_group(space):
+    first, last = ChannelMap((Run(1, 0, 6),)), ChannelMap((Run(1, 6, 10, 3), Run(-1, 0, 2)))
+    halves = (conv("first", first, follows(0, 8), 3, 4), conv("last", last, follows(1, 16), 1, 4))
+    split = dataclasses.replace(space, layers=halves)
+    for stem, wide in ((8, 16), (4, 8), (2, 4)):
+        read = min(wide, 6), 3 * max(wide - 6, 0) + 2
+        assert split.macs((stem, wide)) == read[0] * stem * 9 * 4 + read[1] * wide * 4
 
 
 def test_many_networks_are_counted_at_once(space):
