@@ -6,8 +6,8 @@
 Trains a base network, three PruningNets, searches at each budget, and trains what each way of choosing
 gives, all by one recipe on the same images. Every finished run is kept in
 `results/comparison/CASE/seedN.json`, so the script can be stopped at any time; `comparison_table.py` makes
-the page from those files. With `--longer` the rivals are also trained for all the epochs that hwprune's
-network has behind it; with `--ranking` 20 random networks of one latency are trained alone, to see how well
+the page from those files. With `--longer` all are also trained for the epochs that hwprune's network has
+behind it; with `--ranking` 20 random networks of one latency are trained alone, to see how well
 each PruningNet orders them; with `--judged` the `residual` one scores all that was chosen; with `--measure`
 nothing is trained, but the latency of what was trained since is measured, on the device of the table.
 `--copies` processes share the work: a GPU is idle most of the time while one of them trains a small network.
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 GENERATORS: tuple[GeneratorName, ...] = ("residual", "shared", "fc")
 KINDS = ("magnitude", "taylor")  # of Torch-Pruning
 ROWS = ("hwprune", "shared", "uniform", *KINDS, "macs")
+LONGER = ("hwprune", "uniform", *KINDS, "macs")  # rows of the second column
 MACS_TRIES = 6
 SECONDS_EACH = 3.0
 NEAR = 0.02  # of the latency budget
@@ -245,23 +246,22 @@ class Comparison:
                 budget
             )
 
-    def longer_tasks(self) -> list[Task]:
-        """The rivals with as many epochs as hwprune's network has behind it, the base's among them."""
-        return [
-            self.task(self.longer, rival, budget)
-            for rival in ("uniform", *KINDS, "macs")
-            for budget in BUDGETS
-        ]
+    def longer_tasks(self, rows: Sequence[str]) -> list[Task]:
+        """Rows with as many epochs as hwprune's network has behind it, the base's among them."""
+        return [self.task(self.longer, name, budget) for name in rows for budget in BUDGETS]
 
-    def longer(self, rival: str, budget: str) -> None:
-        """A rival of the second column."""
-        name, case = f"longer/{rival}/{budget}", self.setup.case
-        if rival in KINDS:
-            self.fine_tuned(name, rival, budget, case.longer - case.epochs)
-        elif rival == "macs":
-            self.from_scratch(name, self.found_by_macs(budget), case.longer)
-        else:
-            self.from_scratch(name, rivals.uniform(self.setup, BUDGETS[budget]), case.longer)
+    def longer(self, row: str, budget: str) -> None:
+        """A row of the second column; `hwprune` is what it found, without the weights of its PruningNet."""
+        name, case = f"longer/{row}/{budget}", self.setup.case
+        if row in KINDS:
+            self.fine_tuned(name, row, budget, case.longer - case.epochs)
+            return
+        ways = {
+            "hwprune": lambda: self.found("residual", budget),
+            "macs": lambda: self.found_by_macs(budget),
+            "uniform": lambda: rivals.uniform(self.setup, BUDGETS[budget]),
+        }
+        self.from_scratch(name, ways[row](), case.longer)
 
     def ranking_tasks(self) -> list[Task]:
         """Networks of one latency, trained alone and scored by each PruningNet."""
@@ -369,7 +369,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where to train: cpu or cuda")
     parser.add_argument("--copies", type=int, default=1, help="processes that share the work")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS, help="of the first column")
-    parser.add_argument("--longer", action="store_true", help="also the second column")
+    parser.add_argument("--longer", nargs="*", choices=LONGER, help="also the second column, or rows of it")
     parser.add_argument("--measure", action="store_true", help="only measure; let nothing else run")
     parser.add_argument("--ranking", action="store_true", help="also 20 networks of one latency, alone")
     parser.add_argument("--judged", action="store_true", help="also the scores of all that is chosen")
@@ -384,7 +384,8 @@ def main() -> None:
         return
     parts = [one.tasks(options.rows) for one in comparisons]
     parts += [one.ranking_tasks() for one in comparisons if options.ranking]
-    parts += [one.longer_tasks() for one in comparisons if options.longer]
+    if options.longer is not None:
+        parts += [one.longer_tasks(options.longer or LONGER) for one in comparisons]
     in_copies(options.copies, parts)
     if options.judged:
         in_copies(options.copies, [[one.task(one.judged)] for one in comparisons])

@@ -50,8 +50,8 @@ each network scored once on the 10,000 test images. Training is short, and by on
 - *Torch-Pruning* prunes globally, at the lowest ratio that keeps the budget; of several steps of channels,
   the one of most MACs. It has one step for all layers, and is charged the next width that the device
   computes. Runs by an earlier rule, most MACs at whatever ratio, are kept as `first/`.
-- *As many epochs in all*: the rival trains for all epochs that hwprune's fine-tuned network has behind it:
-  the base's, PruningNet's and its own.
+- *As many epochs in all*: trained for all epochs that hwprune's fine-tuned network has behind it: the
+  base's, PruningNet's and its own. hwprune's widths too are trained so, from scratch.
 
 What is missing below was not run.
 """
@@ -118,12 +118,14 @@ def accuracy_table(runs: Sequence[Seed], budget: str) -> list[str]:
     """One budget: every rival, both columns, and how far hwprune is ahead."""
     lines = [
         "| | latency | top-1, % | hwprune ahead by, same final recipe | goal "
-        "| rival with as many epochs in all, % | hwprune, fine-tuned, ahead by |",
+        "| with as many epochs in all, % | hwprune, fine-tuned, ahead by |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, text in (("scratch", "from scratch"), ("tuned", "fine-tuned")):
         run = f"{name}/hwprune/{budget}"
-        lines.append(f"| **hwprune, {text}** | {latency(runs, run)} | {points(runs, run)} | | | | |")
+        longer = f"longer/hwprune/{budget}" if name == "scratch" else ""
+        cells = (latency(runs, run), points(runs, run), "", "", *second_column(runs, longer, budget))
+        lines.append(f"| **hwprune, {text}** | {' | '.join(cells)} |")
     for rival, text, ours, goals in RIVALS:
         run, longer = f"{rival}/{budget}", f"longer/{rival.partition('/')[2]}/{budget}"
         has_longer = not rival.endswith("shared") and rival != "tuned/uniform"
@@ -142,11 +144,17 @@ def accuracy_table(runs: Sequence[Seed], budget: str) -> list[str]:
             points(runs, run),
             ahead(gaps(runs, f"{ours}/{budget}", run), None if missed else goal),
             f"+{goal}" if goal else "reported",
-            points(runs, longer) if has_longer else "-",
-            ahead(gaps(runs, f"tuned/hwprune/{budget}", longer), None) if has_longer else "-",
+            *second_column(runs, longer if has_longer else "", budget),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def second_column(runs: Sequence[Seed], longer: str, budget: str) -> tuple[str, str]:
+    """What a run with as many epochs in all reaches, and how far hwprune's fine-tuned network is ahead."""
+    if not longer:
+        return "-", "-"
+    return points(runs, longer), ahead(gaps(runs, f"tuned/hwprune/{budget}", longer), None)
 
 
 def headroom(runs: Sequence[Seed], budget: str) -> list[str]:
@@ -167,6 +175,17 @@ def headroom(runs: Sequence[Seed], budget: str) -> list[str]:
                 f"whoever found them, the best is {best:+.2f} points above uniform widths, luck of training "
                 "included: an upper bound of what a better judge could have won with them."
             )
+    if modelled := ahead(gaps(runs, f"headroom/scratch/{budget}", uniform), None):
+        networks = runs[0][f"headroom/search/{budget}"]["networks"]
+        lines += filled(
+            f"A linear model of what {networks} networks reached from scratch, in place of a judge "
+            f"(`benchmarks/comparison_headroom.py`), finds a network {modelled} points above uniform widths."
+        )
+    if longer := ahead(gaps(runs, f"longer/hwprune/{budget}", f"longer/uniform/{budget}"), None):
+        lines += filled(
+            f"With as many epochs in all, from scratch, hwprune's widths are {longer} points above uniform "
+            "ones."
+        )
     return lines
 
 
