@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.evolution.problem import AccuracyScore
+    from hwprune.evolution.search import SearchOutcome
     from hwprune.pruningnet.settings import GeneratorName, PruningNetSettings
     from hwprune.structure.space import Widths
     from hwprune.training.distill import Objective
@@ -148,10 +149,14 @@ class Comparison:
         record = self.runs.once(f"search/macs/{budget}", lambda: self._search_by_macs(budget))
         return tuple(record["widths"])
 
+    def outcome(self, judge: AccuracyScore, constraint: Constraint) -> SearchOutcome:
+        """All that a search within one limit sees with a judge."""
+        problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=judge)
+        return search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
+
     def searched(self, judge: AccuracyScore, constraint: Constraint) -> dict[str, Any]:
         """What a search within one limit finds with a judge."""
-        problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=judge)
-        outcome = search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
+        outcome = self.outcome(judge, constraint)
         return {
             "widths": list(outcome.best.widths),
             "score": outcome.best.score,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from comparison_figures import Seed
 
+TIES, BEST = "remedy/ties", "scratch/hwprune"
+
 
 def sections(runs: Sequence[Seed]) -> list[str]:
     """All of them that there are runs for, with their headings."""
@@ -23,6 +25,7 @@ def sections(runs: Sequence[Seed]) -> list[str]:
         "The judges themselves": judges(runs),
         "What earlier searches found": earlier(runs),
         "What other judges did": judge_remedies(runs),
+        "What the judge cannot tell apart": ties(runs),
         "With the base network as teacher": taught(runs),
     }
     return [line for title, part in parts.items() if part for line in (f"### {title}", "", *part, "")]
@@ -170,6 +173,27 @@ def judge_remedies(runs: Sequence[Seed]) -> list[str]:
                 taus[1] = f"{kendalltau(same, truth).statistic:.2f}"
             found = [points([seed], f"remedy/{name}/scratch/{budget}") for budget in BUDGETS]
             lines.append(f"| {name} | {len(scores)} | {' | '.join([*taus, *found])} |")
+    return lines if len(lines) > 5 else []
+
+
+def ties(runs: Sequence[Seed]) -> list[str]:
+    """How many networks the judge holds to be as good as the best one, and what the largest reaches."""
+    lines = [
+        *filled(
+            "Networks that are within a standard error of the best one of a search, by the same held-out "
+            "images; and top-1 from scratch of the one of them that has most MACs "
+            "(`benchmarks/comparison_remedies.py ties`)."
+        ),
+        "",
+        "| | within a standard error, of those scored on all images | most MACs | the best | ahead by |",
+        "|---|---|---|---|---|",
+    ]
+    for budget in BUDGETS:
+        search, largest, best = (f"{kind}/{budget}" for kind in (f"{TIES}/search", f"{TIES}/scratch", BEST))
+        if both := [seed for seed in runs if {largest, best} <= set(seed)]:
+            counts = ", ".join(f"{seed[search]['ties']} of {seed[search]['full']}" for seed in both)
+            cells = counts, points(both, largest), points(both, best), ahead(gaps(both, largest, best), None)
+            lines.append(f"| at {budget} % | {' | '.join(cells)} |")
     return lines if len(lines) > 5 else []
 
 

@@ -4,8 +4,9 @@
 
 Each remedy is the `residual` PruningNet of `comparison.py` with one thing changed. It scores the networks
 that the comparison trains alone; with `--search` it searches at each budget too, and what it finds is trained
-from random weights as all others are. `taught` changes no judge: the trained base network teaches what
-the comparison trained from scratch. Kept in the comparison's own file, under `remedy/NAME/...`.
+from random weights as all others are. Two change no judge: `taught`, where the trained base network teaches
+what the comparison trained from scratch, and `ties`, which takes of all networks that the judge cannot tell
+from the best that it saw the one of most MACs. Kept in the comparison's own file, under `remedy/NAME/...`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import Widths
     from hwprune.training.evaluation import Batch
 
-REMEDIES = ("short", "full", "recalibration", "rate", "taylor", "distilled", "average", "taught")
+REMEDIES = ("short", "full", "recalibration", "rate", "taylor", "distilled", "average", "taught", "ties")
 TAYLOR_BATCHES, BATCH = 8, 64
 TAUGHT = ("hwprune", "uniform")
 
@@ -115,7 +116,9 @@ def tasks(comparison: Comparison, remedies: Sequence[str], budgets: Sequence[str
     """What there is to do on one seed."""
     found = []
     for name in remedies:
-        if name == "taught":
+        if name == "ties":
+            found += [comparison.task(tied, comparison, budget) for budget in BUDGETS]
+        elif name == "taught":
             found += [
                 comparison.task(taught, comparison, *each) for each in itertools.product(BUDGETS, TAUGHT)
             ]
@@ -137,6 +140,23 @@ def taught(comparison: Comparison, budget: str, rival: str) -> None:
         setup.case.recipe,
         teacher=comparison.base,
     )
+
+
+def tied(comparison: Comparison, budget: str) -> None:
+    """Of the networks within a standard error of the best one, train that of most MACs."""
+
+    def chosen() -> dict[str, Any]:
+        judge, setup = comparison.judge("residual", budget), comparison.setup
+        outcome = comparison.outcome(judge, setup.latency(budget))  # from what was kept, if it is there
+        best = judge.outcomes.of(outcome.best.widths).astype(float)
+        rivals = {one.widths: judge.outcomes.of(one.widths) for one in outcome.candidates}
+        behind = {net: best - right for net, right in rivals.items() if right.size == best.size}
+        ties = [net for net, gap in behind.items() if gap.mean() <= gap.std() / len(gap) ** 0.5]
+        widths = max(ties, key=lambda net: (int(setup.space.macs(net)), net))
+        return {"widths": list(widths), "score": judge(widths), "ties": len(ties), "full": len(behind)}
+
+    found = comparison.runs.once(f"remedy/ties/search/{budget}", chosen)
+    comparison.from_scratch(f"remedy/ties/scratch/{budget}", tuple(found["widths"]))
 
 
 def ranked(comparison: Comparison, name: str) -> None:
