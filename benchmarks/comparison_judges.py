@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from comparison_figures import Seed
 
-TIES, BEST = "remedy/ties", "scratch/hwprune"
+TIES, FOUND = "remedy/ties", "scratch/hwprune"
 
 
 def sections(runs: Sequence[Seed]) -> list[str]:
@@ -189,7 +189,7 @@ def ties(runs: Sequence[Seed]) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for budget in BUDGETS:
-        search, largest, best = (f"{kind}/{budget}" for kind in (f"{TIES}/search", f"{TIES}/scratch", BEST))
+        search, largest, best = (f"{kind}/{budget}" for kind in (f"{TIES}/search", f"{TIES}/scratch", FOUND))
         if both := [seed for seed in runs if {largest, best} <= set(seed)]:
             counts = ", ".join(f"{seed[search]['ties']} of {seed[search]['full']}" for seed in both)
             cells = counts, points(both, largest), points(both, best), ahead(gaps(both, largest, best), None)

@@ -148,6 +148,8 @@ def tied(comparison: Comparison, budget: str) -> None:
     def chosen() -> dict[str, Any]:
         judge, setup = comparison.judge("residual", budget), comparison.setup
         outcome = comparison.outcome(judge, setup.latency(budget))  # from what was kept, if it is there
+        if outcome.best.widths != comparison.found("residual", budget):
+            raise RuntimeError("the search ends elsewhere than when it was recorded")
         best = judge.outcomes.of(outcome.best.widths).astype(float)
         rivals = {one.widths: judge.outcomes.of(one.widths) for one in outcome.candidates}
         behind = {net: best - right for net, right in rivals.items() if right.size == best.size}
@@ -170,12 +172,24 @@ def ranked(comparison: Comparison, name: str) -> None:
 
 
 def searched(comparison: Comparison, name: str, budget: str) -> None:
-    """What a search with a judge finds, trained from random weights."""
+    """What a search with a judge finds, trained from scratch; that of `short` also from its own weights."""
     found = comparison.runs.once(
         f"remedy/{name}/search/{budget}",
         lambda: comparison.searched(remedied(comparison, name, budget), comparison.setup.latency(budget)),
     )
-    comparison.from_scratch(f"remedy/{name}/scratch/{budget}", tuple(found["widths"]))
+    widths = tuple(found["widths"])
+    comparison.from_scratch(f"remedy/{name}/scratch/{budget}", widths)
+    if name == "short":
+        _with_saved_epochs(comparison, widths, budget)
+
+
+def _with_saved_epochs(comparison: Comparison, widths: Widths, budget: str) -> None:
+    """Train on from the short PruningNet's weights for the epochs that it was spared: as many in all."""
+    case, judge = comparison.setup.case, remedied(comparison, "short", budget)
+    recipe = replace(case.fine_tuning, epochs=case.longer - 2 * case.epochs)  # the base's and PruningNet's
+    comparison.runs.trained(
+        f"remedy/short/tuned/{budget}", widths, lambda: judge.judge.network(widths), recipe
+    )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class FcWeight(WeightGenerator):
 
 def _times(rows: Tensor, hidden: Tensor) -> Tensor:
     """Rows times the hidden layer: (O, I, ..., hidden) and (hidden,) -> (O, I, ...)."""
-    # Unlike `matmul`, which would copy what a crop along the second axis leaves.
+    # `matmul`, and this where `hidden` requires a gradient, copies what a crop along the second axis leaves.
     return functional.linear(rows.flatten(1, -2), hidden[None]).reshape(rows.shape[:-1])
 
 
@@ -135,7 +135,7 @@ class _KeptRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, hidden: Tensor, crop: Crop, widths: Widths) -> Tensor:
         ctx.save_for_backward(rows, hidden)
         ctx.crop, ctx.widths = crop, widths
-        return _times(crop(rows, widths), hidden)
+        return _times(crop(rows, widths), hidden.detach())
 
     @staticmethod
     @once_differentiable

@@ -44,7 +44,7 @@ class MacCount:
         self._terms = form[:-1, -1] + form[-1, :-1]
 
     def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Widths (..., groups) -> (...)."""
+        """Widths up to `full` (..., groups) -> (...)."""
         kept = widths.astype(np.float64)
         if len(self._group):
             parts = np.clip(widths[..., self._group] - self._start, 0, self._length)

@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of glibc's mallopt
 # glibc moves its thresholds as large blocks come and go; setting one of them switches that off, so both are
-# set, and stay. The first trades time for memory: a training step of the paper's MobileNetV2 with `recompute`
-# (benchmarks/pruningnet_speed.py) takes 1.27 s and 4.01 GB at 32 MB, 1.42 s and 3.81 GB at 24, 1.58 s and
-# 3.67 GB at 16.
-_MMAP, _TRIM = 24 * 2**20, 64 * 2**20
+# set, and stay. `_MMAP` trades memory for time: a lower one leaves fewer holes and more pages to hand out.
+_MMAP, _TRIM = 28 * 2**20, 64 * 2**20
 _ALL = 2**31 - 1
 
 
@@ -24,7 +22,7 @@ def keep_freed_memory() -> Iterator[None]:
 
     glibc gives large blocks back when they are freed, and the system hands out, page by page, zeroed memory
     for the next ones. For activations at 224 pixels that took longer than the convolutions. Blocks above
-    24 MB still go back: kept, they would leave holes that nothing else fits into. Where another C library is
+    28 MB still go back: kept, they would leave holes that nothing else fits into. Where another C library is
     in use, nothing happens.
     """
     libc = _glibc()

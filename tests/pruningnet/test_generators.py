@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hwprune.errors import UsageError
 from hwprune.pruningnet.crop import Crop
@@ -66,19 +67,36 @@ def test_gradients_equal_the_papers_formula(shape, axes):
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_generating_keeps_no_copy_of_the_rows():
-    generator = make()
-    own = {parameter.untyped_storage().data_ptr() for parameter in generator.parameters()}
-    copied = []
+class Allocations(TorchDispatchMode):
+    """Elements of every block of memory that operations make while it is on, views not counted."""
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            copied.append(tensor.numel())
-        return tensor
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, torch.UntypedStorage] = {}
+        self.sizes: list[int] = []
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        generator.weight((7, 5))
-    assert max(copied) == generator.first.out_features
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        before = {one.untyped_storage().data_ptr() for one in args if isinstance(one, torch.Tensor)}
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in before:
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in self.made:
+                    self.made[storage.data_ptr()] = storage  # held, so that no address comes twice
+                    self.sizes.append(storage.nbytes() // tensor.element_size())
+        return result
+
+
+def test_generating_copies_no_rows_and_makes_one_gradient_of_them():
+    generator, widths = make(), (7, 5)
+    weight = 7 * 5 * 3 * 3
+    with Allocations() as forward:
+        made = generator.weight(widths)
+    assert max(forward.sizes) == max(weight, generator.rows.shape[-1])
+    with Allocations() as backward:
+        made.backward(torch.ones_like(made))
+    large = [size for size in backward.sizes if size >= weight * generator.rows.shape[-1]]
+    assert large == [generator.rows.numel()]
 
 
 def test_gradients_reach_the_kept_rows_alone():
