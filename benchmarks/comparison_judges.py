@@ -27,6 +27,7 @@ def sections(runs: Sequence[Seed]) -> list[str]:
         "What other judges did": judge_remedies(runs),
         "What the judge cannot tell apart": ties(runs),
         "With the base network as teacher": taught(runs),
+        "Where the epochs go": spent(runs),
     }
     return [line for title, part in parts.items() if part for line in (f"### {title}", "", *part, "")]
 
@@ -194,6 +195,22 @@ def ties(runs: Sequence[Seed]) -> list[str]:
             counts = ", ".join(f"{seed[search]['ties']} of {seed[search]['full']}" for seed in both)
             cells = counts, points(both, largest), points(both, best), ahead(gaps(both, largest, best), None)
             lines.append(f"| at {budget} % | {' | '.join(cells)} |")
+    return lines if len(lines) > 5 else []
+
+
+def spent(runs: Sequence[Seed]) -> list[str]:
+    """As many epochs in all, more of them for PruningNet or for the network that it finds."""
+    lines = [
+        "hwprune's networks, trained on from their PruningNet's weights, and uniform widths from scratch, all with",
+        "as many epochs in all. A short PruningNet leaves its epochs to the final training.",
+        "",
+        "| | usual PruningNet | short PruningNet (`short`), longer final training | uniform widths |",
+        "|---|---|---|---|",
+    ]
+    for budget in BUDGETS:
+        names = [f"{kind}/{budget}" for kind in ("tuned/hwprune", "remedy/short/tuned", "longer/uniform")]
+        if both := [seed for seed in runs if set(names) <= set(seed)]:
+            lines.append(f"| at {budget} % | {' | '.join(points(both, name) for name in names)} |")
     return lines if len(lines) > 5 else []
 
 
