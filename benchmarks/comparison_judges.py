@@ -202,8 +202,8 @@ def spent(runs: Sequence[Seed]) -> list[str]:
     """As many epochs in all, more of them for PruningNet or for the network that it finds."""
     lines = [
         *filled(
-            "hwprune's networks, trained on from their PruningNet's weights, and uniform widths from scratch, "
-            "with as many epochs in all. A short PruningNet leaves its epochs to the final training."
+            "hwprune's networks, trained on from their PruningNet's weights, and uniform widths from scratch "
+            "for as many epochs in all. A short PruningNet leaves its epochs to the final training."
         ),
         "",
         "| | usual PruningNet | short PruningNet (`short`), longer final training | uniform widths |",
