@@ -179,7 +179,7 @@ def judge_remedies(runs: Sequence[Seed]) -> list[str]:
 
 def ties(runs: Sequence[Seed]) -> list[str]:
     """How many networks the judge holds to be as good as the best one, and what the largest reaches."""
-    lines = [
+    head = [
         *filled(
             "Networks that are within a standard error of the best one of a search, by the same held-out "
             "images; and top-1 from scratch of the one of them that has most MACs "
@@ -189,18 +189,19 @@ def ties(runs: Sequence[Seed]) -> list[str]:
         "| | within a standard error, of those scored on all images | most MACs | the best | ahead by |",
         "|---|---|---|---|---|",
     ]
+    rows = []
     for budget in BUDGETS:
         search, largest, best = (f"{kind}/{budget}" for kind in (f"{TIES}/search", f"{TIES}/scratch", FOUND))
         if both := [seed for seed in runs if {largest, best} <= set(seed)]:
             counts = ", ".join(f"{seed[search]['ties']} of {seed[search]['full']}" for seed in both)
             cells = counts, points(both, largest), points(both, best), ahead(gaps(both, largest, best), None)
-            lines.append(f"| at {budget} % | {' | '.join(cells)} |")
-    return lines if len(lines) > 5 else []
+            rows.append(f"| at {budget} % | {' | '.join(cells)} |")
+    return [*head, *rows] if rows else []
 
 
 def spent(runs: Sequence[Seed]) -> list[str]:
     """As many epochs in all, more of them for PruningNet or for the network that it finds."""
-    lines = [
+    head = [
         *filled(
             "hwprune's networks, trained on from their PruningNet's weights, and uniform widths from scratch "
             "for as many epochs in all. A short PruningNet leaves its epochs to the final training."
@@ -209,11 +210,12 @@ def spent(runs: Sequence[Seed]) -> list[str]:
         "| | usual PruningNet | short PruningNet (`short`), longer final training | uniform widths |",
         "|---|---|---|---|",
     ]
+    rows = []
     for budget in BUDGETS:
         names = [f"{kind}/{budget}" for kind in ("tuned/hwprune", "remedy/short/tuned", "longer/uniform")]
         if both := [seed for seed in runs if set(names) <= set(seed)]:
-            lines.append(f"| at {budget} % | {' | '.join(points(both, name) for name in names)} |")
-    return lines if len(lines) > 5 else []
+            rows.append(f"| at {budget} % | {' | '.join(points(both, name) for name in names)} |")
+    return [*head, *rows] if rows else []
 
 
 def taught(runs: Sequence[Seed]) -> list[str]:
