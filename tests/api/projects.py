@@ -11,14 +11,14 @@ FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 
 
 def small_config(folder: Path) -> Config:
-    """ResNet-20 on digits, every stage as short as it can be."""
+    """ResNet-20 on digits; every stage as short as it can be, PruningNet with some room to learn."""
     config = Config()
     return replace(
         config,
         target=replace(config.target, profile=str(folder / "fake.toml")),
         profiling=replace(config.profiling, max_seconds=20.0),
         data=replace(config.data, sub_val_per_class=5),
-        pruningnet=replace(config.pruningnet, epochs=3, recalibration_images=100),
+        pruningnet=replace(config.pruningnet, epochs=8, recalibration_images=100),
         search=replace(config.search, population=8, parents=4, mutants=4, crossovers=4, generations=3),
         training=replace(config.training, epochs=2),
     )
