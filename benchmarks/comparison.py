@@ -218,38 +218,27 @@ class Comparison:
             raise RuntimeError(f"{name}: the base network is another one than when pruned/{kind} was made")
         self.runs.trained(name, widths, lambda: model, replace(recipe, epochs=epochs or recipe.epochs))
 
-    def ours(self, budget: str) -> None:
-        """What hwprune finds, from scratch and from the weights of its PruningNet."""
-        widths = self.found("residual", budget)
-        self.from_scratch(f"scratch/hwprune/{budget}", widths)
-        self.from_judge(f"tuned/hwprune/{budget}", "residual", widths)
-
-    def uniform(self, budget: str) -> None:
-        """Uniform widths, from scratch and from the weights of the same PruningNet."""
-        widths = rivals.uniform(self.setup, BUDGETS[budget])
-        self.from_scratch(f"scratch/uniform/{budget}", widths)
-        self.from_judge(f"tuned/uniform/{budget}", "residual", widths)
-
-    def shared(self, budget: str) -> None:
-        """The same search with a PruningNet that generates nothing."""
-        self.from_scratch(f"scratch/shared/{budget}", self.found("shared", budget))
-
-    def macs(self, budget: str) -> None:
-        """The published method with a budget of MACs."""
-        self.from_scratch(f"scratch/macs/{budget}", self.found_by_macs(budget))
+    def chosen(self, row: str, budget: str) -> Widths:
+        """The widths that a row's way of choosing gives at a budget; Torch-Pruning's are in its networks."""
+        if row == "uniform":
+            return rivals.uniform(self.setup, BUDGETS[budget])
+        if row == "macs":
+            return self.found_by_macs(budget)
+        return self.found("shared" if row == "shared" else "residual", budget)
 
     def tasks(self, rows: Sequence[str]) -> list[Task]:
         """The first column: what each row's way of choosing gives at each budget."""
         return [self.task(self.row, name, budget) for budget in BUDGETS for name in rows]
 
     def row(self, name: str, budget: str) -> None:
-        """One row at one budget."""
+        """One row at one budget; of two rows also from the weights that the PruningNet generates."""
         if name in KINDS:
             self.fine_tuned(f"tuned/{name}/{budget}", name, budget)
-        else:
-            {"hwprune": self.ours, "shared": self.shared, "uniform": self.uniform, "macs": self.macs}[name](
-                budget
-            )
+            return
+        widths = self.chosen(name, budget)
+        self.from_scratch(f"scratch/{name}/{budget}", widths)
+        if name in ("hwprune", "uniform"):
+            self.from_judge(f"tuned/{name}/{budget}", "residual", widths)
 
     def longer_tasks(self, rows: Sequence[str]) -> list[Task]:
         """Rows with as many epochs as hwprune's network has behind it, the base's among them."""
@@ -260,13 +249,8 @@ class Comparison:
         name, case = f"longer/{row}/{budget}", self.setup.case
         if row in KINDS:
             self.fine_tuned(name, row, budget, case.longer - case.epochs)
-            return
-        ways = {
-            "hwprune": lambda: self.found("residual", budget),
-            "macs": lambda: self.found_by_macs(budget),
-            "uniform": lambda: rivals.uniform(self.setup, BUDGETS[budget]),
-        }
-        self.from_scratch(name, ways[row](), case.longer)
+        else:
+            self.from_scratch(name, self.chosen(row, budget), case.longer)
 
     def ranking_tasks(self) -> list[Task]:
         """Networks of one latency, trained alone and scored by each PruningNet."""
