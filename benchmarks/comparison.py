@@ -8,7 +8,7 @@ gives, all by one recipe on the same images. Every finished run is kept in
 `results/comparison/CASE/seedN.json`, so the script can be stopped at any time; `comparison_table.py` makes
 the page from those files. With `--longer` all are also trained for the epochs that hwprune's network has
 behind it; with `--ranking` 20 random networks of one latency are trained alone, to see how well
-each PruningNet orders them; with `--judged` the `residual` one scores all that was chosen; with `--measure`
+PruningNets order them; with `--judged` the `residual` one scores all that was chosen; with `--measure`
 nothing is trained, but the latency of what was trained since is measured, on the device of the table.
 `--copies` processes share the work: a GPU is idle most of the time while one of them trains a small network.
 """
@@ -252,11 +252,11 @@ class Comparison:
         else:
             self.from_scratch(name, self.chosen(row, budget), case.longer)
 
-    def ranking_tasks(self) -> list[Task]:
-        """Networks of one latency, trained alone and scored by each PruningNet."""
+    def ranking_tasks(self, generators: Sequence[GeneratorName]) -> list[Task]:
+        """Networks of one latency, trained alone and scored by PruningNets."""
         return [
             *(self.task(self.alone, number) for number in range(RANKED)),
-            *(self.task(self.ranked, generator) for generator in GENERATORS),
+            *(self.task(self.ranked, generator) for generator in generators),
         ]
 
     def alone(self, number: int) -> None:
@@ -360,7 +360,9 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS, help="of the first column")
     parser.add_argument("--longer", nargs="*", choices=LONGER, help="also the second column, or rows of it")
     parser.add_argument("--measure", action="store_true", help="only measure; let nothing else run")
-    parser.add_argument("--ranking", action="store_true", help="also 20 networks of one latency, alone")
+    parser.add_argument(
+        "--ranking", nargs="*", choices=GENERATORS, help="also 20 networks alone, and how these order them"
+    )
     parser.add_argument("--judged", action="store_true", help="also the scores of all that is chosen")
     options = parser.parse_args()
     if options.copies > 1:
@@ -372,7 +374,8 @@ def main() -> None:
             one.measure()
         return
     parts = [one.tasks(options.rows) for one in comparisons]
-    parts += [one.ranking_tasks() for one in comparisons if options.ranking]
+    if options.ranking is not None:
+        parts += [one.ranking_tasks(options.ranking or GENERATORS) for one in comparisons]
     if options.longer is not None:
         parts += [one.longer_tasks(options.longer or LONGER) for one in comparisons]
     in_copies(options.copies, parts)
