@@ -142,10 +142,11 @@ def run_epochs(
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
     history = History()
     with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
+        # First, for it lays out the weights, and what is loaded takes over their layout.
+        epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
         if checkpoint is not None and checkpoint.is_file():
             history = load_checkpoint(checkpoint, module, optimiser, identity)
         _check_same_start(checkpoint, history)
-        epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
         if compiled:
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
         elif cuda_graph:

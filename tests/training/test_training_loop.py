@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from hwprune.errors import ArtifactError, DataError, MismatchError, ModelError
+from hwprune.training import precision
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
+from hwprune.training.optimiser import Optimiser
+from hwprune.training.precision import Execution
 from hwprune.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(epochs=4, batch_size=64, lr=0.05, precision="fp32", weight_decay=1e-4)
@@ -87,6 +91,31 @@ def test_resumed_run_equals_an_unbroken_one(digits, make_net, tmp_path, broken_a
     assert reported == [(epoch, 4) for epoch in range(broken_after + 1, 5)]
     assert same_weights(unbroken, resumed)
     assert [e.loss for e in history.epochs] == [e.loss for e in whole.epochs]
+
+
+def test_a_resumed_momentum_lies_in_memory_as_on_a_gpu(digits, make_net, tmp_path, monkeypatch):
+    """There weights are laid out channels last, and a step refuses a momentum that lies otherwise."""
+
+    def lay_out(module: nn.Module, execution: Execution) -> None:
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def checked(optimiser: Optimiser, parameter: torch.Tensor, value: torch.Tensor) -> None:
+        momenta.append((parameter, value))
+        set_momentum(optimiser, parameter, value)
+
+    momenta: list[tuple[torch.Tensor, torch.Tensor]] = []
+    set_momentum = Optimiser.set_momentum
+    monkeypatch.setattr(precision, "lay_out", lay_out)
+    monkeypatch.setattr(Optimiser, "set_momentum", checked)
+    path = tmp_path / "run.safetensors"
+    train(make_net(), digits.train, replace(SETTINGS, epochs=1), checkpoint=path)
+    resumed = make_net()
+    train(resumed, digits.train, replace(SETTINGS, epochs=1), checkpoint=path)
+    assert not resumed.features[0].weight.is_contiguous()
+    assert {parameter.ndim for parameter, _ in momenta} == {1, 2, 4}
+    assert all(momentum.stride() == parameter.stride() for parameter, momentum in momenta)
 
 
 def test_interrupt_inside_an_epoch_keeps_the_last_checkpoint(digits, make_net, tmp_path):
