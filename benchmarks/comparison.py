@@ -11,6 +11,7 @@ behind it; with `--ranking` 20 random networks of one latency are trained alone,
 PruningNets order them; with `--judged` the `residual` one scores all that was chosen; with `--measure`
 nothing is trained, but the latency of what was trained since is measured, on the device of the table.
 `--copies` processes share the work: a GPU is idle most of the time while one of them trains a small network.
+They use it at the same time under NVIDIA's MPS (`nvidia-cuda-mps-control -d`), and take turns without it.
 """
 
 from __future__ import annotations
