@@ -161,14 +161,20 @@ def headroom(runs: Sequence[Seed], budget: str) -> list[str]:
     lines = [
         f"The unpruned network, from scratch with as many epochs, is {above} points above uniform widths."
     ]
-    within = [from_scratch_within(seed, budget) for seed in runs if uniform in seed]
-    for known in within:
-        if len(known) >= MANY and uniform in known:
-            best = 100 * (max(known.values()) - known[uniform])
+    if apart := elsewhere(runs, f"scratch/hwprune/{budget}", uniform):
+        lines += filled(
+            f"On {apart} of {len(runs)} seeds hwprune's network from scratch and that of uniform widths were "
+            "not trained on the same kind of device, which rounds otherwise."
+        )
+    for seed in (one for one in runs if uniform in one):
+        others = from_scratch_within(seed, budget)
+        others.pop(uniform, None)
+        if len(others) >= MANY:
+            best = 100 * (max(others.values()) - seed[uniform]["test_top1"])
             lines += filled(
-                f"Of {len(known)} networks that were trained from scratch within this budget on one seed, "
-                f"whoever found them, the best is {best:+.2f} points above uniform widths, luck of training "
-                "included: an upper bound of what a better judge could have won with them."
+                f"Of {len(others)} other networks that were trained from scratch within this budget on one "
+                f"seed, whoever found them, the best is {best:+.2f} points above uniform widths, luck of "
+                "training included: an upper bound of what a better judge could have won with them."
             )
     if modelled := ahead(gaps(runs, f"headroom/scratch/{budget}", uniform), None):
         model = next(seed[name] for seed in runs if (name := f"headroom/search/{budget}") in seed)
@@ -184,6 +190,12 @@ def headroom(runs: Sequence[Seed], budget: str) -> list[str]:
             f"{longer} points above uniform ones."
         )
     return lines
+
+
+def elsewhere(runs: Sequence[Seed], ours: str, rival: str) -> int:
+    """Seeds on which one of two runs was made on a CPU and the other on a GPU."""
+    both = [(seed[ours], seed[rival]) for seed in runs if {ours, rival} <= set(seed)]
+    return sum(one.get("trained_on", "cpu") != other.get("trained_on", "cpu") for one, other in both)
 
 
 def from_scratch_within(seed: Seed, budget: str) -> dict[str, float]:

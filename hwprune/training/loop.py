@@ -142,11 +142,12 @@ def run_epochs(
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
     history = History()
     with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
-        # First, for it lays out the weights, and what is loaded takes over their layout.
-        epochs = _Epochs(module, images, recipe, objective, optimiser, seed, before_step)
+        # Before the checkpoint is read: momentum takes over the layout of its weights in memory.
+        execution = _execution(module, images, recipe)
         if checkpoint is not None and checkpoint.is_file():
             history = load_checkpoint(checkpoint, module, optimiser, identity)
         _check_same_start(checkpoint, history)
+        epochs = _Epochs(module, images, recipe, objective, optimiser, execution, seed, before_step)
         if compiled:
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
         elif cuda_graph:
@@ -164,6 +165,12 @@ def run_epochs(
             epochs.graph = None  # it and `epochs` refer to each other, and would keep its memory
     module.eval()
     return history
+
+
+def _execution(module: nn.Module, images: TrainImages, recipe: Recipe) -> Execution:
+    """How batches are run through the network, whose weights are laid out for it."""
+    example, _ = next(images.batches(min(2, len(images))))
+    return choose_execution(module, example, recipe.precision, recipe.channels_last)
 
 
 def _check_same_start(checkpoint: Path | None, history: History) -> None:
@@ -189,12 +196,14 @@ class _Epochs:
         recipe: Recipe,
         objective: Objective,
         optimiser: Optimiser,
+        execution: Execution,
         seed: int,
         before_step: BeforeStep | None,
     ) -> None:
         self.module, self.recipe, self.objective = module, recipe, objective
         # On a GPU small images lie in its memory, and are shifted, mirrored and normalised there.
-        self.images = images.on(device_of(module)) if isinstance(images, Images) else images
+        self.images = images.on(execution.device) if isinstance(images, Images) else images
+        self.execution = execution
         self.optimiser, self.seed, self.before_step = optimiser, seed, before_step
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps = len(images) // self.batch_size
@@ -205,8 +214,6 @@ class _Epochs:
                 allowed=f"{_LEAST_PART} or more for each",
                 do="start fewer workers, or raise `batch_size`",
             )
-        example, _ = next(images.batches(min(2, len(images))))
-        self.execution: Execution = choose_execution(module, example, recipe.precision, recipe.channels_last)
         self.scores = data_parallel(module, in_backward=optimiser.in_backward)
         # DDP takes the mean over the workers, steps inside the backward pass the sum.
         self.loss_scale = 1 if optimiser.in_backward else workers.world()

@@ -13,7 +13,6 @@ from hwprune.errors import ArtifactError, DataError, MismatchError, ModelError
 from hwprune.training import precision
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
-from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import Execution
 from hwprune.training.settings import TrainSettings
 
@@ -93,29 +92,26 @@ def test_resumed_run_equals_an_unbroken_one(digits, make_net, tmp_path, broken_a
     assert [e.loss for e in history.epochs] == [e.loss for e in whole.epochs]
 
 
-def test_a_resumed_momentum_lies_in_memory_as_on_a_gpu(digits, make_net, tmp_path, monkeypatch):
-    """There weights are laid out channels last, and a step refuses a momentum that lies otherwise."""
+def test_resumes_where_weights_lie_as_on_a_gpu(digits, make_net, tmp_path, monkeypatch):
+    """Channels last: there a step refuses a momentum that lies otherwise, here it mixes the two up."""
 
     def lay_out(module: nn.Module, execution: Execution) -> None:
         for part in module.modules():
             if isinstance(part, nn.Conv2d):
                 part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def checked(optimiser: Optimiser, parameter: torch.Tensor, value: torch.Tensor) -> None:
-        momenta.append((parameter, value))
-        set_momentum(optimiser, parameter, value)
+    def interrupt(done: int, total: int, /, **figures: float) -> None:
+        raise KeyboardInterrupt
 
-    momenta: list[tuple[torch.Tensor, torch.Tensor]] = []
-    set_momentum = Optimiser.set_momentum
     monkeypatch.setattr(precision, "lay_out", lay_out)
-    monkeypatch.setattr(Optimiser, "set_momentum", checked)
-    path = tmp_path / "run.safetensors"
-    train(make_net(), digits.train, replace(SETTINGS, epochs=1), checkpoint=path)
-    resumed = make_net()
-    train(resumed, digits.train, replace(SETTINGS, epochs=1), checkpoint=path)
+    settings, path = replace(SETTINGS, epochs=2), tmp_path / "run.safetensors"
+    unbroken, resumed = make_net(), make_net()
+    train(unbroken, digits.train, settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_net(), digits.train, settings, checkpoint=path, progress=interrupt)
+    train(resumed, digits.train, settings, checkpoint=path)
     assert not resumed.features[0].weight.is_contiguous()
-    assert {parameter.ndim for parameter, _ in momenta} == {1, 2, 4}
-    assert all(momentum.stride() == parameter.stride() for parameter, momentum in momenta)
+    assert same_weights(unbroken, resumed)
 
 
 def test_interrupt_inside_an_epoch_keeps_the_last_checkpoint(digits, make_net, tmp_path):
