@@ -57,8 +57,9 @@ def ranking(runs: Sequence[Seed]) -> list[str]:
     if 0 < (noise := float(np.mean(noises))) < spread:
         each = " and ".join(f"{one:.2f}" for one in noises)
         lines += filled(
-            f"One network trained with several seeds has one of {each} (uniform widths at each budget): an "
-            f"order by the accuracies without that noise would have a tau of about {ceiling(spread, noise):.2f}."
+            f"One network trained with several seeds has one of {each} (uniform widths at each budget): "
+            "an order by the accuracies without that noise would have a tau of about "
+            f"{ceiling(spread, noise):.2f}."
         )
     return lines
 
