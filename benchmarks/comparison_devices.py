@@ -16,22 +16,20 @@ from typing import TYPE_CHECKING
 from comparison import Comparison
 from comparison_cases import BUDGETS, CASES
 from comparison_copies import in_copies, one_thread_each
+from comparison_figures import PAIR, device_of, pair
 from comparison_setup import DATA, Setup, trained_on
 
 if TYPE_CHECKING:
     from comparison_copies import Task
-
-PAIR = ("hwprune", "uniform")
 
 
 def tasks(comparison: Comparison) -> list[Task]:
     """The networks of one seed that have to be trained again."""
     here, runs, found = trained_on(comparison.setup.device), comparison.runs.runs, []
     for budget in BUDGETS:
-        names = {row: f"scratch/{row}/{budget}" for row in PAIR}
-        devices = {row: runs[name].get("trained_on", "cpu") for row, name in names.items() if name in runs}
-        away = [row for row, device in devices.items() if device != here]
-        if len(devices) == len(PAIR) and len(away) == 1:
+        both = pair(runs, "scratch", budget) | pair(runs, "device", budget)
+        away = [row for row, run in both.items() if device_of(run) != here]
+        if len(both) == len(PAIR) and len(away) == 1:
             found.append(comparison.task(again, comparison, away[0], budget))
     return found
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Seed = dict[str, Any]  # the runs of one
 SEEDS = 3  # fewer give no verdict
+PAIR = ("hwprune", "uniform")
 
 
 def filled(text: str) -> list[str]:
@@ -30,6 +31,16 @@ def points(runs: Sequence[Seed], name: str) -> str:
     if not found:
         return "not run"
     return f"{np.mean(found):.2f}" + (f" ({', '.join(f'{v:.2f}' for v in found)})" if len(found) > 1 else "")
+
+
+def pair(seed: Seed, kind: str, budget: str) -> Seed:
+    """Those runs of one kind of hwprune's network and of uniform widths that there are."""
+    return {row: seed[name] for row in PAIR if (name := f"{kind}/{row}/{budget}") in seed}
+
+
+def device_of(run: dict[str, Any]) -> str:
+    """`cpu`, or the name of the GPU, on which a network was trained; the first records name none."""
+    return str(run.get("trained_on", "cpu"))
 
 
 def gaps(runs: Sequence[Seed], ours: str, rival: str) -> list[float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from common import RESULTS
 from comparison_cases import BUDGETS, CASES
-from comparison_figures import ahead, filled, gaps, points, values
+from comparison_figures import PAIR, ahead, device_of, filled, gaps, pair, points, values
 from comparison_judges import sections
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def where(runs: Sequence[Seed]) -> str:
     for seed in runs:
         for name, run in seed.items():
             if "test_top1" in run:
-                by_device.setdefault(run.get("trained_on", "cpu"), []).append(kind_of(name))
+                by_device.setdefault(device_of(run), []).append(kind_of(name))
     names = {device: "the CPU" if device == "cpu" else f"an {device}" for device in by_device}
     if len(names) == 1:
         return f"All networks were trained on {next(iter(names.values()))}."
@@ -190,21 +190,23 @@ def headroom(runs: Sequence[Seed], budget: str) -> list[str]:
 
 def one_device(runs: Sequence[Seed], budget: str) -> list[str]:
     """How far hwprune is ahead where no pair was trained on two kinds of device (`comparison_devices.py`)."""
-    rows, found, apart = ("hwprune", "uniform"), [], 0
-    for seed in runs:
-        pair = {row: seed[name] for row in rows if (name := f"scratch/{row}/{budget}") in seed}
-        if len({run.get("trained_on", "cpu") for run in pair.values()}) > 1:
-            apart += 1
-            pair |= {row: seed[name] for row in rows if (name := f"device/{row}/{budget}") in seed}
-        if len({run.get("trained_on", "cpu") for run in pair.values()}) == 1 and len(pair) == len(rows):
-            found.append(100 * (pair["hwprune"]["test_top1"] - pair["uniform"]["test_top1"]))
+    first = [pair(seed, "scratch", budget) for seed in runs]
+    apart = sum(len(devices(both)) > 1 for both in first)
     if not apart:
         return []
+    last = [both | pair(seed, "device", budget) for both, seed in zip(first, runs, strict=True)]
+    alike = [both for both in last if len(both) == len(PAIR) and len(devices(both)) == 1]
+    found = [100 * (both["hwprune"]["test_top1"] - both["uniform"]["test_top1"]) for both in alike]
     return filled(
         f"On {apart} of {len(runs)} seeds hwprune's network from scratch and that of uniform widths were not "
         "trained on the same kind of device, which rounds otherwise. With one of them trained again, so that "
         f"they are, hwprune is {ahead(found, None)} points ahead ({len(found)} seeds)."
     )
+
+
+def devices(both: Seed) -> set[str]:
+    """On what the runs of a pair were trained."""
+    return {device_of(run) for run in both.values()}
 
 
 def from_scratch_within(seed: Seed, budget: str) -> dict[str, float]:
