@@ -3,7 +3,7 @@
 #   make quickstart    set up .venv and run the main job on bundled images
 #   make test          set up .venv for development, check style, types and layers, and run all tests
 #
-# Further: make check (no tests), make docs (the pages as a site, in site/), make package (sdist and wheel in dist/,
+# Further: make test-fast (the checks, and the tests that are not slow), make check (no tests), make docs (the pages as a site, in site/), make package (sdist and wheel in dist/,
 # tried in a clean environment), make clean (caches and build outputs), make distclean (.venv too).
 # Another interpreter: make test PYTHON=python3.12
 
@@ -20,7 +20,7 @@ TEST_WORKERS ?= auto
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: quickstart test check format docs package clean distclean
+.PHONY: quickstart test test-fast check format docs package clean distclean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/hwprune quickstart
@@ -28,6 +28,11 @@ quickstart: $(VENV)/.installed
 # Tests run side by side, each with one thread: two threads of two tests on two cores wait for each other.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist worksteal $(PYTEST_ARGS)
+
+# For working on something: what takes seconds for each test. CI runs all of them.
+test-fast: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist worksteal \
+	  -m 'not slow and not workflows and not fuzz' $(PYTEST_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -35,8 +35,16 @@ def provenance() -> dict[str, Any]:
         "cpu": model or platform.processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": dict(filter(None, map(_version, _PACKAGES))),
     }
+
+
+def _version(name: str) -> tuple[str, str] | None:
+    """The version of a package, None where it is not installed: the rivals are optional."""
+    try:
+        return name, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpuinfo() -> list[str]:

@@ -35,7 +35,6 @@ from hwprune.environment import device_fingerprint
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
-from hwprune.exporter import export_base
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.importance import importance
@@ -43,6 +42,7 @@ from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
 from hwprune.runtimes.profiles import load_profile
+from hwprune.structure.export import export_base
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
 from hwprune.training.loop import train

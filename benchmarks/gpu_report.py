@@ -34,7 +34,6 @@ from scipy.stats import kendalltau, spearmanr
 
 from hwprune.environment import device_fingerprint
 from hwprune.errors import HwpruneError
-from hwprune.exporter import export_base
 from hwprune.latency.measure import measure_many
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.profiler import profile_space
@@ -45,6 +44,7 @@ from hwprune.nvml import GpuLog
 from hwprune.runtimes.profiles import load_profile, profile_names
 from hwprune.runtimes.registry import all_runtimes, get_runtime
 from hwprune.runtimes.tensorrt import TensorRt
+from hwprune.structure.export import export_base
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.trace import trace
 

@@ -33,7 +33,6 @@ from scipy.stats import kendalltau
 
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
-from hwprune.exporter import export_base
 from hwprune.latency.measure import low_percentile, measure_many
 from hwprune.latency.model import LatencyModel
 from hwprune.latency.profiler import profile_space
@@ -43,6 +42,7 @@ from hwprune.latency.staircase import channel_multiple
 from hwprune.models.registry import build, default_image_size
 from hwprune.runtimes.profiles import load_profile
 from hwprune.runtimes.registry import get_runtime
+from hwprune.structure.export import export_base
 from hwprune.structure.kernels import derive_kernels
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.trace import trace

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import time
@@ -213,9 +214,11 @@ def _seconds_for_one(space: SearchSpace, table: np.ndarray) -> float:
 def published_count(space: SearchSpace, widths: np.ndarray) -> np.ndarray:
     """What the published code counts: MACs, one operation for each normalised element, pooling, biases."""
     total = space.macs(widths).astype(np.float64)
-    for layer in space.layers:
-        if layer.op == "conv":  # each is followed by a normalisation
-            total += layer.outputs.count(widths) * layer.positions
+    weights = {tensor.name: tensor.shape for layer in space.layers for tensor in layer.tensors}
+    for one in space.products:
+        kernel = weights[f"{one.layer}.weight"][2:]
+        if kernel:  # each convolution is followed by a normalisation
+            total += one.outputs.count(widths) * (one.positions // math.prod(kernel))
     return total + 1280 * 49 + 1000
 
 

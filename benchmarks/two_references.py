@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from common import finish
 
-from hwprune.exporter import export_base
 from hwprune.latency.measure import warm_up
 from hwprune.latency.sampling import planned
 from hwprune.latency.staircase import channel_multiple
 from hwprune.models.registry import build, default_image_size
 from hwprune.runtimes.profiles import load_profile
 from hwprune.runtimes.registry import get_runtime
+from hwprune.structure.export import export_base
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.trace import trace
 

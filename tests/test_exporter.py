@@ -7,7 +7,8 @@ import onnx
 import torch
 from torch import nn
 
-from hwprune.exporter import export_base, largest_difference
+from hwprune.exporter import largest_difference
+from hwprune.structure.export import export_base
 
 
 class Blur(nn.Module):

@@ -11,7 +11,6 @@ import torch
 from hwprune import nvml
 from hwprune.cudadriver import driver_facts
 from hwprune.errors import DeviceError, HwpruneError
-from hwprune.exporter import export_base
 from hwprune.latency.measure import measure
 from hwprune.models.registry import build
 from hwprune.pruningnet.net import PruningNet
@@ -20,6 +19,7 @@ from hwprune.runtimes.profiles import default_profile, load_profile, profile_nam
 from hwprune.runtimes.registry import get_runtime
 from hwprune.runtimes.torch_cuda import TorchCudaRuntime, switches
 from hwprune.runtimes.torch_graph import TorchGraph
+from hwprune.structure.export import export_base
 from hwprune.structure.trace import trace
 from hwprune.training.evaluation import recalibrate
 from hwprune.training.precision import Execution

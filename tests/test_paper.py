@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hwprune.api import judge
-from hwprune.api.profile import trace_project
 from hwprune.api.project import Project
+from hwprune.api.subject import traced
 from hwprune.config import load_config
 
 # Genes, MACs of the supernet (M), and parameters of the published PruningNet (M): counted there without the
@@ -38,7 +38,7 @@ def network(request, repository):
     project = Project(repository, replace(config, model=model, data=replace(config.data, source="")))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return request.param, project.config, project.new_model(), trace_project(project)
+        return request.param, project.config, project.new_model(), traced(project)
 
 
 def test_the_genes_are_the_papers(network):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune.api.subject import unpruned_onnx
 from hwprune.api.targets import Target, folder_target, project_target
 from hwprune.errors import MismatchError, UsageError
 from hwprune.evolution.problem import Constraint
@@ -284,9 +285,9 @@ def _check_together(targets: Sequence[Target]) -> None:
 
 def _check_model(project: Project, target: Target) -> None:
     """A table from elsewhere must be of the project's model; `hwprune profile` may never have run here."""
-    from hwprune.api.profile import trace_project
+    from hwprune.api.subject import traced
 
-    own = trace_project(project)
+    own = traced(project)
     if space_fingerprint(own) != space_fingerprint(target.space):
         raise MismatchError(
             "The latency table is of another model, or of other images, than the project's.",
@@ -312,9 +313,7 @@ def _size(project: Project, target: Target, quantity: Quantity) -> Budget:
     if target.device is not None:
         base_onnx = project.base_onnx(target.profile.name)
     elif target.profile.precision == "fp32":
-        from hwprune.exporter import export_base
-
-        base_onnx = export_base(project.new_model(), space.input_shape)
+        base_onnx = unpruned_onnx(project, space, space.input_shape[0])
     else:
         raise UsageError(
             "The size of a file in an integer format is known only where its device is.",

@@ -14,6 +14,7 @@ import hwprune
 from hwprune import artifacts
 from hwprune.api.lock import locked
 from hwprune.api.project import Project
+from hwprune.api.subject import is_onnx, prepared
 from hwprune.errors import HwpruneError, MismatchError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ExportResult
@@ -68,9 +69,12 @@ def export(
     opened = Project(project)
     found = opened.point(point) if point else opened.searched()
     target = TargetProfile.from_payload(found.target, where=found.profile)
-    model, facts = _network(opened, found)
-    content, difference = _checked_onnx(opened, model, target)
-    facts |= {"max_difference": difference, "tolerance": TOLERANCE}
+    if is_onnx(opened.config.model.name):
+        content, facts = _sliced(opened, found, target)
+    else:
+        model, facts = _network(opened, found)
+        content, difference = _checked_onnx(opened, model, target)
+        facts |= {"max_difference": difference, "tolerance": TOLERANCE}
     if target.precision != "fp32":
         content = _lowered(opened, target, content, reporter)
         facts["top1"] = _scored(opened, target, content) if facts["top1"] is not None else None
@@ -96,6 +100,17 @@ def export(
     return result
 
 
+def _sliced(opened: Project, found: SearchResult, target: TargetProfile) -> tuple[bytes, dict[str, Any]]:
+    """The network cut out of the project's ONNX file, with its weights: no torch model to compare it with."""
+    from hwprune.structure.onnx_slice import slice_onnx
+
+    content = slice_onnx(
+        prepared(opened.config.model.name), opened.searched_space(), found.widths, batch=target.batch
+    )
+    facts = {"weights": "of the file", "top1": None, "trained_top1": None}
+    return content, {**facts, "max_difference": 0.0, "tolerance": TOLERANCE}
+
+
 def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str, Any]]:
     """The pruned network, where its weights come from, and their accuracy."""
     from hwprune.structure.prune import prune
@@ -118,7 +133,8 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
 
 def _checked_onnx(opened: Project, model: nn.Module, target: TargetProfile) -> tuple[bytes, float]:
     """The file's content, and how far its outputs are from torch's."""
-    from hwprune.exporter import export_base, largest_difference
+    from hwprune.exporter import largest_difference
+    from hwprune.structure.export import export_base
 
     shape = (target.batch, 3, opened.image_size, opened.image_size)
     content = export_base(model, shape)
@@ -211,7 +227,7 @@ def _with_metadata(
     import onnx as onnx_package
 
     from hwprune.environment import device_fingerprint
-    from hwprune.structure.onnx_fold import set_metadata
+    from hwprune.structure.onnx_metadata import set_metadata
 
     model = onnx_package.load_model_from_string(content)
     facts = {

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from hwprune.api.lock import locked
 from hwprune.api.project import Project
+from hwprune.api.subject import check_settings, is_onnx, traced
 from hwprune.config import FILE_NAME, Config, DataConfig, ModelConfig, TargetConfig, save_config
 from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
 
+_EXAMPLE = "digits"
 _DIGITS = 2000  # data sets with fewer training images keep the embedded example's recipe
 _FEW = 1000
 
@@ -25,6 +27,7 @@ class InitResult:
         classes: Number of classes of the data, or of the model without data.
         image_size: Side of the images in pixels.
         train_images: Training images, before sub-val is split off.
+        groups: Channel groups that can be pruned.
     """
 
     path: str
@@ -32,6 +35,7 @@ class InitResult:
     classes: int
     image_size: int
     train_images: int
+    groups: int = 0
 
 
 @locked
@@ -39,7 +43,7 @@ def init(
     *,
     project: Path = Path("."),
     model: str = "resnet20",
-    data: str = "digits",
+    data: str = _EXAMPLE,
     weights: str = "",
     image_size: int = 0,
     device: str = "cpu",
@@ -51,7 +55,8 @@ def init(
 
     Args:
         project: The project folder.
-        model: resnet20, mobilenet_v2_cifar, torchvision:NAME, timm:NAME, path/to/file.py:factory, ...
+        model: resnet20, mobilenet_v2_cifar, torchvision:NAME, timm:NAME, path/to/file.py:factory,
+            or an ONNX file (latency only).
         data: digits, cifar10:ROOT, imagefolder:ROOT, parquet:DIR, or "" for latency only.
         weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME; "" trains it.
         image_size: Side of the images in pixels; 0 takes the data's own.
@@ -65,6 +70,8 @@ def init(
         raise UsageError(
             "This folder is a project already.", where=path, do="use another --project, or add --force"
         )
+    if is_onnx(model) and data == _EXAMPLE:
+        data = ""  # an ONNX file is not trained
     config = Config(
         model=ModelConfig(name=model, weights=weights),
         data=DataConfig(source=data, image_size=image_size),
@@ -72,12 +79,14 @@ def init(
     )
     opened = Project(project, config)
     opened.target()
-    opened.new_model()
+    check_settings(opened)
+    reporter.note(f"Tracing {model}.")
+    groups = len(traced(opened).groups)
     images = len(opened.dataset.train) if data else 0
     if data:
         config = _recipe(config, images, _smallest_class(opened))
     save_config(path, config)
-    return InitResult(str(path), model, opened.num_classes, opened.image_size, images)
+    return InitResult(str(path), model, opened.num_classes, opened.image_size, images, groups)
 
 
 def _smallest_class(opened: Project) -> int:

@@ -108,7 +108,7 @@ def pruningnet_of(config: Config, model: nn.Module, space: SearchSpace) -> Pruni
 
 def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.Module:
     """The trained unpruned network, in each group the most important channels first."""
-    from hwprune.api.profile import trace_project
+    from hwprune.api.subject import traced
     from hwprune.pruningnet.importance import importance
     from hwprune.structure.rank import sort_channels
 
@@ -116,7 +116,7 @@ def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn
         # Layers that share a width need not share an order: each is sorted by what its channels are worth.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HwpruneWarning)
-            space = trace_project(project, tied=False)
+            space = traced(project, tied=False)
     model, _, _ = base.trained_base(project, reporter)
     images = project.splits.sub_train
     some = images.subset(np.random.default_rng(project.config.seed).permutation(len(images))[:_IMAGES])

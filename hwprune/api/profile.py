@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hwprune import artifacts
 from hwprune.api.lock import locked
 from hwprune.api.project import Project
+from hwprune.api.subject import traced, unpruned_onnx
 from hwprune.errors import ArtifactError, ConfigError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ProfileResult
@@ -19,8 +20,6 @@ from hwprune.units import parse_seconds
 _PLAN_NETWORKS = 160
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from hwprune.api.device import Device
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.table import LatencyTable
@@ -124,7 +123,6 @@ def _write_plan(
     opened: Project, path: Path, device: str, profile_name: str, reporter: Reporter
 ) -> PlanResult:
     """Trace and export here, leave the measuring to `python -m hwprune.probe` on the target."""
-    from hwprune.exporter import export_base
     from hwprune.latency.plan import Plan
     from hwprune.runtimes.registry import get_runtime
 
@@ -132,8 +130,8 @@ def _write_plan(
     if why:
         reporter.note(why)
     reporter.note(f"Tracing {opened.config.model.name}.")
-    space = trace_project(opened)
-    base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
+    space = traced(opened)
+    base = unpruned_onnx(opened, space, target.batch)
     base = get_runtime(target).lower(base, target)
     settings, multiple = opened.config.profiling, opened.config.profiling.channel_multiple
     drawn = Plan.draw(
@@ -152,7 +150,6 @@ def _write_plan(
 def build_table(opened: Project, device: str, profile_name: str, reporter: Reporter) -> ProfileResult:
     """Trace, export and profile; see `profile`."""
     from hwprune.api.device import Device
-    from hwprune.exporter import export_base
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.profiler import profile_space
     from hwprune.latency.staircase import known_multiple
@@ -167,12 +164,12 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
         reporter.note(why)
     folder = opened.table_folder(target.name)
     reporter.note(f"Tracing {opened.config.model.name}.")
-    space = trace_project(opened)
+    space = traced(opened)
     reporter.note("Looking for the steps of the device's latency over the width of a layer.")
     settings = opened.config.profiling
     multiple = settings.channel_multiple or known_multiple(folder / STAIRCASE, runtime, target)
     space = space.with_choices(multiple)
-    base = export_base(opened.new_model(), (target.batch, *space.input_shape[1:]))
+    base = unpruned_onnx(opened, space, target.batch)
     base = runtime.lower(base, target)
     with reporter.stage(f"Profiling {space.model} on {target.name}", "networks") as progress:
         table = profile_space(
@@ -264,43 +261,4 @@ def _keep_curves(
     if confirmed := sum(bool(one.confirmed) for one in found):
         reporter.note(
             f"{confirmed} narrower networks are slower than their wider neighbours; see the report."
-        )
-
-
-def trace_project(opened: Project, *, tied: bool = True) -> SearchSpace:
-    """The search space of the project's model, with the paper's raw choices.
-
-    Args:
-        opened: The project.
-        tied: Whether the inner layers of a block share one width, when the project names blocks.
-
-    Raises:
-        ModelError: The model cannot be traced, has nothing to prune, or has not one output for each class.
-    """
-    import torch
-
-    from hwprune.structure.blocks import tie
-    from hwprune.structure.trace import trace
-
-    images = torch.zeros(1, 3, opened.image_size, opened.image_size)
-    model = opened.new_model()
-    space = trace(model, images, name=opened.config.model.name, exclude=opened.config.model.exclude)
-    if opened.config.data.source:
-        _check_outputs(model, images, opened.num_classes)
-    return tie(space, opened.config.model.blocks) if tied else space
-
-
-def _check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
-    import torch
-
-    from hwprune.training.distill import logits_of
-
-    with torch.inference_mode():
-        outputs = logits_of(model.eval()(images)).shape[1]
-    if outputs != classes:
-        raise ModelError(
-            "The model does not have one output for each class of the images.",
-            got=f"{outputs} outputs",
-            allowed=f"{classes}",
-            do="let the model's function take `num_classes`, or give images of as many classes",
         )

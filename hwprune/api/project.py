@@ -86,11 +86,23 @@ class Project:
         """Side of the input images in pixels."""
         from hwprune.models.registry import default_image_size
 
+        if self.config.model.name.endswith(".onnx"):
+            return self._onnx_size()
+
         if self.config.data.image_size:
             return self.config.data.image_size
         return (
             self.dataset.image_size if self.config.data.source else default_image_size(self.config.model.name)
         )
+
+    def _onnx_size(self) -> int:
+        """The last size of the file's first input: the side of an image, where it reads one."""
+        from hwprune.structure.graph import read
+        from hwprune.structure.onnx_graph import parse_model
+        from hwprune.structure.trace_onnx import read_onnx
+
+        graph = read(parse_model(read_onnx(self.config.model.name)))
+        return graph.shapes[graph.inputs[0]][-1] if graph.inputs and graph.shapes[graph.inputs[0]] else 1
 
     def new_model(self, *, weights: bool = True) -> nn.Module:
         """The unpruned network: with the weights that the user gave, if any, else with random ones."""
@@ -154,6 +166,9 @@ class Project:
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
         rest = (model.exclude, *([model.blocks] if model.blocks else []), images, data.image_size)
+        whole = Path(model.name).expanduser()
+        if whole.suffix == ".onnx" and whole.is_file():
+            return digest(whole.read_bytes(), *rest)
         if file.suffix != ".py" or not file.is_file():
             return digest(model.name, *rest)
         return digest(function, file.read_bytes(), *rest)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VERBS = {
     "quickstart": "the whole job on bundled images, in minutes",
     "init": "write hwprune.toml: model, data, target, recipe",
+    "check": "what of a network can be pruned, and how fast it can get, in seconds",
     "profile": "measure the device, build its latency table",
     "predict": "ask the latency table about any widths",
     "lut": "show, validate, merge and compare latency tables",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from hwprune.api.check import CheckResult
     from hwprune.api.doctor import DoctorResult
     from hwprune.api.init import InitResult
     from hwprune.api.lut import LutResult
@@ -71,9 +72,35 @@ def _facts(title: str, *facts: tuple[str, str]) -> Table:
 def _init(result: InitResult) -> Iterable[RenderableType | Next]:
     images = f"{result.train_images} training images, " if result.train_images else "no images, "
     yield Text(
-        f"Wrote {result.path}: {result.model}, {images}{result.classes} classes, {result.image_size} px."
+        f"Wrote {result.path}: {result.model}, {images}{result.classes} classes, {result.image_size} px, "
+        f"{result.groups} channel groups that can be pruned."
     )
     yield Next("profile")
+
+
+def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
+    sizes = " x ".join(map(str, result.input_shape))
+    least = result.smallest_ms / result.base_ms
+    kernels = ", ".join(f"{count} {family}" for family, count in result.kernels.items())
+    yield _facts(
+        f"{result.model}, input {sizes}, on {result.profile}",
+        ("channel groups that can be pruned", str(result.groups)),
+        ("MACs", f"{format_count(result.macs)}, {result.removable_macs:.1%} of them can go"),
+        ("unpruned network", format_ms(result.base_ms)),
+        ("at the narrowest", f"{format_ms(result.smallest_ms)}, {least:.1%} of the latency"),
+        ("kernels", kernels),
+        ("latency model", f"{result.networks} networks, error {error_words(result.error_percent)}"),
+        ("proved", f"{', '.join(result.checks)} ({format_seconds(result.proof_seconds)})"),
+        ("traced in", format_seconds(result.trace_seconds)),
+    )
+    if result.frozen:
+        yield _table("Layers that keep channels", ("layer", "why"), result.frozen.items())
+    if result.budget_ms is not None:
+        within = "within reach" if result.reachable else "OUT OF REACH: no network of this space is as fast"
+        yield Text(
+            f"The budget of {result.budget} ({format_ms(result.budget_ms)}) is {within}.", style="bold"
+        )
+    yield Next("profile" if result.reachable else "check --latency BUDGET")
 
 
 def _profile(result: ProfileResult | PlanResult) -> Iterable[RenderableType | Next]:
@@ -223,12 +250,17 @@ def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
         f"{result.file}, {result.bytes / 2**20:.2f} MiB",
         *(fact for one in result.figures for fact in _export_facts(one)),
         ("all budgets", _kept(result)),
-        ("difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"),
+        *_compared(result),
         ("weights", f"{result.weights}{': for timing only' if result.weights == 'random' else ''}"),
         *_accuracy(result),
     )
     yield from _unmeasured(result)
     yield Next("report")
+
+
+def _compared(result: ExportResult) -> Iterable[tuple[str, str]]:
+    if result.weights != "of the file":  # cut out of an ONNX file: there is no torch model
+        yield "difference from torch", f"{result.max_difference:.1e} (allowed {result.tolerance:.0e})"
 
 
 def _kept(result: ExportResult) -> str:
@@ -305,6 +337,7 @@ def _quickstart(result: Report) -> Iterable[RenderableType | Next]:
 _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
     "quickstart": _quickstart,
     "init": _init,
+    "check": _check,
     "profile": _profile,
     "predict": _predict,
     "lut": _lut,

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def space_fingerprint(space: SearchSpace) -> str:
-    """Digest of a space's groups and layers; the model's name and the choices of the groups do not count."""
+    """Digest of all that a space says of a network; the model's name and the groups' choices do not count."""
     groups = [[group.name, group.width, group.multiple] for group in space.groups]
-    layers = [asdict(layer) for layer in space.layers]
-    return _digest([list(space.input_shape[1:]), groups, layers])
+    parts = [[asdict(one) for one in many] for many in (space.layers, space.products, space.attributes)]
+    return _digest([list(space.input_shape[1:]), groups, *parts])
 
 
 def graph_fingerprint(graph: NetGraph) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from hwprune.errors import DataError
-from hwprune.structure.layers import FROZEN
 from hwprune.training.distill import logits_of
 from hwprune.training.precision import device_of
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace
     from hwprune.training.evaluation import Batch
 
-_WEIGHTED = ("conv", "linear")
+_WEIGHTED = ("conv", "deconv", "linear")
 
 
 def importance(
@@ -83,14 +83,12 @@ def _axes(layer: Layer) -> tuple[tuple[int, ChannelMap], ...]:
 
 def _add(scores: list[Tensor], channels: ChannelMap, local: Tensor) -> None:
     """Add the scores of a dimension's local channels to those of the groups that it follows."""
-    offset = 0
     scaled = local / local.mean().clamp(min=1e-12)
-    for run in channels.runs:
-        size = run.length * run.repeat
-        if run.group != FROZEN:
-            part = scaled[offset : offset + size].reshape(run.length, run.repeat).sum(1)
-            scores[run.group][run.start : run.start + run.length] += part
-        offset += size
+    for group in channels.groups:
+        places = np.flatnonzero(channels.group_of == group)
+        scores[group].index_add_(
+            0, torch.from_numpy(channels.channel_of[places]), scaled[torch.from_numpy(places)]
+        )
 
 
 def _gradients(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from hwprune.pruningnet.crop import Crop
 from hwprune.pruningnet.generators import CroppedWeight, WeightGenerator
+from hwprune.structure.layers import ChannelMap
 from hwprune.structure.prune import set_channels
 
 if TYPE_CHECKING:
@@ -31,9 +32,16 @@ class PrunableModule(nn.Module):
         module: The layer it stands in for.
         layer: What the search space says about it.
         generators: Generators of single parameters, by local name; all others are plainly cropped.
+        shared: Generators of the parameters met so far, by identity: a tied weight has one generator.
     """
 
-    def __init__(self, module: nn.Module, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        layer: Layer,
+        generators: Mapping[str, WeightGenerator],
+        shared: dict[int, WeightGenerator],
+    ) -> None:
         super().__init__()
         self.layer = layer
         self.widths: Widths = ()
@@ -43,9 +51,10 @@ class PrunableModule(nn.Module):
         # The prefix keeps a parameter called "keys" or "values" from colliding with the dictionary's methods.
         self.make = nn.ModuleDict()
         for name, full in own.items():
-            self.make[f"make_{name}"] = generators.get(name) or CroppedWeight(
-                full, axes.get(name, ()), requires_grad=full.requires_grad
-            )
+            if id(full) not in shared:
+                plain = CroppedWeight(full, axes.get(name, ()), requires_grad=full.requires_grad)
+                shared[id(full)] = generators.get(name) or plain
+            self.make[f"make_{name}"] = shared[id(full)]
         self.buffer_crops = {
             name: Crop(axes.get(name, ())) for name, b in module._buffers.items() if b is not None
         }
@@ -76,17 +85,19 @@ class PrunableModule(nn.Module):
 class PrunableConv2d(PrunableModule):
     """Stands in for `nn.Conv2d`, also depthwise and grouped: groups go, each keeps its channels."""
 
-    def __init__(self, module: nn.Conv2d, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
-        super().__init__(module, layer, generators)
+    def __init__(self, module: nn.Conv2d, layer: Layer, *made: Any) -> None:
+        super().__init__(module, layer, *made)
         self.stride, self.padding, self.dilation = module.stride, module.padding, module.dilation
+        self.grouped = module.groups > 1
         self.groups, self.kernel_size = module.groups, module.kernel_size
+        weight = next(tensor for tensor in layer.tensors if tensor.name.endswith("weight"))
+        self.taken = dict(weight.axes).get(1) or ChannelMap.frozen(weight.shape[1])
 
     def set_widths(self, widths: Widths) -> None:
         """Choose the widths of the next forward passes."""
         super().set_widths(widths)
-        layer = self.layer
-        if layer.conv_groups > 1:
-            self.groups = int(layer.outputs.count(widths)) // (layer.outputs.size // layer.conv_groups)
+        if self.grouped:
+            self.groups = int(self.layer.inputs.count(widths)) // int(self.taken.count(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve: (N, C_in, H, W) -> (N, C_out, H', W')."""
@@ -114,10 +125,8 @@ class PrunableBatchNorm2d(PrunableModule):
     authors found that they make no obvious difference).
     """
 
-    def __init__(
-        self, module: nn.BatchNorm2d, layer: Layer, generators: Mapping[str, WeightGenerator]
-    ) -> None:
-        super().__init__(module, layer, generators)
+    def __init__(self, module: nn.BatchNorm2d, layer: Layer, *made: Any) -> None:
+        super().__init__(module, layer, *made)
         self.eps = module.eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,31 +139,26 @@ class PrunableBatchNorm2d(PrunableModule):
 
 
 class PrunableOther(PrunableModule):
-    """Stands in for any other layer (PReLU, LayerNorm, subclasses of convolutions, bare parameters).
+    """Stands in for any other layer (PReLU, LayerNorm, other convolutions, parametrisations, parameters).
 
     The layer itself runs, with its tensors replaced for the time of the call.
     """
 
-    def __init__(self, module: nn.Module, layer: Layer, generators: Mapping[str, WeightGenerator]) -> None:
-        super().__init__(module, layer, generators)
+    def __init__(self, module: nn.Module, layer: Layer, *made: Any) -> None:
+        super().__init__(module, layer, *made)
         for name in self.parameter_names:
             del module._parameters[name]
         for name in self.buffer_crops:
             del module._buffers[name]
         self.inner = module
 
-    def set_widths(self, widths: Widths) -> None:
-        """Choose the widths of the next forward passes."""
-        super().set_widths(widths)
-        if self.layer.op != "parameter":
-            inputs, outputs = self.layer.inputs.count(widths), self.layer.outputs.count(widths)
-            set_channels(self.inner, int(inputs), int(outputs))
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the layer itself does."""
-        tensors = self.tensors()
+        tensors, layer = self.tensors(), self.layer
         try:
             self.inner.__dict__.update(tensors)
+            inputs, outputs = layer.inputs.count(self.widths), layer.outputs.count(self.widths)
+            set_channels(self.inner, int(inputs), int(outputs))
             return self.inner(*args, **kwargs)
         finally:
             for name in tensors:
@@ -191,12 +195,17 @@ class FrugalReLU6(nn.Module):
         return cast("Tensor", _ReLU6.apply(x, self.inplace))
 
 
-def prunable(module: nn.Module, layer: Layer, generators: Mapping[str, WeightGenerator]) -> PrunableModule:
+def prunable(
+    module: nn.Module,
+    layer: Layer,
+    generators: Mapping[str, WeightGenerator],
+    shared: dict[int, WeightGenerator],
+) -> PrunableModule:
     """The stand-in for `module`: a direct one for the three common classes, else the general one."""
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
-        return PrunableConv2d(module, layer, generators)
+        return PrunableConv2d(module, layer, generators, shared)
     if type(module) is nn.Linear:
-        return PrunableLinear(module, layer, generators)
+        return PrunableLinear(module, layer, generators, shared)
     if type(module) is nn.BatchNorm2d:
-        return PrunableBatchNorm2d(module, layer, generators)
-    return PrunableOther(module, layer, generators)
+        return PrunableBatchNorm2d(module, layer, generators, shared)
+    return PrunableOther(module, layer, generators, shared)

@@ -17,7 +17,7 @@ from hwprune.pruningnet.generators import check_generator, make_generator
 from hwprune.pruningnet.modules import FrugalReLU6, PrunableModule, prunable
 from hwprune.structure.blocks import blocks as blocks_of
 from hwprune.structure.blocks import seen_groups
-from hwprune.structure.prune import prune
+from hwprune.structure.prune import prune, set_size
 from hwprune.training.precision import device_of
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ class PruningNet(nn.Module):
         if self.generator == "fc":
             _reinitialise(model)
         modules = dict(model.named_modules(remove_duplicate=False))
+        self._shared: dict[int, WeightGenerator] = {}
+        # In tuples, so that they are no parts of this module beside the places that they have in the model.
+        self._sized = tuple((one, (modules[one.module],)) for one in self.space.attributes)
         stand_ins: dict[int, nn.Module] = {id(module): module for module in modules.values()}
         for layer in self.space.layers:
             if any(tensor.axes for tensor in layer.tensors):
@@ -120,11 +123,11 @@ class PruningNet(nn.Module):
         generators: dict[str, WeightGenerator] = {}
         axes = {tensor.name.rpartition(".")[2]: tensor.axes for tensor in layer.tensors}
         weight = module._parameters.get("weight")
-        if layer.op == "conv" and weight is not None and axes.get("weight"):
+        if layer.op in ("conv", "deconv") and weight is not None and axes.get("weight"):
             seen = tuple((group, self.space.groups[group].width) for group in self._seen[layer.name])
             hidden = self.hidden if layer.name in self._in_block else self._hidden_outside
             generators["weight"] = make_generator(self.generator, weight, axes["weight"], seen, hidden)
-        return prunable(module, layer, generators)
+        return prunable(module, layer, generators, self._shared)
 
     def set_widths(self, widths: Sequence[int]) -> None:
         """Choose the widths of the next forward passes.
@@ -136,6 +139,8 @@ class PruningNet(nn.Module):
         for module in self.modules():
             if isinstance(module, PrunableModule):
                 module.set_widths(self.widths)
+        for attribute, (module,) in self._sized:
+            set_size(module, attribute, int(attribute.size.count(self.widths)))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward at the present widths: (N, C, H, W) -> (N, classes)."""

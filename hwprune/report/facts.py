@@ -162,7 +162,7 @@ def _layers(path: Path, search: SearchResult) -> tuple[LayerRow, ...]:
     both = np.array([space.full(), space.check(search.widths)])
     rows = []
     for layer in space.layers:
-        if layer.op in ("conv", "linear"):
+        if layer.op in ("conv", "deconv", "linear"):
             reads, makes = layer.inputs.count(both).tolist(), layer.outputs.count(both).tolist()
             rows.append(LayerRow(name=layer.name, op=layer.op, inputs=tuple(reads), outputs=tuple(makes)))
     return tuple(rows)

@@ -288,7 +288,8 @@ class ExportResult(WithFigures, Stored):
         widths: Channels of each group.
         profile: Name of the target profile.
         within_budget: Whether the file keeps every budget.
-        weights: `trained`, or without images `given` (by the user) or `random`.
+        weights: `trained`, or without images `given` (by the user), `random`, or `of the file` (an ONNX
+            model's).
         top1: Test top-1 of the file, 0 to 1; None when its weights were not trained here.
         trained_top1: Test top-1 of the weights as they were trained; another than `top1` for integer formats.
         digest: SHA-256 of the file.

@@ -93,17 +93,26 @@ def tie(space: SearchSpace, patterns: Sequence[str]) -> SearchSpace:
             leader[index] = first.setdefault((block, group.width, group.multiple), index)
     kept = sorted(set(leader))
     place = {index: kept.index(leader[index]) for index in range(len(leader))} | {FROZEN: FROZEN}
-    layers = (_renumbered(layer, place) for layer in space.layers)
-    return replace(space, groups=tuple(space.groups[index] for index in kept), layers=tuple(layers))
+    return replace(
+        space,
+        groups=tuple(space.groups[index] for index in kept),
+        layers=tuple(_renumbered(layer, place) for layer in space.layers),
+        products=tuple(
+            replace(one, outputs=_moved(one.outputs, place), reads=_moved(one.reads, place))
+            for one in space.products
+        ),
+        attributes=tuple(replace(one, size=_moved(one.size, place)) for one in space.attributes),
+    )
+
+
+def _moved(channels: ChannelMap, place: Mapping[int, int]) -> ChannelMap:
+    return ChannelMap(tuple(replace(run, group=place[run.group]) for run in channels.runs))
 
 
 def _renumbered(layer: Layer, place: Mapping[int, int]) -> Layer:
-    def moved(channels: ChannelMap) -> ChannelMap:
-        return ChannelMap(tuple(replace(run, group=place[run.group]) for run in channels.runs))
-
     tensors = (
-        replace(tensor, axes=tuple((axis, moved(channels)) for axis, channels in tensor.axes))
+        replace(tensor, axes=tuple((axis, _moved(channels, place)) for axis, channels in tensor.axes))
         for tensor in layer.tensors
     )
-    inputs, outputs = moved(layer.inputs), moved(layer.outputs)
+    inputs, outputs = _moved(layer.inputs, place), _moved(layer.outputs, place)
     return replace(layer, inputs=inputs, outputs=outputs, tensors=tuple(tensors))

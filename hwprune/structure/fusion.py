@@ -24,20 +24,24 @@ class Fusion:
     Attributes:
         kernels: Output tensor of each operator -> a tensor that stands for its kernel.
         reordered: Tensors (of kernels, or inputs of the network) that were seen to change layout.
+        idle: Those of `kernels` that no network was seen to execute: the runtime does without them.
     """
 
     kernels: Mapping[str, str]
     reordered: frozenset[str] = frozenset()
+    idle: frozenset[str] = frozenset()
 
     def to_payload(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {"kernels": dict(self.kernels), "reordered": sorted(self.reordered)}
+        idle = {"idle": sorted(self.idle)} if self.idle else {}
+        return {"kernels": dict(self.kernels), "reordered": sorted(self.reordered), **idle}
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Fusion:
         """The fusion that `to_payload` described."""
         kernels = {str(tensor): str(kernel) for tensor, kernel in payload["kernels"].items()}
-        return cls(kernels, frozenset(str(tensor) for tensor in payload["reordered"]))
+        reordered, idle = payload["reordered"], payload.get("idle", ())
+        return cls(kernels, frozenset(map(str, reordered)), frozenset(map(str, idle)))
 
 
 def observe(graph: NetGraph, reports: Iterable[Sequence[tuple[str | None, bool]]]) -> Fusion:
@@ -55,13 +59,19 @@ def observe(graph: NetGraph, reports: Iterable[Sequence[tuple[str | None, bool]]
     leader = {node.output: node.output for node in graph.nodes}
     heavy = {node.output for node in graph.nodes if node.op in WEIGHTED}  # leaders of kernels with weights
     reordered: set[str] = set()
+    seen: set[str] = set()
     for report in reports:
         made = [tensor for tensor, reorder in report if tensor is not None and not reorder]
         reordered |= {tensor for tensor, reorder in report if tensor is not None and reorder}
+        seen.update(made)
         for tensor, kernel in _assign(graph, made).items():
             _join(leader, heavy, tensor, kernel)
     kernels = {tensor: _find(leader, tensor) for tensor in leader}
-    return Fusion(kernels, frozenset(kernels.get(tensor, tensor) for tensor in reordered))
+    busy = {kernels[tensor] for tensor in seen if tensor in kernels} | {
+        kernels[t] for t in reordered if t in kernels
+    }
+    idle = frozenset(kernels.values()) - busy if seen else frozenset()
+    return Fusion(kernels, frozenset(kernels.get(tensor, tensor) for tensor in reordered), idle)
 
 
 def _find(leader: dict[str, str], tensor: str) -> str:
@@ -92,14 +102,19 @@ def _assign(graph: NetGraph, made: Sequence[str]) -> dict[str, str]:
     position = {tensor: index for index, tensor in enumerate(made)}
     assigned: dict[str, str] = {}
     for node in graph.nodes:
+        further = next((name for name in node.outputs[1:] if name in position), None)
         if node.output in position:
             assigned[node.output] = node.output
+        elif further is not None:
+            assigned[node.output] = further
         elif node.op not in LIGHT and (behind := _behind(graph, node.output, position)) is not None:
             assigned[node.output] = behind
         else:
             sources = [assigned[name] for name in node.inputs if name in assigned]
             if sources:
                 assigned[node.output] = max(sources, key=lambda tensor: position[tensor])
+        if node.output in assigned:
+            assigned.update(dict.fromkeys(node.outputs, assigned[node.output]))
     return assigned
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune.errors import ModelError
+from hwprune.structure.follow import Followed
 from hwprune.structure.fusion import Fusion, expected_fusion
-from hwprune.structure.layers import ChannelMap
 from hwprune.structure.onnx_graph import (
     ACTIVATIONS,
     BINARY,
     WEIGHTED,
-    channel_maps,
     layers_by_tensor,
     read_graph,
 )
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from hwprune.structure.layers import Layer
+    from hwprune.structure.layers import ChannelMap
     from hwprune.structure.onnx_graph import GraphNode, NetGraph
     from hwprune.structure.space import SearchSpace
 
@@ -94,6 +94,7 @@ class KernelSlot:
         inputs: Map of the channels it reads.
         outputs: Map of the channels it makes.
         group_inputs: Input channels of one convolution group, 0 when the convolution is dense.
+        fixed_groups: Number of convolution groups where they lose channels instead of going as a whole.
     """
 
     tensor: str
@@ -102,16 +103,19 @@ class KernelSlot:
     inputs: ChannelMap
     outputs: ChannelMap
     group_inputs: int = 0
+    fixed_groups: int = 0
 
     @property
     def kind(self) -> KernelSpec:
         """The part of the spec that no width changes; slots of one kind share all their specs."""
-        return replace(self.full, in_channels=0, out_channels=0, groups=self.group_inputs)
+        return replace(
+            self.full, in_channels=0, out_channels=0, groups=self.fixed_groups or self.group_inputs
+        )
 
     def spec(self, inputs: int, outputs: int) -> KernelSpec:
         """The kernel at given channel counts."""
         full = self.full
-        groups = inputs // self.group_inputs if self.group_inputs else 1
+        groups = self.fixed_groups or (inputs // self.group_inputs if self.group_inputs else 1)
         # Not by `replace`, which takes twice as long: a search begins with thousands of them.
         return KernelSpec(
             *(full.op, int(inputs), int(outputs), full.kernel_h, full.kernel_w, full.stride, int(groups)),
@@ -184,21 +188,25 @@ class _Deriver:
     ) -> None:
         self.graph, self.fusion, self.precision = graph, fusion, precision
         self.batch = batch or space.input_shape[0]
-        self.maps = channel_maps(graph, space)
+        if graph.source is None:
+            raise ModelError("A graph without its source cannot be followed.", do="read it with `read_graph`")
+        self.followed = Followed(graph.source, space)
         self.layers = layers_by_tensor(space)
         self.members: dict[str, list[GraphNode]] = {}
         for node in graph.nodes:
-            self.members.setdefault(fusion.kernels.get(node.output, node.output), []).append(node)
+            kernel = fusion.kernels.get(node.output, node.output)
+            if kernel not in fusion.idle:
+                self.members.setdefault(kernel, []).append(node)
 
     def kernels(self) -> NetworkKernels:
         slots, kernel_of = [], {}
         for index, nodes in enumerate(self.members.values()):
             slots.append(self._slot(nodes))
-            kernel_of.update({node.output: index for node in nodes})
+            kernel_of.update({name: index for node in nodes for name in node.outputs})
         reorder_of = {}
         for tensor in sorted(self.fusion.reordered):
             members = self.members.get(tensor, [])
-            made = [node.output for node in members] or [tensor]
+            made = [name for node in members for name in node.outputs] or [tensor]
             reorder_of.update(dict.fromkeys(made, len(slots)))
             slots.append(self._reorder(made, slots[kernel_of[made[0]]] if members else None))
         return NetworkKernels(tuple(slots), kernel_of, reorder_of)
@@ -206,18 +214,19 @@ class _Deriver:
     def _slot(self, nodes: Sequence[GraphNode]) -> KernelSlot:
         main = next((node for node in nodes if node.op in WEIGHTED), nodes[0])
         layer = self.layers.get(main.weight or "")
-        outputs = self.maps[main.output]
-        inputs = self._inputs(main, layer)
-        group_inputs = inputs.size // main.groups if main.groups > 1 else 0
+        outputs = self.followed.channels(main.output)
+        inputs = self._inputs(main, outputs)
+        own = self.followed.axis(main.weight or "", 1) if main.groups > 1 else None
+        fixed = main.groups if own is not None and own.groups else 0
+        group_inputs = inputs.size // main.groups if main.groups > 1 and not fixed else 0
         full = self._spec(main, nodes, inputs.size, outputs.size)
-        return KernelSlot(nodes[-1].output, layer.name if layer else "", full, inputs, outputs, group_inputs)
+        name = layer.name if layer else ""
+        return KernelSlot(nodes[-1].output, name, full, inputs, outputs, group_inputs, fixed)
 
-    def _inputs(self, main: GraphNode, layer: Layer | None) -> ChannelMap:
-        if layer is not None:
-            return layer.inputs
+    def _inputs(self, main: GraphNode, outputs: ChannelMap) -> ChannelMap:
         if main.op in BINARY or main.op == "Concat" or not main.inputs:
-            return self.maps[main.output]
-        return self.maps.get(main.inputs[0], self.maps[main.output])
+            return outputs
+        return self.followed.channels(main.inputs[0])
 
     def _spec(self, main: GraphNode, nodes: Sequence[GraphNode], inputs: int, outputs: int) -> KernelSpec:
         fused = [node for node in nodes if node is not main]
@@ -238,7 +247,7 @@ class _Deriver:
         )
 
     def _size(self, tensor: str) -> tuple[int, int]:
-        shape = self.graph.shapes.get(tensor, ())
+        shape = [max(size, 1) for size in self.graph.shapes.get(tensor, ())]
         return (shape[2], shape[3]) if len(shape) == 4 else (1, 1 if len(shape) < 3 else shape[1])
 
     def _reorder(self, made: Sequence[str], source: KernelSlot | None) -> KernelSlot:
@@ -248,7 +257,7 @@ class _Deriver:
             node for name in made for node in self.graph.consumers.get(name, ()) if node.output not in made
         }
         around = "+".join(sorted({_OP_NAMES.get(node.op, node.op.lower()) for node in readers})) or "output"
-        channels = self.maps.get(tensor, ChannelMap.frozen(1))
+        channels = self.followed.channels(tensor)
         height, width = self._size(tensor)
         full = KernelSpec(
             op=f"reorder/{source.full.op if source else 'input'}>{around}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -18,24 +18,29 @@ FROZEN = -1  # group index of channels that are always kept
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive local channels that follow consecutive channels of one group.
+    """Consecutive local channels that follow channels of one group at equal distances.
 
     Attributes:
         group: Index of the group, or `FROZEN`.
         start: The group's channel that the run starts at.
         length: How many of the group's channels it follows.
         repeat: Local channels per group channel (a flattened 7x7 map has 49).
+        step: Distance of the group's channels (the norm groups of a GroupNorm take turns).
     """
 
     group: int
     start: int
     length: int
     repeat: int = 1
+    step: int = 1
 
 
 @dataclass(frozen=True)
 class ChannelMap:
-    """How the channels of one tensor dimension follow the groups, in local order."""
+    """How the channels of one tensor dimension follow the groups, in local order.
+
+    A local channel that follows channel `i` of a group is kept when the group's width is above `i`.
+    """
 
     runs: tuple[Run, ...]
 
@@ -43,6 +48,16 @@ class ChannelMap:
     def frozen(cls, size: int) -> ChannelMap:
         """A dimension of `size` channels that is never pruned."""
         return cls((Run(FROZEN, 0, size),))
+
+    @classmethod
+    def of(cls, groups: NDArray[np.int64], channels: NDArray[np.int64]) -> ChannelMap:
+        """The map of some local channels.
+
+        Args:
+            groups: The group that each follows, or `FROZEN`: (size,).
+            channels: The channel of that group: (size,).
+        """
+        return _map_of(groups.astype(np.int64).tobytes(), np.where(groups == FROZEN, 0, channels).tobytes())
 
     @functools.cached_property
     def size(self) -> int:
@@ -54,27 +69,83 @@ class ChannelMap:
         """Groups that this dimension follows, in order of first use."""
         return tuple(dict.fromkeys(run.group for run in self.runs if run.group != FROZEN))
 
+    @functools.cached_property
+    def group_of(self) -> NDArray[np.int64]:
+        """Group of each local channel, `FROZEN` where it follows none: (size,)."""
+        sizes = [run.length * run.repeat for run in self.runs]
+        return np.repeat(np.array([run.group for run in self.runs], dtype=np.int64), sizes)
+
+    @functools.cached_property
+    def channel_of(self) -> NDArray[np.int64]:
+        """Channel of its group that each local channel follows: (size,)."""
+        parts = [
+            np.repeat(run.start + run.step * np.arange(run.length, dtype=np.int64), run.repeat)
+            for run in self.runs
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    @functools.cached_property
+    def _ascending(self) -> Mapping[int, NDArray[np.int64]]:
+        """Group -> the channels that are followed, ascending."""
+        return {group: np.sort(self.channel_of[self.group_of == group]) for group in self.groups}
+
     def count(self, widths: ArrayLike) -> NDArray[np.int64]:
         """Channels kept: widths (..., groups) -> (...)."""
         table = np.asarray(widths, dtype=np.int64)
-        total = np.zeros(table.shape[:-1], dtype=np.int64)
-        for run in self.runs:
-            if run.group == FROZEN:
-                total += run.length * run.repeat
-            else:
-                total += np.clip(table[..., run.group] - run.start, 0, run.length) * run.repeat
+        fixed = sum(run.length * run.repeat for run in self.runs if run.group == FROZEN)
+        total = np.full(table.shape[:-1], fixed, dtype=np.int64)
+        for group, channels in self._ascending.items():
+            total += np.searchsorted(channels, table[..., group])
         return total
 
     def kept(self, widths: Sequence[int]) -> NDArray[np.int64]:
         """Indices of the local channels kept at `widths`, ascending: (kept,)."""
-        pieces, offset = [], 0
-        for run in self.runs:
-            keep = (
-                run.length if run.group == FROZEN else min(max(widths[run.group] - run.start, 0), run.length)
-            )
-            pieces.append(np.arange(offset, offset + keep * run.repeat))
-            offset += run.length * run.repeat
-        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int64)
+        return np.flatnonzero(self.keeps(widths))
+
+    def keeps(self, widths: Sequence[int]) -> NDArray[np.bool_]:
+        """Which local channels are kept at `widths`: (size,)."""
+        limits = np.append(np.asarray(widths, dtype=np.int64), np.iinfo(np.int64).max)
+        return np.asarray(self.channel_of < limits[self.group_of])
+
+
+@functools.lru_cache(maxsize=4096)  # most axes of a network are like another one
+def _map_of(groups: bytes, channels: bytes) -> ChannelMap:
+    sides = (np.frombuffer(side, dtype=np.int64).tolist() for side in (groups, channels))
+    return ChannelMap(tuple(_runs(*sides)))
+
+
+def _runs(groups: list[int], channels: list[int]) -> list[Run]:
+    """Two lists over local channels (group, channel of it) as few runs."""
+    runs: list[Run] = []
+    local, size = 0, len(groups)
+    while local < size:
+        group, start = groups[local], channels[local]
+        end = local
+        while end < size and groups[end] == group and channels[end] == start:
+            end += 1
+        if group == FROZEN:
+            runs.append(Run(FROZEN, 0, end - local))
+            local = end
+            continue
+        repeat, length, step = end - local, 1, 1
+        if end < size and groups[end] == group and channels[end] > start:
+            step = channels[end] - start
+            while _continues(groups, channels, end, group, start + length * step, repeat):
+                end, length = end + repeat, length + 1
+        runs.append(Run(group, start, length, repeat, step if length > 1 else 1))
+        local = end
+    return runs
+
+
+def _continues(
+    groups: list[int], channels: list[int], at: int, group: int, channel: int, repeat: int
+) -> bool:
+    """Whether the next `repeat` local channels, and no more, follow one channel of a group."""
+    if at + repeat > len(groups):
+        return False
+    same = all(groups[at + k] == group and channels[at + k] == channel for k in range(repeat))
+    beyond = at + repeat
+    return same and not (beyond < len(groups) and groups[beyond] == group and channels[beyond] == channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +154,8 @@ class ChannelGroup:
 
     Attributes:
         name: Qualified name of the first layer that produces them.
-        width: Channels in the unpruned network.
-        multiple: Widths must be a multiple of this (grouped convolutions), or `width` itself.
+        width: Channels of that layer in the unpruned network.
+        multiple: Widths must be a multiple of this (grouped convolutions, norm groups, halves).
         choices: Allowed widths, ascending; the last one is `width`.
     """
 
@@ -117,14 +188,9 @@ class Layer:
 
     Attributes:
         name: Qualified module name.
-        op: `conv`, `linear`, `norm`, `prelu` or `parameter`.
-        inputs: Map of the input channels (`norm`, `prelu`, `parameter`: the same as `outputs`).
-        outputs: Map of the output channels.
-        kernel: Kernel height and width (1, 1 for all but convolutions).
-        stride: Stride of a convolution.
-        conv_groups: Groups of a convolution, unpruned.
-        positions: Output elements per output channel (H*W, or the product of a linear layer's leading dims);
-            0 for a layer that a forward in eval mode does not reach.
+        op: `conv`, `deconv`, `linear`, `norm` or `parameter`.
+        inputs: Map of the channels that it reads (`norm`, `parameter`: the same as `outputs`).
+        outputs: Map of the channels that it makes.
         tensors: What it owns.
     """
 
@@ -132,18 +198,39 @@ class Layer:
     op: str
     inputs: ChannelMap
     outputs: ChannelMap
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    conv_groups: int = 1
-    positions: int = 1
     tensors: tuple[Tensor, ...] = ()
 
-    @property
-    def depthwise(self) -> bool:
-        """Whether each output channel reads one input channel."""
-        return self.conv_groups > 1 and self.conv_groups == self.inputs.size
 
-    @property
-    def group_inputs(self) -> int:
-        """Input channels that one output channel of a grouped convolution reads; it never changes."""
-        return self.inputs.size // self.conv_groups
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One convolution or matrix product: what its multiply-accumulates depend on.
+
+    Attributes:
+        layer: The layer whose weight it uses, "" when it has none.
+        outputs: Map of the channels that it makes.
+        reads: Map of the channels that each of them reads.
+        positions: Multiply-accumulates of one image for each pair of them: kernel area times output
+            positions.
+    """
+
+    layer: str
+    outputs: ChannelMap
+    reads: ChannelMap
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A size that a module keeps as a number, and its code divides channels by.
+
+    Attributes:
+        module: Qualified name of the module.
+        name: The attribute.
+        index: Position, when the attribute is a list or tuple; -1 otherwise.
+        size: Map whose kept channels are its value.
+    """
+
+    module: str
+    name: str
+    index: int
+    size: ChannelMap

@@ -1,15 +1,21 @@
-"""Fold batch normalisation into the convolution before it, on an ONNX graph. No torch."""
+"""Fold batch normalisation into convolutions, and what is computed from shapes into constants. No torch."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from onnx import helper, numpy_helper
 
-if TYPE_CHECKING:
-    import onnx
+from hwprune.structure import graph as graphs
+from hwprune.structure.onnx_metadata import batched, note_batched
+
+
+def fold(model: onnx.ModelProto) -> None:
+    """Fold batch normalisation and shapes, in place."""
+    fold_batch_norm(model)
+    fold_shapes(model)
 
 
 def fold_batch_norm(model: onnx.ModelProto) -> None:
@@ -19,18 +25,30 @@ def fold_batch_norm(model: onnx.ModelProto) -> None:
     whole output channels, so it commutes with slicing them.
     """
     graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {
+        node.output[0]: a.t
+        for node in graph.node
+        for a in node.attribute
+        if a.name == "value" and a.HasField("t")
+    }
+    tensors |= {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(output.name for output in graph.output)
     producers = {node.output[0]: node for node in graph.node if node.op_type == "Conv"}
     folded = []
     for norm in graph.node:
         conv = producers.get(norm.input[0]) if norm.op_type == "BatchNormalization" else None
-        if conv is not None and uses[conv.output[0]] == 1 and uses[conv.input[1]] == 1:
+        if (
+            conv is not None
+            and uses[conv.output[0]] == 1
+            and uses[conv.input[1]] == 1
+            and conv.input[1] in tensors
+        ):
             _fold(graph, tensors, conv, norm)
             folded.append(norm)
-    for norm in folded:
-        graph.node.remove(norm)
+    gone = {norm.output[0] for norm in folded}
+    kept = [n for n in graph.node if n.op_type != "BatchNormalization" or n.output[0] not in gone]
+    keep_nodes(graph, kept)
     _drop_unused(graph)
 
 
@@ -55,15 +73,64 @@ def _fold(
     del conv.input[2:]
     conv.input.append(name)
     conv.output[0] = norm.output[0]
+    norm.output[0] += "/folded"
+
+
+def fold_shapes(model: onnx.ModelProto) -> None:
+    """Make constants of what operators compute from shapes, in place; note what follows the batch.
+
+    Runtimes would do the same when they load the model, and so would not know the names from before.
+    """
+    known = graphs.read(model)
+    wanted = {name for node in known.nodes for name in node.values}
+    own = {tensor.name for tensor in model.graph.initializer}
+    folded = [name for name in sorted(wanted - own) if known.constants[name].dtype.kind != "f"]
+    for name in folded:
+        value = np.array(known.constants[name], order="C")
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    gone = set(folded) - {name for node in known.nodes for name in node.outputs}
+    keep_nodes(
+        model.graph, [node for node in model.graph.node if not gone.issuperset(filter(None, node.output))]
+    )
+    _drop_dead(model.graph)
+    follows = sorted(wanted & known.batched.keys())
+    flags: dict[str, list[int]] = {name: np.flatnonzero(known.batched[name]).tolist() for name in follows}
+    flags |= {name: places for name, places in batched(model).items() if min(places) < 0}
+    if flags:
+        note_batched(model, flags)
+    for entry in model.graph.output:
+        shape = known.shapes.get(entry.name)
+        if shape is not None:
+            kind = entry.type.tensor_type.elem_type
+            entry.CopyFrom(helper.make_tensor_value_info(entry.name, kind, shape))
+
+
+def _drop_dead(graph: onnx.GraphProto) -> None:
+    """Remove operators and weights that nothing reads."""
+    used = {entry.name for entry in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(_read(node))
+    keep_nodes(graph, kept[::-1])
+    _drop_unused(graph)
+
+
+def keep_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Leave only some operators; to remove them one by one would copy the rest each time."""
+    copies = onnx.GraphProto()
+    copies.node.extend(nodes)
+    del graph.node[:]
+    graph.node.extend(copies.node)
+
+
+def _read(node: onnx.NodeProto) -> list[str]:
+    inner = [name for a in node.attribute for n in a.g.node for name in _read(n)]
+    return [*node.input, *inner]
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    used = {name for node in graph.node for name in _read(node)} | {output.name for output in graph.output}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
-
-
-def set_metadata(model: onnx.ModelProto, facts: dict[str, str]) -> None:
-    """Store `facts` in the model's metadata, replacing entries of the same name."""
-    kept = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(model, {**kept, **facts})

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from hwprune.errors import ModelError
-from hwprune.structure.layers import ChannelMap
+from hwprune.structure import graph as graphs
 from hwprune.structure.onnx_qdq import RECODING, carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from hwprune.structure.graph import Graph
     from hwprune.structure.layers import Layer
     from hwprune.structure.space import SearchSpace
 
@@ -27,20 +28,7 @@ _UNARY = (
 )
 ACTIVATIONS = frozenset(re.findall(r"\w+", _UNARY))
 BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"})
-POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"})
 LIGHT = ACTIVATIONS | BINARY | {"BatchNormalization", "Identity", "Dropout"}
-# Operators whose output has the channels of their first input, as long as the size agrees.
-_SAME_CHANNELS = LIGHT | POOLS | {"Pad", "Resize", "Upsample", "LRN", "ReduceMean", "LayerNormalization"}
-_SAME_CHANNELS |= {
-    "InstanceNormalization",
-    "GroupNormalization",
-    "Sqrt",
-    "Unsqueeze",
-    "Squeeze",
-    "Neg",
-    "Exp",
-    "Transpose",
-}
 _LARGE_BYTES = 4096
 _MOST_ELEMENTS = 2**28  # of one tensor: a gigabyte of 32-bit floats
 
@@ -51,25 +39,26 @@ class GraphNode:
 
     Attributes:
         op: ONNX operator.
-        output: Its first output tensor.
+        outputs: The tensors it makes.
         inputs: The feature maps it reads.
         weight: The initialiser behind its second input, if it is one.
         kernel: Kernel height and width.
         stride: The larger stride.
         groups: Convolution groups.
-        axis: Axis of a concatenation.
-        perm: Permutation of a transposition.
     """
 
     op: str
-    output: str
+    outputs: tuple[str, ...]
     inputs: tuple[str, ...]
     weight: str | None
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
     groups: int = 1
-    axis: int = 1
-    perm: tuple[int, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """The first tensor that it makes, which stands for all."""
+        return self.outputs[0]
 
 
 @dataclass(frozen=True)
@@ -77,13 +66,15 @@ class NetGraph:
     """Operators in execution order, tensor shapes, and the names of the inputs.
 
     Operators that only change a number format are left out: whoever reads or makes their tensors reads or
-    makes what these carry. `carried` tells which tensor that is.
+    makes what these carry. `carried` tells which tensor that is. `source` is the graph that labels are sent
+    through.
     """
 
     nodes: tuple[GraphNode, ...]
     shapes: dict[str, tuple[int, ...]]
     inputs: tuple[str, ...]
     carried: dict[str, str] = field(default_factory=dict)
+    source: Graph | None = field(default=None, compare=False, repr=False)
 
     @functools.cached_property
     def consumers(self) -> dict[str, tuple[GraphNode, ...]]:
@@ -94,11 +85,6 @@ class NetGraph:
                 readers.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
-    def size(self, tensor: str, axis: int) -> int:
-        """Size of one dimension of a tensor in the unpruned network, 1 when it has none."""
-        shape = self.shapes.get(tensor, ())
-        return shape[axis] if axis < len(shape) else 1
-
 
 def read_graph(base_onnx: bytes) -> NetGraph:
     """Read the unpruned network.
@@ -106,13 +92,9 @@ def read_graph(base_onnx: bytes) -> NetGraph:
     Raises:
         ModelError: Not an ONNX model, or its shapes cannot be inferred.
     """
-    weightless = _weightless(base_onnx)
-    try:
-        model = onnx.shape_inference.infer_shapes(weightless)
-    except Exception as error:  # shape inference raises errors of its own
-        raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
+    model = _weightless(base_onnx)
     with consistency():
-        return _net_graph(model.graph)
+        return _net_graph(graphs.read(model))
 
 
 @contextlib.contextmanager
@@ -132,23 +114,29 @@ def consistency() -> Iterator[None]:
         ) from error
 
 
-def _net_graph(graph: Any) -> NetGraph:
+def _net_graph(source: Graph) -> NetGraph:
+    graph = source.model.graph
     names = carried(graph)
-    weights = {init.name: init.name for init in graph.initializer}
-    shapes = dict(_value_shapes((*graph.input, *graph.value_info, *graph.output)))
+    weights = {name: name for name in (*source.weights, *source.constants)}
     nodes = []
-    for node in graph.node:
-        if all(name in weights for name in node.input if name):  # constants, reshaped weights
-            root = next((weights[name] for name in node.input if name), "")
-            weights.update({name: names.get(name, root) for name in node.output})
-        elif node.op_type not in RECODING:
-            nodes.append(_graph_node(node, weights, names))
-    inputs = tuple(entry.name for entry in graph.input if entry.name not in weights)
-    texts = (*shapes, *inputs, *names, *(text for one in nodes for text in (one.op, one.weight or "")))
+    for proto in graph.node:
+        if proto.op_type == "Constant" or all(name in weights for name in proto.input if name):
+            root = next((weights[name] for name in proto.input if name), "")  # constants, reshaped weights
+            weights.update({name: weights.get(name, names.get(name, root)) for name in proto.output})
+        elif proto.op_type not in RECODING and not all(name in weights for name in proto.output):
+            nodes.append(_graph_node(proto, weights, names))
+    texts = (
+        *source.shapes,
+        *source.inputs,
+        *names,
+        *(text for one in nodes for text in (one.op, one.weight or "")),
+    )
     if not all(isinstance(text, str) for text in texts):  # what is no Unicode comes as bytes
         raise ValueError("a name is not Unicode")
-    _check_order(nodes, inputs)
-    return NetGraph(tuple(nodes), shapes, inputs, names)
+    _check_order(nodes, source.inputs)
+    made = {*source.inputs, *(name for node in nodes for name in node.outputs)}
+    shapes = {name: shape for name, shape in source.shapes.items() if name in made}
+    return NetGraph(tuple(nodes), shapes, source.inputs, names, source)
 
 
 def _check_order(nodes: Iterable[GraphNode], inputs: Iterable[str]) -> None:
@@ -157,9 +145,10 @@ def _check_order(nodes: Iterable[GraphNode], inputs: Iterable[str]) -> None:
     for node in nodes:
         if unknown := [name for name in node.inputs if name not in made]:
             raise ValueError(f"{node.op} reads {unknown[0]!r}, which nothing before it makes")
-        if not isinstance(node.output, str) or not node.output or node.output in made:
-            raise ValueError(f"{node.op} makes {node.output!r}, which has no name or is made twice")
-        made.add(node.output)
+        for output in node.outputs:
+            if not isinstance(output, str) or not output or output in made:
+                raise ValueError(f"{node.op} makes {output!r}, which has no name or is made twice")
+            made.add(output)
 
 
 def without_weights(base_onnx: bytes) -> bytes:
@@ -292,86 +281,20 @@ def _weightless(base_onnx: bytes) -> Any:
     return model
 
 
-def _value_shapes(entries: Iterable[Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
-    for entry in entries:
-        yield entry.name, tuple(dim.dim_value for dim in entry.type.tensor_type.shape.dim)
-
-
 def _graph_node(node: Any, weights: dict[str, str], names: dict[str, str]) -> GraphNode:
     facts = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     data = tuple(names.get(name, name) for name in node.input if name and name not in weights)
     weight = weights.get(node.input[1]) if len(node.input) > 1 and node.op_type in WEIGHTED else None
-    made = GraphNode(node.op_type, node.output[0], data, weight or None)
+    made = GraphNode(node.op_type, tuple(name for name in node.output if name), data, weight or None)
     size = (*facts.get("kernel_shape", (1, 1)), 1)[:2]
     return replace(
         made,
         kernel=(int(size[0]), int(size[1])),
         stride=int(max(facts.get("strides", (1,)))),
         groups=int(facts.get("group", 1)),
-        axis=int(facts.get("axis", 1)) if node.op_type == "Concat" else 1,
-        perm=tuple(int(axis) for axis in facts.get("perm", ())),
     )
 
 
 def layers_by_tensor(space: SearchSpace) -> dict[str, Layer]:
     """Name of each parameter -> the layer that owns it."""
     return {tensor.name: layer for layer in space.layers for tensor in layer.tensors}
-
-
-def channel_maps(graph: NetGraph, space: SearchSpace) -> dict[str, ChannelMap]:
-    """Tensor -> how its channels follow the groups; what is not understood keeps its full size."""
-    layers = layers_by_tensor(space)
-    maps: dict[str, ChannelMap] = {}
-    axes: dict[str, int] = {}
-    for name in graph.inputs:
-        axes[name] = _usual_axis(graph.shapes.get(name, ()))
-        maps[name] = ChannelMap.frozen(graph.size(name, axes[name]))
-    for node in graph.nodes:
-        axis = _axis(node, graph, axes)
-        found = _follow(node, graph, maps, layers, axis)
-        size = graph.size(node.output, axis)
-        axes[node.output] = axis
-        maps[node.output] = found if found is not None and found.size == size else ChannelMap.frozen(size)
-    return maps
-
-
-def _usual_axis(shape: tuple[int, ...]) -> int:
-    return 1 if len(shape) in (2, 4) else max(len(shape) - 1, 0)
-
-
-def _axis(node: GraphNode, graph: NetGraph, axes: dict[str, int]) -> int:
-    """Which axis of a node's output the channels are on: they move only where something is transposed."""
-    shape = graph.shapes.get(node.output, ())
-    if node.op == "MatMul":
-        return max(len(shape) - 1, 0)
-    before = axes.get(node.inputs[0]) if node.inputs else None
-    if before is None or node.op in ("Conv", "ConvTranspose", "Gemm"):
-        return _usual_axis(shape)
-    if node.op == "Transpose" and before in node.perm:
-        return node.perm.index(before)
-    return before if before < len(shape) else _usual_axis(shape)
-
-
-def _follow(
-    node: GraphNode, graph: NetGraph, maps: dict[str, ChannelMap], layers: dict[str, Layer], axis: int
-) -> ChannelMap | None:
-    if node.op in WEIGHTED:
-        layer = layers.get(node.weight or "")
-        return layer.outputs if layer else None
-    sources = [maps[name] for name in node.inputs if name in maps]
-    if node.op == "Concat" and node.axis == axis:
-        return ChannelMap(tuple(run for source in sources for run in source.runs))
-    if node.op in ("Flatten", "Reshape") and sources:
-        return _flattened(graph.shapes.get(node.inputs[0], ()), graph.shapes.get(node.output, ()), sources[0])
-    if node.op in _SAME_CHANNELS:
-        size = graph.size(node.output, axis)
-        return next((source for source in sources if source.size == size), None)
-    return None
-
-
-def _flattened(before: tuple[int, ...], after: tuple[int, ...], source: ChannelMap) -> ChannelMap | None:
-    """(N, C, H, W) -> (N, C*H*W): each channel becomes H*W neighbours."""
-    if len(after) != 2 or len(before) < 2 or before[0] != after[0]:
-        return source if before == after else None
-    repeat = math.prod(before[2:])
-    return ChannelMap(tuple(replace(run, repeat=run.repeat * repeat) for run in source.runs))

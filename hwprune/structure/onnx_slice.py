@@ -1,24 +1,34 @@
 """Make the ONNX of any pruned network by slicing the initialisers of the unpruned one. No torch.
 
-The base model is exported once; after that a pruned network costs milliseconds, and the machine that
-profiles it needs no torch.
+The base model is exported once; after that a pruned network costs milliseconds, and the machine that profiles
+it needs no torch. What the graph holds as constants (target shapes, sizes of parts, indices, the batch)
+follows the labels of the tensors that it shapes (onnx_shapes.py).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from hwprune.errors import ModelError
+from hwprune.structure import graph as graphs
+from hwprune.structure.follow import Followed
 from hwprune.structure.onnx_graph import consistency, parse_model
-from hwprune.structure.onnx_qdq import carried, quantised_axes
+from hwprune.structure.onnx_metadata import batched
+from hwprune.structure.onnx_shapes import SHAPED, ConstantShapes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwprune.structure.space import ChannelMap, Layer, SearchSpace, Widths
+    from numpy.typing import NDArray
+
+    from hwprune.structure.layers import ChannelMap
+    from hwprune.structure.node import Node
+    from hwprune.structure.space import SearchSpace, Widths
+
+    Array = NDArray[Any]
 
 
 def slice_onnx(
@@ -43,82 +53,110 @@ def slice_onnx(
 
 
 class OnnxSlicer:
-    """`slice_onnx` for many networks of one space: the base model is parsed once."""
+    """`slice_onnx` for many networks of one space: the base model is read and analysed once.
+
+    Args:
+        base_onnx: The unpruned network.
+        space: Its search space.
+
+    Raises:
+        ModelError: The ONNX is not the base of this space.
+    """
 
     def __init__(self, base_onnx: bytes, space: SearchSpace) -> None:
         base = parse_model(base_onnx)
         self.space = space
-        axes = _initialiser_axes(space)
         with consistency():
+            self.graph = graphs.read(base)
+            self.followed = Followed(self.graph, space)
             self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
-            self.axes = {**axes, **quantised_axes(base.graph, axes, self.arrays)}
-            self.carried = carried(base.graph)
-        self.grouped = _grouped_layers(space)
+            held = [node for node in base.graph.node if node.op_type == "Constant"]
+            self.arrays |= {node.output[0]: self.graph.constants[node.output[0]] for node in held}
+            self.cuts = {name: found for name in self.arrays if (found := self._cuts(name))}
+        self.batch = next((shape[0] for name in self.graph.inputs if (shape := self.graph.shapes[name])), 1)
+        self.batched = batched(base)
+        self.nodes = {node.outputs[0]: node for node in self.graph.nodes}
+        self.shapes = ConstantShapes(self.followed)
         self.skeleton = base
         del base.graph.initializer[:]
         del base.graph.value_info[:]  # intermediate shapes, which pruning changes
-        with consistency():
-            self._check_names()
+        for node in held:
+            base.graph.node.remove(node)
 
-    def _check_names(self) -> None:
-        for name, axes in self.axes.items():
-            array = self.arrays.get(name)
-            if array is not None and any(array.shape[axis] != channels.size for axis, channels in axes):
-                raise ModelError(
-                    "This ONNX is not the unpruned model of the search space.",
-                    where=name,
-                    got=array.shape,
-                    do="export the unpruned model again",
-                )
+    def _cuts(self, name: str) -> list[tuple[int, ChannelMap]]:
+        axes = range(self.arrays[name].ndim)
+        return [(axis, channels) for axis in axes if (channels := self.followed.axis(name, axis)) is not None]
 
     def slice(self, widths: Sequence[int], *, batch: int | None = None) -> bytes:
         """The serialised ONNX of one pruned network; see `slice_onnx`."""
         chosen = self.space.check(widths)
         model = onnx.ModelProto()
         model.CopyFrom(self.skeleton)
-        for name, array in self.arrays.items():
-            for axis, channels in self.axes.get(name, ()):
-                array = array.take(channels.kept(chosen), axis=axis)
-            model.graph.initializer.append(numpy_helper.from_array(array, name))
+        arrays = self._sliced(chosen, self.batch if batch is None else batch)
         with consistency():
-            self._adapt(model, chosen, batch)
+            keeps = self.followed.keeps(chosen)
+            for proto in model.graph.node:
+                node = self.nodes.get(next(filter(None, proto.output), ""))
+                if node is not None:
+                    self._adapt(proto, node, keeps, arrays, batch or self.batch)
+            used = {name for proto in model.graph.node for name in proto.input} | set(self.graph.outputs)
+            for name, array in arrays.items():
+                if name in used or (name in self.arrays and array.dtype != np.int64):
+                    model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
+            if batch is not None:
+                self._set_batch(model, batch)
         return bytes(model.SerializeToString())
 
-    def _adapt(self, model: onnx.ModelProto, chosen: Widths, batch: int | None) -> None:
-        """Give grouped convolutions and the ends of the network their new sizes."""
-        for node in model.graph.node:
-            if node.op_type == "Conv" and (layer := self._grouped_layer(node.input[1])) is not None:
-                _set_group(node, int(layer.inputs.count(chosen)) // layer.group_inputs)
-        if batch is not None:
-            for value in (*model.graph.input, *model.graph.output):
-                value.type.tensor_type.shape.dim[0].dim_value = batch
+    def _sliced(self, widths: Widths, batch: int) -> dict[str, Array]:
+        """The weights and constants of a pruned network."""
+        arrays = dict(self.arrays)
+        if batch != self.batch:
+            for name, places in self.batched.items():
+                for axis in (-1 - place for place in places if place < 0):  # one equal part for each image
+                    size = arrays[name].shape[axis] * batch // self.batch
+                    arrays[name] = np.repeat(arrays[name].take([0], axis), size, axis)
+        for name, cuts in self.cuts.items():
+            for axis, channels in cuts:
+                arrays[name] = arrays[name].take(channels.kept(widths), axis=axis)
+        return arrays
 
-    def _grouped_layer(self, weight: str) -> Layer | None:
-        return self.grouped.get(self.carried.get(weight, weight))
+    def _set_batch(self, model: onnx.ModelProto, batch: int) -> None:
+        for value in (*model.graph.input, *model.graph.output):
+            dims = value.type.tensor_type.shape.dim
+            if dims and (value.name in self.graph.inputs or dims[0].dim_value == self.batch):
+                dims[0].dim_value = batch
+
+    def _adapt(
+        self, proto: Any, node: Node, keeps: NDArray[np.bool_], arrays: dict[str, Array], batch: int
+    ) -> None:
+        """Give a grouped convolution, or the constants that shape an operator's outputs, their new values."""
+        if node.operator.startswith("Conv") and node.conv_groups > 1:
+            _set_group(proto, self.shapes.conv_groups(node, keeps))
+        place = SHAPED.get(node.operator)
+        if place is None or node.value(place) is None:
+            return
+        value = self.shapes.value(node, place, keeps)
+        flags = sorted(one for one in self.batched.get(node.inputs[place], ()) if one >= 0)
+        if batch != self.batch and flags:
+            value = value.copy()
+            value[flags] = value[flags] * batch // self.batch
+        moved = not np.array_equal(value, np.asarray(node.value(place)))
+        if moved:
+            _replace(proto, place, value, arrays)
+        if node.operator == "Slice":
+            sizes = self.followed.sizes(node.outputs[0], keeps)
+            if moved or sizes != node.output_shapes[0]:
+                _replace(proto, 2, self.shapes.ends(node, value, sizes), arrays)
 
 
-def _initialiser_axes(space: SearchSpace) -> dict[str, tuple[tuple[int, ChannelMap], ...]]:
-    """Initialiser name -> prunable axes, with the biases that folding batch normalisation makes."""
-    convs = (layer for layer in space.layers if layer.op == "conv" and layer.outputs.groups)
-    axes: dict[str, tuple[tuple[int, ChannelMap], ...]] = {
-        f"{layer.name}.bias": ((0, layer.outputs),) for layer in convs
-    }
-    axes.update(
-        {tensor.name: tensor.axes for layer in space.layers for tensor in layer.tensors if tensor.axes}
-    )
-    return axes
+def _replace(proto: Any, place: int, value: Array, arrays: dict[str, Array]) -> None:
+    """Let an operator read a constant of its own."""
+    name = f"{proto.output[0]}/{place}"
+    proto.input[place] = name
+    arrays[name] = value
 
 
-def _grouped_layers(space: SearchSpace) -> dict[str, Layer]:
-    """Weight name of each grouped convolution whose groups are pruned -> the layer."""
-    return {
-        f"{layer.name}.weight": layer
-        for layer in space.layers
-        if layer.op == "conv" and layer.conv_groups > 1 and layer.inputs.groups
-    }
-
-
-def _set_group(node: onnx.NodeProto, count: int) -> None:
+def _set_group(node: Any, count: int) -> None:
     for attribute in node.attribute:
         if attribute.name == "group":
             attribute.i = count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,7 +11,14 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hwprune.structure.layers import Attribute
     from hwprune.structure.space import SearchSpace
+
+_CONVS = nn.modules.conv._ConvNd
+_PARAMETRISED = ".parametrizations."
 
 
 def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Module:
@@ -34,45 +41,68 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
 
 def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Module:
     """Shrink `model` itself; see `prune`. The model may live on the meta device."""
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
+    shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for layer in space.layers:
         for tensor in layer.tensors:
             if any(channels.groups for _, channels in tensor.axes):
-                _shrink(
-                    modules, tensor.name, [(axis, channels.kept(widths)) for axis, channels in tensor.axes]
-                )
-        if layer.op != "parameter":
-            set_channels(
-                modules[layer.name], int(layer.inputs.count(widths)), int(layer.outputs.count(widths))
-            )
+                keep = [(axis, channels.kept(widths)) for axis, channels in tensor.axes]
+                _shrink(modules, tensor.name, keep, shared)
+        module = modules[layer.name.partition(_PARAMETRISED)[0]]
+        set_channels(module, int(layer.inputs.count(widths)), int(layer.outputs.count(widths)))
+    for attribute in space.attributes:
+        set_size(modules[attribute.module], attribute, int(attribute.size.count(widths)))
     return model
 
 
-def _shrink(modules: dict[str, nn.Module], name: str, keep: list[tuple[int, object]]) -> None:
+def _shrink(
+    modules: dict[str, nn.Module],
+    name: str,
+    keep: list[tuple[int, NDArray[np.int64]]],
+    shared: dict[int, tuple[torch.Tensor, torch.Tensor]],
+) -> None:
+    """Cut one tensor; one that several modules share stays shared."""
     owner, _, leaf = name.rpartition(".")
     old: torch.Tensor = getattr(modules[owner], leaf)
-    new = old.detach()
-    for axis, indices in keep:
-        new = new.index_select(axis, torch.as_tensor(indices, device=old.device))
-    if isinstance(old, nn.Parameter):
-        setattr(modules[owner], leaf, nn.Parameter(new.clone(), requires_grad=old.requires_grad))
-    else:
-        modules[owner].register_buffer(leaf, new.clone())
+    if id(old) not in shared:
+        new = old.detach()
+        for axis, indices in keep:
+            new = new.index_select(axis, torch.as_tensor(indices, device=old.device))
+        cut = new.clone()
+        shared[id(old)] = old, nn.Parameter(cut, old.requires_grad) if isinstance(old, nn.Parameter) else cut
+    module = modules[owner]
+    held: dict[str, Any] = module._parameters if isinstance(old, nn.Parameter) else module._buffers
+    held[leaf] = shared[id(old)][1]
 
 
 def set_channels(module: nn.Module, inputs: int, outputs: int) -> None:
     """Bring a module's channel attributes in line with its tensors."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, _CONVS):
         if module.groups > 1:
-            module.groups = inputs // (module.in_channels // module.groups)
+            across = outputs if module.transposed else inputs
+            module.groups = across // module.weight.shape[1]
         module.in_channels, module.out_channels = inputs, outputs
     elif isinstance(module, nn.Linear):
         module.in_features, module.out_features = inputs, outputs
-    elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
         module.num_features = outputs
     elif isinstance(module, nn.GroupNorm):
+        if module.num_groups == module.num_channels:
+            module.num_groups = outputs
         module.num_channels = outputs
-    elif isinstance(module, nn.LayerNorm):
-        module.normalized_shape = (*module.normalized_shape[:-1], outputs)
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = (
+            tuple(module.weight.shape) if module.weight is not None else module.normalized_shape
+        )
     elif isinstance(module, nn.PReLU) and module.num_parameters > 1:
         module.num_parameters = outputs
+
+
+def set_size(module: nn.Module, attribute: Attribute, value: int) -> None:
+    """Set a size that a module keeps as a number, alone or in a list."""
+    old = getattr(module, attribute.name)
+    if attribute.index < 0:
+        new: object = value
+    else:
+        new = type(old)([value if place == attribute.index else entry for place, entry in enumerate(old)])
+    setattr(module, attribute.name, new)

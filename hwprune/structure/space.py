@@ -19,7 +19,16 @@ import numpy as np
 from hwprune.errors import UsageError
 from hwprune.structure import space_file
 from hwprune.structure.counting import MacCount
-from hwprune.structure.layers import FROZEN, ChannelGroup, ChannelMap, Layer, Run, Tensor
+from hwprune.structure.layers import (
+    FROZEN,
+    Attribute,
+    ChannelGroup,
+    ChannelMap,
+    Layer,
+    Product,
+    Run,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,10 +36,42 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FROZEN", "ChannelGroup", "ChannelMap", "Layer", "Run", "SearchSpace", "Tensor", "Widths"]
+__all__ = [
+    "FROZEN",
+    "Attribute",
+    "ChannelGroup",
+    "ChannelMap",
+    "Layer",
+    "Product",
+    "Proof",
+    "Run",
+    "SearchSpace",
+    "Tensor",
+    "Widths",
+]
 
 Widths = tuple[int, ...]
 PAPER_RATIOS = tuple((10 + 3 * i) / 100 for i in range(31))  # MetaPruning, section 4.1: 0.10 .. 1.00
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was tried on a model before its space was returned; see `structure.proof`.
+
+    Attributes:
+        checks: Names of the checks that passed.
+        seconds: Their time.
+        analysis_seconds: Time of everything before them.
+    """
+
+    checks: tuple[str, ...] = ()
+    seconds: float = 0.0
+    analysis_seconds: float = 0.0
+
+    @property
+    def proved(self) -> bool:
+        """Whether the space was tried."""
+        return bool(self.checks)
 
 
 @dataclass(frozen=True)
@@ -42,7 +83,10 @@ class SearchSpace:
         input_shape: Shape of one input batch, (N, C, H, W).
         groups: The channel groups; widths have one entry for each.
         layers: Every layer that owns parameters, in the model's order.
-        frozen: Layer name -> why its output channels are never pruned.
+        frozen: Layer name -> why its output channels, or some of them, are never pruned.
+        products: Every convolution and matrix product of a forward pass.
+        attributes: Sizes that modules keep as numbers.
+        proof: What was tried before the space was returned.
     """
 
     model: str
@@ -50,6 +94,9 @@ class SearchSpace:
     groups: tuple[ChannelGroup, ...]
     layers: tuple[Layer, ...]
     frozen: Mapping[str, str] = field(default_factory=dict)
+    products: tuple[Product, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+    proof: Proof = field(default=Proof(), compare=False)
 
     def full(self) -> Widths:
         """The unpruned network."""
@@ -100,7 +147,7 @@ class SearchSpace:
 
     @functools.cached_property
     def _mac_count(self) -> MacCount:
-        return MacCount(self.layers, self.full())
+        return MacCount(self.products, self.full())
 
     def params(self, widths: ArrayLike) -> NDArray[np.int64]:
         """Parameters (without buffers): widths (..., groups) -> (...)."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
 from hwprune.errors import ArtifactError
-from hwprune.structure.layers import FROZEN, ChannelGroup, ChannelMap, Layer, Run, Tensor
+from hwprune.structure.layers import FROZEN, Attribute, ChannelGroup, ChannelMap, Layer, Product, Run, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-KIND, SCHEMA_VERSION = "search-space", 1
-_OPS = ("conv", "linear", "norm", "prelu", "parameter")
+KIND, SCHEMA_VERSION = "search-space", 2
+_MOST_CHANNELS = 2**24  # of one run: files are not trusted
+OPS = ("conv", "deconv", "linear", "norm", "parameter")
 
 
 def write(path: Path, fields: Mapping[str, Any]) -> None:
@@ -48,6 +48,13 @@ def to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
         "groups": [[g.name, g.width, g.multiple, list(g.choices)] for g in fields["groups"]],
         "layers": [_layer_payload(layer) for layer in fields["layers"]],
         "frozen": dict(fields["frozen"]),
+        "products": [
+            [one.layer, _map_payload(one.outputs), _map_payload(one.reads), one.positions]
+            for one in fields["products"]
+        ],
+        "attributes": [
+            [one.module, one.name, one.index, _map_payload(one.size)] for one in fields["attributes"]
+        ],
     }
 
 
@@ -64,11 +71,13 @@ def from_payload(payload: dict[str, Any]) -> dict[str, Any]:
         "groups": groups,
         "layers": tuple(_layer(entry, groups) for entry in payload["layers"]),
         "frozen": {str(name): str(reason) for name, reason in payload["frozen"].items()},
+        "products": tuple(_product(groups, *entry) for entry in payload["products"]),
+        "attributes": tuple(_attribute(groups, *entry) for entry in payload["attributes"]),
     }
 
 
 def _map_payload(channels: ChannelMap) -> list[list[int]]:
-    return [[run.group, run.start, run.length, run.repeat] for run in channels.runs]
+    return [[run.group, run.start, run.length, run.repeat, run.step] for run in channels.runs]
 
 
 def _layer_payload(layer: Layer) -> dict[str, Any]:
@@ -77,10 +86,6 @@ def _layer_payload(layer: Layer) -> dict[str, Any]:
         "op": layer.op,
         "inputs": _map_payload(layer.inputs),
         "outputs": _map_payload(layer.outputs),
-        "kernel": list(layer.kernel),
-        "stride": list(layer.stride),
-        "conv_groups": layer.conv_groups,
-        "positions": layer.positions,
         "tensors": [
             [t.name, list(t.shape), [[axis, _map_payload(channels)] for axis, channels in t.axes], t.buffer]
             for t in layer.tensors
@@ -109,10 +114,12 @@ def _group(name: str, width: int, multiple: int, choices: list[int]) -> ChannelG
 
 def _map(entries: Any, groups: tuple[ChannelGroup, ...]) -> ChannelMap:
     runs = []
-    for group, start, length, repeat in entries:
-        run = Run(_whole(group, FROZEN), _whole(start, 0), _whole(length), _whole(repeat))
-        if run.group != FROZEN and run.start + run.length > groups[run.group].width:
+    for group, start, length, repeat, step in entries:
+        run = Run(_whole(group, FROZEN), _whole(start, 0), _whole(length), _whole(repeat), _whole(step))
+        if run.group != FROZEN and run.start + (run.length - 1) * run.step >= groups[run.group].width:
             raise ValueError(f"a channel run leaves group {groups[run.group].name}")
+        if run.length * run.repeat > _MOST_CHANNELS:
+            raise ValueError(f"a channel run of {run.length * run.repeat} channels")
         runs.append(run)
     return ChannelMap(tuple(runs))
 
@@ -126,19 +133,24 @@ def _tensor(groups: tuple[ChannelGroup, ...], name: str, shape: Any, axes: Any, 
 
 
 def _layer(entry: dict[str, Any], groups: tuple[ChannelGroup, ...]) -> Layer:
-    if entry["op"] not in _OPS:
+    if entry["op"] not in OPS:
         raise ValueError(f"{entry['op']!r} is not a layer kind")
-    kernel, stride = _sizes(entry["kernel"]), _sizes(entry["stride"])
-    if math.prod(kernel) > 2**20 or len(kernel) != 2 or len(stride) != 2:
-        raise ValueError(f"the kernel or stride of {entry['name']} is not a pair of sizes")
     return Layer(
         name=str(entry["name"]),
         op=entry["op"],
         inputs=_map(entry["inputs"], groups),
         outputs=_map(entry["outputs"], groups),
-        kernel=(kernel[0], kernel[1]),
-        stride=(stride[0], stride[1]),
-        conv_groups=_whole(entry["conv_groups"]),
-        positions=_whole(entry["positions"], 0),
         tensors=tuple(_tensor(groups, *tensor) for tensor in entry["tensors"]),
     )
+
+
+def _product(
+    groups: tuple[ChannelGroup, ...], layer: str, outputs: Any, reads: Any, positions: int
+) -> Product:
+    return Product(str(layer), _map(outputs, groups), _map(reads, groups), _whole(positions))
+
+
+def _attribute(groups: tuple[ChannelGroup, ...], module: str, name: str, index: int, size: Any) -> Attribute:
+    if not str(name).isidentifier() or str(name).startswith("__"):
+        raise ValueError(f"{name!r} is not an attribute")
+    return Attribute(str(module), str(name), _whole(index, -1), _map(size, groups))

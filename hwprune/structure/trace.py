@@ -1,44 +1,41 @@
-"""`trace`: from a torch model to its `SearchSpace`.
+"""`trace`: from a torch model to its `SearchSpace`, proved on the model itself.
 
-Steps: find the raw groups (dependency.py), resolve overlaps, write every tensor axis as a `ChannelMap`, then
-try the groups, down to single ones where that fails (trial.py), and freeze those that break the model.
+Steps: export the model (export.py), send labels through its graph (flow.py), group them (groups.py),
+describe the model's layers by them (assemble.py), and try the space on the model (proof.py). Groups that a
+check refuses are frozen (tracing.py).
 """
 
 from __future__ import annotations
 
-import fnmatch
-import math
+import copy
 import time
-import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
-from hwprune.errors import HwpruneWarning, ModelError, nearest
-from hwprune.structure.dependency import RawGroup, find_groups
-from hwprune.structure.space import (
-    FROZEN,
-    PAPER_RATIOS,
-    ChannelGroup,
-    ChannelMap,
-    Layer,
-    Run,
-    SearchSpace,
-    Tensor,
-    make_choices,
-)
-from hwprune.structure.trial import broken_groups, record_positions
+from hwprune.errors import HwpruneError, ModelError
+from hwprune.structure import graph as graphs
+from hwprune.structure.assemble import Owned, weighted
+from hwprune.structure.export import Inputs, as_inputs, export_graph, tensors_of
+from hwprune.structure.flow import analyse
+from hwprune.structure.layers import FROZEN
+from hwprune.structure.onnx_fold import fold
+from hwprune.structure.proof import CHECKS, Prover
+from hwprune.structure.shake import shake
+from hwprune.structure.sizes import find_attributes
+from hwprune.structure.tracing import Tracer, proved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from hwprune.structure.space import SearchSpace
 
-_Axes = dict[tuple[str, str], ChannelMap]
-_TRIAL_PATIENCE = 3  # trials end by themselves; this only stops a model whose forward takes for ever
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+_MOVES = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def trace(
@@ -47,9 +44,8 @@ def trace(
     *,
     name: str = "model",
     exclude: Sequence[str] = (),
-    max_seconds: float = 8.0,
 ) -> SearchSpace:
-    """Find the channel groups of any CNN.
+    """Find the channel groups of any CNN, and prove them on it.
 
     What cannot be pruned safely is frozen: kept at full width, listed in `SearchSpace.frozen`, and named in
     an `HwpruneWarning` with the reason. The model's outputs are never pruned.
@@ -59,225 +55,186 @@ def trace(
         example_inputs: One batch, (N, C, H, W), or a tuple of such inputs.
         name: The model's name, kept in the space.
         exclude: Patterns (`layer4.*`) of layers whose output channels must stay.
-        max_seconds: Limit on the dependency analysis, in seconds of computing; what is not analysed by then
-            is frozen. Trying the groups is stopped likewise, at three times the limit.
 
     Returns:
         The space, with the paper's 31 ratios as each group's choices.
 
     Raises:
-        ModelError: The model does not run on the inputs, cannot be traced, or has nothing to prune.
+        ModelError: The model does not run on the inputs, cannot be exported, gives other outputs when it is
+            called again, or has nothing to prune.
     """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    positions = record_positions(model, inputs)
-    raw, frozen = find_groups(model, inputs, max_seconds)
-    _exclude(model, raw, exclude)
-    owners = _Owners(model)
-    for group in raw:
-        owners.claim(group)
-    keep = [group for group in raw if group.problem is None]
-    stop = time.thread_time() + _TRIAL_PATIENCE * max_seconds
-    while True:  # each round freezes at least one group, so it ends
-        space = _assemble(model, keep, owners, positions, name, tuple(inputs[0].shape))
-        broken = broken_groups(model, space, inputs, stop)
-        if not broken:
-            break
-        for index, reason in broken.items():
-            keep[index].problem = reason
-        keep = [group for group in keep if group.problem is None]
-    frozen.update({group.name: group.problem for group in raw if group.problem})
-    if not space.groups:
-        raise ModelError("Nothing in this model can be pruned.", where=name, got=_list_reasons(frozen))
-    _warn(name, frozen)
-    return SearchSpace(name, space.input_shape, space.groups, space.layers, frozen)
+    begun = time.perf_counter()
+    inputs = as_inputs(example_inputs)
+    _check_runs(model, inputs)
+    try:
+        tracer = _TorchTracer(model, inputs, name)
+        tracer.exclude(exclude)
+        space = tracer.space()
+        analysed = time.perf_counter()
+        prover = Prover(tracer.model, inputs, tracer.base, tracer.readers())
+        prover.check_base()
+        space = tracer.prove(prover, space)
+    except HwpruneError:
+        raise
+    except Exception as error:  # any network may hold what nobody thought of; nothing has been changed
+        raise ModelError(
+            "The structure of this model cannot be analysed.",
+            where=name,
+            got=f"{type(error).__name__}: {error}"[:300],
+            do="report this with the model; until then, prune a part of it that can be traced",
+        ) from error
+    return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)
 
 
-def _exclude(model: nn.Module, groups: list[RawGroup], patterns: Sequence[str]) -> None:
-    names = [name for name, _ in model.named_modules()]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ModelError(
-                "A pattern of layers to exclude fits no layer.",
-                got=repr(pattern),
-                allowed=nearest(pattern, names),
-                do="mend `exclude` under [model]",
-            )
-    for group in groups:
-        for member in group.members:
-            if member.axis == "out" and any(fnmatch.fnmatch(member.layer, pattern) for pattern in patterns):
-                group.problem = group.problem or f"{member.layer} is excluded"
+def _check_runs(model: nn.Module, inputs: Inputs) -> None:
+    """Run the model twice.
+
+    Raises:
+        ModelError: It does not run, returns no tensor, or something else the second time.
+    """
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            once, again = (tensors_of(model.eval()(*copy.deepcopy(inputs))) for _ in range(2))
+    except Exception as error:  # the user's own forward may raise anything
+        raise ModelError(
+            "The model does not run on the example inputs.",
+            where=type(model).__name__,
+            got=f"{type(error).__name__}: {error}",
+            allowed=f"inputs of shape {[tuple(x.shape) for x in inputs]}",
+            do="give the image size the model was made for, or fix its forward",
+        ) from error
+    finally:
+        model.train(was_training)
+    if not once:
+        raise ModelError("The model returns no tensor.", where=type(model).__name__)
+    same = [x.shape for x in once] == [x.shape for x in again]
+    if not same or not all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(once, again, strict=True)
+    ):
+        raise ModelError(
+            "The model's outputs differ between two equal calls.",
+            where=type(model).__name__,
+            do="make its forward in eval mode depend on its inputs alone",
+        )
+    if not any(True for _ in model.parameters()):
+        raise ModelError(
+            "Nothing in this model can be pruned.", where=type(model).__name__, got="no parameters"
+        )
 
 
-def _list_reasons(frozen: Mapping[str, str]) -> str:
-    return "; ".join(f"{layer}: {reason}" for layer, reason in frozen.items())
+class _TorchTracer(Tracer):
+    """The tracer of a torch model.
+
+    Args:
+        model: The model; it is not modified.
+        inputs: Example inputs.
+        name: The model's name.
+
+    Attributes:
+        model: A copy with shaken weights.
+        base: Its ONNX.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Inputs, name: str) -> None:
+        self.model = shake(model, inputs)
+        exported = export_graph(self.model, inputs)
+        base = onnx.ModelProto()
+        base.CopyFrom(exported)
+        fold(base)
+        self.base = bytes(base.SerializeToString())
+        tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
+        tensors |= {n: b for n, b in model.named_buffers(remove_duplicate=False) if b.ndim > 0}
+        kinds = {n: "norm" for n, m in model.named_modules() if isinstance(m, _NORMS)}
+        owned = {n: _owned(n, tensor, kinds) for n, tensor in tensors.items()}
+        self.aliases = _aliases(tensors)
+        graph = graphs.read(exported, [n for n in owned if owned[n].shape])
+        super().__init__(graph, owned, name, tuple(inputs[0].shape))
+        self._part_conv_groups()
+        self.attributes, constant = find_attributes(self.model, self.groups)
+        for labels, reason in constant:
+            self.flow.freeze(labels, reason)
+        if constant:
+            self.settle()
+
+    def _part_conv_groups(self) -> None:
+        """Where whole conv groups cannot go, equally many channels of each of them may."""
+        stuck = []
+        for one in weighted(self.flow):
+            parts = one.node.conv_groups
+            if one.kind == "conv" and 1 < parts < one.node.output_shapes[0][1] and one.weight:
+                channels = self.groups.axis((one.weight, one.made))
+                if not channels.groups:
+                    stuck.append(one.node.name)
+        if stuck:
+            flow = analyse(self.graph, stuck)
+            groups = self.find(flow)
+            if sum(groups.widths) >= sum(self.groups.widths):
+                self.flow, self.groups = flow, groups
+
+    def names(self) -> list[str]:
+        """The names of all modules."""
+        return [name for name, _ in self.model.named_modules()]
+
+    def space(self) -> SearchSpace:
+        """The space as the labels have it, with shared tensors and attributes.
+
+        Raises:
+            ModelError: There is nothing to prune.
+        """
+        space = _with_aliases(super().space(), self.aliases)
+        sized = (replace(one, size=self.groups.map(labels)) for one, labels in self.attributes)
+        least = space.smallest()
+        return replace(
+            space, attributes=tuple(one for one in sized if int(one.size.count(least)) < one.size.size)
+        )
+
+    def mixed(self) -> set[int]:
+        """Those of any tracer, and groups that a computed weight reads or makes."""
+        mixed = super().mixed()
+        for one in weighted(self.flow):
+            if not one.weight or self._computed(one.node.inputs[one.side]):  # its axes mean other things
+                for name in (one.node.inputs[1 - one.side], one.node.outputs[0]):
+                    factors = self.flow.tensor(name).factors
+                    mixed |= {int(self.groups.group[label]) for f in factors for label in np.unique(f)}
+        return mixed - {FROZEN}
+
+    def _computed(self, factor: str) -> bool:
+        """Whether a weight is more than a parameter whose axes were moved."""
+        while factor in self.graph.makers:
+            node = self.graph.makers[factor]
+            if node.operator not in _MOVES:
+                return True
+            factor = node.inputs[0]
+        return False
 
 
-def _warn(name: str, frozen: Mapping[str, str]) -> None:
-    notable = {layer: reason for layer, reason in frozen.items() if "model's outputs" not in reason}
-    if notable:
-        text = f"{name}: {len(notable)} channel group(s) keep their full width. {_list_reasons(notable)}"
-        warnings.warn(text, HwpruneWarning, stacklevel=3)
+def _owned(name: str, tensor: torch.Tensor, kinds: Mapping[str, str]) -> Owned:
+    module = name.rpartition(".")[0]
+    buffer = not isinstance(tensor, nn.Parameter)
+    layer = module.partition(".parametrizations.")[0]
+    return Owned(tuple(tensor.shape), module, layer, buffer, kinds.get(module, "parameter"))
 
 
-class _Owners:
-    """Who owns each local channel of each layer axis; a channel claimed twice freezes both claimants."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.sizes = {}
-        for name, module in [*model.named_modules(), *model.named_parameters()]:
-            for axis, size in _axis_sizes(module).items():
-                self.sizes[name, axis] = size
-        self.claims: dict[tuple[str, str], list[RawGroup]] = {}
-
-    def claim(self, group: RawGroup) -> None:
-        """Enter a group's members, marking it and others where they overlap or repeat a channel."""
-        for member in group.members:
-            key = (member.layer, member.axis)
-            if member.local.max(initial=-1) >= self.sizes[key]:
-                group.problem = group.problem or f"its channels cannot be followed into {member.layer}"
-                continue
-            if len(set(member.local.tolist())) != len(member.local):
-                group.problem = group.problem or f"it meets itself in {member.layer}"
-            for other in self.claims.setdefault(key, []):
-                if set(_local(other, key)) & set(member.local.tolist()):
-                    group.problem = group.problem or f"it shares channels of {member.layer} with {other.name}"
-                    other.problem = other.problem or f"it shares channels of {member.layer} with {group.name}"
-            self.claims[key].append(group)
-
-    def maps(self, keep: Sequence[RawGroup]) -> _Axes:
-        """The channel map of every axis that one of the kept groups touches."""
-        index = {id(group): position for position, group in enumerate(keep)}
-        result = {}
-        for key, claimants in self.claims.items():
-            group_of = np.full(self.sizes[key], FROZEN, dtype=np.int64)
-            root_of = np.zeros(self.sizes[key], dtype=np.int64)
-            for group in claimants:
-                if id(group) in index:
-                    for member in group.members:
-                        if (member.layer, member.axis) == key:
-                            group_of[member.local] = index[id(group)]
-                            root_of[member.local] = member.root
-            result[key] = encode_runs(group_of, root_of)
-        return result
+def _aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, list[str]]:
+    """Name of each shared tensor -> all its names."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), []).append(name)
+    return {name: shared for shared in names.values() if len(shared) > 1 for name in shared}
 
 
-def _local(group: RawGroup, key: tuple[str, str]) -> list[int]:
-    return [int(i) for m in group.members if (m.layer, m.axis) == key for i in m.local]
-
-
-def _axis_sizes(module: nn.Module | nn.Parameter) -> dict[str, int]:
-    """Channels on the prunable axes of a supported layer."""
-    if isinstance(module, nn.Conv2d):
-        return {"in": module.in_channels, "out": module.out_channels}
-    if isinstance(module, nn.Linear):
-        return {"in": module.in_features, "out": module.out_features}
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return {"out": module.num_features}
-    if isinstance(module, nn.LayerNorm):
-        return {"out": module.normalized_shape[-1]}
-    if isinstance(module, nn.GroupNorm):
-        return {"out": module.num_channels}
-    if isinstance(module, nn.PReLU):
-        return {"out": module.num_parameters}
-    if isinstance(module, nn.Parameter):
-        return {"out": module.shape[_parameter_axis(module)]}
-    return {}
-
-
-def _parameter_axis(parameter: torch.Tensor) -> int:
-    """The axis that Torch-Pruning prunes of a bare parameter: the last one longer than 1."""
-    return max((axis for axis, size in enumerate(parameter.shape) if size > 1), default=0)
-
-
-def encode_runs(group_of: NDArray[np.int64], root_of: NDArray[np.int64]) -> ChannelMap:
-    """Write two arrays over local channels (group, root channel) as the fewest runs."""
-    runs: list[Run] = []
-    local, size = 0, len(group_of)
-    while local < size:
-        group, start = int(group_of[local]), int(root_of[local])
-        if group == FROZEN:
-            end = local + int(np.argmax(np.append(group_of[local:] != FROZEN, True)))
-            runs.append(Run(FROZEN, 0, end - local))
-            local = end
-            continue
-        same = (group_of[local:] == group) & (root_of[local:] == start)
-        repeat = int(np.argmax(np.append(~same, True)))
-        steps = np.arange(size - local) // repeat
-        follows = (group_of[local:] == group) & (root_of[local:] == start + steps)
-        length = int(np.argmax(np.append(~follows, True))) // repeat
-        runs.append(Run(group, start, length, repeat))
-        local += length * repeat
-    return ChannelMap(tuple(runs))
-
-
-def _assemble(
-    model: nn.Module,
-    keep: Sequence[RawGroup],
-    owners: _Owners,
-    positions: Mapping[str, int],
-    name: str,
-    input_shape: tuple[int, ...],
-) -> SearchSpace:
-    axes = owners.maps(keep)
-    groups = tuple(
-        ChannelGroup(g.name, g.width, g.multiple, make_choices(g.width, g.multiple, 1, PAPER_RATIOS))
-        for g in keep
-    )
-    layers = [_layer(path, module, axes, positions) for path, module in model.named_modules()]
-    return SearchSpace(name, input_shape, groups, tuple(layer for layer in layers if layer is not None))
-
-
-def _layer(path: str, module: nn.Module, axes: _Axes, positions: Mapping[str, int]) -> Layer | None:
-    """Describe a module that owns tensors directly, or return None."""
-    own: list[tuple[str, torch.Tensor, bool]]
-    own = [(leaf, tensor, False) for leaf, tensor in module.named_parameters(recurse=False)]
-    own += [(leaf, tensor, True) for leaf, tensor in module.named_buffers(recurse=False) if tensor.ndim > 0]
-    if not own:
-        return None
-    sizes = _axis_sizes(module)
-    outputs = axes.get((path, "out")) or ChannelMap.frozen(sizes.get("out", 1))
-    coupled = not isinstance(module, nn.Conv2d | nn.Linear) or _grouped(module)
-    inputs = outputs if coupled and "in" not in sizes else axes.get((path, "in"))
-    if coupled and "in" in sizes:
-        inputs = outputs if sizes["in"] == sizes["out"] else ChannelMap.frozen(sizes["in"])
-    inputs = inputs or ChannelMap.frozen(sizes.get("in", 1))
-    tensors = tuple(
-        _tensor(f"{path}.{leaf}" if path else leaf, leaf, module, tensor, axes, inputs, outputs, buffer)
-        for leaf, tensor, buffer in own
-    )
-    if isinstance(module, nn.Conv2d):
-        kernel, stride = tuple(module.kernel_size), tuple(module.stride)
-        return Layer(
-            path, "conv", inputs, outputs, (kernel[0], kernel[1]), (stride[0], stride[1]), module.groups,
-            positions.get(path, 0), tensors,
-        )  # fmt: skip
-    op = "linear" if isinstance(module, nn.Linear) else "norm" if isinstance(module, _NORMS) else None
-    op = op or ("prelu" if isinstance(module, nn.PReLU) else "parameter")
-    return Layer(
-        path, op, inputs, outputs, positions=positions.get(path, 0 if op == "linear" else 1), tensors=tensors
-    )
-
-
-def _grouped(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups > 1
-
-
-def _tensor(
-    name: str, leaf: str, module: nn.Module, tensor: torch.Tensor, axes: _Axes,
-    inputs: ChannelMap, outputs: ChannelMap, buffer: bool,
-) -> Tensor:  # fmt: skip
-    """The maps of one tensor's axes: output channels first, then input channels where it has them."""
-    shape = tuple(tensor.shape)
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        maps = [(0, outputs)]
-        if leaf == "weight" and not _grouped(module):
-            maps.append((1, inputs))
-    elif isinstance(module, (*_NORMS, nn.PReLU)):
-        maps = [(len(shape) - 1, outputs)]
-    else:
-        bare = axes.get((name, "out"))
-        maps = [(_parameter_axis(tensor), bare)] if bare is not None else []
-    prunable = tuple((axis, channels) for axis, channels in maps if channels.groups)
-    return (
-        Tensor(name, shape or (1,), prunable, buffer) if math.prod(shape) else Tensor(name, (1,), (), buffer)
-    )
+def _with_aliases(space: SearchSpace, aliases: Mapping[str, list[str]]) -> SearchSpace:
+    """Cut tensors of several names under all of them: the graph knows one. Their parameters count once."""
+    if not aliases:
+        return space
+    axes = {t.name: t.axes for layer in space.layers for t in layer.tensors if t.axes}
+    layers = []
+    for layer in space.layers:
+        tensors = []
+        for tensor in layer.tensors:
+            shared = aliases.get(tensor.name, [tensor.name])
+            known = next((axes[name] for name in shared if name in axes), tensor.axes)
+            tensors.append(replace(tensor, axes=known, buffer=tensor.buffer or tensor.name != shared[0]))
+        layers.append(replace(layer, tensors=tuple(tensors)))
+    return replace(space, layers=tuple(layers))

@@ -27,7 +27,8 @@ from hwprune.errors import HwpruneError, UsageError
 from hwprune.latency.fingerprint import graph_fingerprint
 from hwprune.models.weights import load_weights
 from hwprune.structure.fusion import expected_fusion
-from hwprune.structure.onnx_graph import channel_maps, read_graph, static_inputs, without_weights
+from hwprune.structure.kernels import derive_kernels
+from hwprune.structure.onnx_graph import read_graph, static_inputs, without_weights
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.units import parse_seconds
 
@@ -108,7 +109,7 @@ _NO_WORK = ("quickstart", "init", "profile", "doctor")  # they measure or train:
 
 def _read_onnx(_: Path, content: bytes) -> None:
     graph = read_graph(content)
-    expected_fusion(graph), channel_maps(graph, seeds.space()), graph_fingerprint(graph)
+    expected_fusion(graph), derive_kernels(graph, seeds.space()), graph_fingerprint(graph)
     without_weights(content), static_inputs(content)
     OnnxSlicer(content, seeds.space()).slice(seeds.space().smallest(), batch=2)
 

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hwprune.exporter import export_base
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.profiler import profile_space
 from hwprune.results import ExportResult, Figure, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.runtimes.base import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
+from hwprune.structure.export import export_base
 from hwprune.structure.onnx_graph import without_weights
 from hwprune.structure.space import SearchSpace
 from hwprune.structure.trace import trace

@@ -10,17 +10,24 @@ from hwprune.latency.profiler import profile_space
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.runtimes.probes import conv_chain, model_bytes
-from hwprune.structure.layers import ChannelGroup, ChannelMap, Layer, Run, Tensor
+from hwprune.structure.layers import ChannelGroup, ChannelMap, Layer, Product, Run, Tensor
 from hwprune.structure.space import SearchSpace, make_choices
 
 RATIOS = tuple(i / 10 for i in range(1, 11))
 FAKE = TargetProfile(name="fake", runtime="fake")
 
 
-def conv_layer(name: str, inputs: ChannelMap, outputs: ChannelMap, size: int) -> Layer:
+def conv_layer(name: str, inputs: ChannelMap, outputs: ChannelMap) -> Layer:
     axes = tuple((axis, where) for axis, where in ((0, outputs), (1, inputs)) if where.groups)
     weight = Tensor(f"{name}.weight", (outputs.size, inputs.size, 3, 3), axes)
-    return Layer(name, "conv", inputs, outputs, kernel=(3, 3), positions=size * size, tensors=(weight,))
+    return Layer(name, "conv", inputs, outputs, (weight,))
+
+
+def space_of(name: str, image: tuple[int, ...], groups, layers) -> SearchSpace:
+    """All layers are 3x3 convolutions that keep the image's size."""
+    area = 9 * image[2] * image[3]
+    products = tuple(Product(layer.name, layer.outputs, layer.inputs, area) for layer in layers)
+    return SearchSpace(name, image, tuple(groups), tuple(layers), products=products)
 
 
 def group(name: str, width: int, multiple: int = 1) -> ChannelGroup:
@@ -32,9 +39,9 @@ def chain_net(widths=(3, 48, 64, 80, 96, 10), size=8, multiple=1) -> tuple[bytes
     maps = [ChannelMap.frozen(widths[0])]
     maps += [ChannelMap((Run(index, 0, width),)) for index, width in enumerate(widths[1:-1])]
     maps += [ChannelMap.frozen(widths[-1])]
-    layers = [conv_layer(f"conv{i}", maps[i], maps[i + 1], size) for i in range(len(widths) - 1)]
-    groups = tuple(group(f"conv{i}", width, multiple) for i, width in enumerate(widths[1:-1]))
-    space = SearchSpace("chain", (1, widths[0], size, size), groups, tuple(layers))
+    layers = [conv_layer(f"conv{i}", maps[i], maps[i + 1]) for i in range(len(widths) - 1)]
+    groups = [group(f"conv{i}", width, multiple) for i, width in enumerate(widths[1:-1])]
+    space = space_of("chain", (1, widths[0], size, size), groups, layers)
     return conv_chain(widths, size=size), space
 
 
@@ -44,8 +51,8 @@ def concat_net() -> tuple[bytes, SearchSpace]:
     maps = [ChannelMap((Run(index, 0, width),)) for index, width in enumerate(widths)]
     joined = ChannelMap(tuple(run for where in maps for run in where.runs))
     last = ChannelMap((Run(3, 0, 16),))
-    layers = [conv_layer(f"c{i}", ChannelMap.frozen(3), where, size) for i, where in enumerate(maps)]
-    layers += [conv_layer("head", joined, last, size), conv_layer("tail", last, ChannelMap.frozen(5), size)]
+    layers = [conv_layer(f"c{i}", ChannelMap.frozen(3), where) for i, where in enumerate(maps)]
+    layers += [conv_layer("head", joined, last), conv_layer("tail", last, ChannelMap.frozen(5))]
 
     def conv(name, source, out):
         names = [source, f"{name}.weight"]
@@ -67,8 +74,8 @@ def concat_net() -> tuple[bytes, SearchSpace]:
         for name, count in (("input", 3), ("output", 5))
     ]
     content = model_bytes(helper.make_graph(nodes, "concat", ends[:1], ends[1:], weights))
-    groups = tuple(group(f"g{i}", width) for i, width in enumerate((*widths, 16)))
-    return content, SearchSpace("concat", (1, 3, size, size), groups, tuple(layers))
+    groups = [group(f"g{i}", width) for i, width in enumerate((*widths, 16))]
+    return content, space_of("concat", (1, 3, size, size), groups, layers)
 
 
 @pytest.fixture(scope="session")

@@ -165,10 +165,10 @@ def test_an_operation_nobody_measured_raises(quiet_model):
     assert "fft" in str(raised.value)
 
 
-def test_a_table_of_another_space_is_refused(quiet_table, concat_net, chain):
-    content, space = chain
-    with pytest.raises(MismatchError):
-        LatencyModel.fit(quiet_table, replace(space, groups=space.groups[:-1]), content)
+def test_a_table_of_another_space_is_refused(quiet_table, net_of):
+    content, space = net_of((3, 48, 64, 80, 10))
+    with pytest.raises(MismatchError, match="another search space"):
+        LatencyModel.fit(quiet_table, space, content)
 
 
 def test_uncertainty_grows_where_the_table_is_thin(quiet_table, chain):

@@ -218,7 +218,7 @@ def test_other_layers_run_themselves_with_cropped_tensors():
     conv, slopes, norm = Scaled(3, 8, 1), nn.PReLU(8), nn.LayerNorm(8)
     layers = [
         Layer("", "conv", frozen, channels, tensors=_tensors(conv, channels)),
-        Layer("", "prelu", channels, channels, tensors=_tensors(slopes, channels)),
+        Layer("", "parameter", channels, channels, tensors=_tensors(slopes, channels)),
         Layer("", "norm", channels, channels, tensors=_tensors(norm, channels)),
     ]
     with torch.no_grad():
@@ -228,7 +228,7 @@ def test_other_layers_run_themselves_with_cropped_tensors():
     expected = nn.functional.conv2d(x, conv.weight[:5], conv.bias[:5]) * 2
     expected = nn.functional.prelu(expected, slopes.weight[:5]).movedim(1, -1)
     expected = nn.functional.layer_norm(expected, (5,), norm.weight[:5], norm.bias[:5])
-    stand_ins = [prunable(m, layer, {}) for m, layer in zip((conv, slopes, norm), layers, strict=True)]
+    stand_ins = [prunable(m, layer, {}, {}) for m, layer in zip((conv, slopes, norm), layers, strict=True)]
     for stand_in in stand_ins:
         assert isinstance(stand_in, PrunableOther)
         stand_in.set_widths((5,))

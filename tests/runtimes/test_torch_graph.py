@@ -10,11 +10,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.errors import DeviceError, ModelError
-from hwprune.exporter import export_base
 from hwprune.models.registry import build
 from hwprune.runtimes.probes import conv_chain, model_bytes
 from hwprune.runtimes.torch_graph import TorchGraph
 from hwprune.runtimes.torch_profile import kernel_times, profiled
+from hwprune.structure.export import export_base
 
 CPU = torch.device("cpu")
 

@@ -12,10 +12,12 @@ from hwprune.errors import ModelError
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.onnxruntime import OnnxRuntime
 from hwprune.runtimes.probes import model_bytes
+from hwprune.structure import graph as graphs
+from hwprune.structure.follow import Followed
 from hwprune.structure.fusion import Fusion, expected_fusion, observe
 from hwprune.structure.kernels import KernelSpec, derive_kernels
 from hwprune.structure.layers import ChannelGroup, ChannelMap, Layer, Run, Tensor
-from hwprune.structure.onnx_graph import channel_maps, read_graph
+from hwprune.structure.onnx_graph import read_graph
 from hwprune.structure.onnx_slice import slice_onnx
 from hwprune.structure.space import SearchSpace
 
@@ -27,12 +29,14 @@ def channels(group: int, repeat: int = 1) -> ChannelMap:
     return ChannelMap((Run(group, 0, SIZES[group], repeat),))
 
 
-def layer(name, op, inputs, outputs, shape, **facts) -> Layer:
-    axes = [(0, outputs), (1, inputs)]
-    if facts.get("conv_groups", 1) > 1:
-        axes.pop()
-    pruned = tuple((axis, where) for axis, where in axes if where.groups)
-    return Layer(name, op, inputs, outputs, tensors=(Tensor(f"{name}.weight", shape, pruned),), **facts)
+def layer(name, op, inputs, outputs, shape) -> Layer:
+    axes = ((0, outputs), (1, inputs))
+    pruned = tuple((axis, where) for axis, where in axes if where.groups and where.size == shape[axis])
+    return Layer(name, op, inputs, outputs, (Tensor(f"{name}.weight", shape, pruned),))
+
+
+def followed(content: bytes) -> Followed:
+    return Followed(graphs.read(onnx.load_model_from_string(content)), SPACE)
 
 
 def block_net() -> tuple[bytes, SearchSpace]:
@@ -93,11 +97,11 @@ def block_net() -> tuple[bytes, SearchSpace]:
             ChannelGroup(f"g{i}", size, 1, tuple(range(4, size + 1, 4))) for i, size in enumerate(SIZES)
         ),
         layers=(
-            layer("stem", "conv", ChannelMap.frozen(3), stem, shapes["stem"], kernel=(3, 3), stride=(2, 2)),
+            layer("stem", "conv", ChannelMap.frozen(3), stem, shapes["stem"]),
             layer("expand", "conv", stem, hidden, shapes["expand"]),
             layer("side", "conv", stem, side, shapes["side"]),
-            layer("dw", "conv", side, side, shapes["dw"], kernel=(3, 3), conv_groups=40),
-            layer("project", "conv", hidden, stem, shapes["project"], kernel=(3, 3)),
+            layer("dw", "conv", side, side, shapes["dw"]),
+            layer("project", "conv", hidden, stem, shapes["project"]),
             layer("fc", "linear", flat, ChannelMap.frozen(10), shapes["fc"]),
         ),
     )
@@ -116,13 +120,15 @@ def by_layer(kernels, widths):
 
 
 def test_channels_of_every_tensor_agree_with_the_sliced_network():
-    maps = channel_maps(GRAPH, SPACE)
+    found = followed(CONTENT)
     rng = np.random.default_rng(1)
     for _ in range(20):
         widths = tuple(int(rng.integers(1, size + 1)) for size in SIZES)
         pruned = read_graph(slice_onnx(CONTENT, SPACE, widths))
         for node in pruned.nodes:
-            assert int(maps[node.output].count(widths)) == pruned.shapes[node.output][1], node.output
+            assert int(found.channels(node.output).count(widths)) == pruned.shapes[node.output][1], (
+                node.output
+            )
 
 
 def test_specs_are_those_computed_by_hand():
@@ -242,24 +248,27 @@ def test_what_onnx_runtime_reports_finds_a_slot_at_any_widths():
         assert {i for i, slot in enumerate(kernels.slots) if slot.layer} <= hit
 
 
-def test_unknown_operators_are_frozen_and_transposes_followed():
+@pytest.mark.parametrize(("between", "kept"), [("Relu", 10), ("LRN", 24)])
+def test_unknown_operators_are_frozen_and_transposes_followed(between, kept):
+    facts = {"size": 3} if between == "LRN" else {}
     nodes = [
-        helper.make_node(
-            "Conv", ["input", "stem.weight"], ["c"], kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]
-        ),
+        helper.make_node("Conv", ["input", "stem.weight"], ["c"], kernel_shape=[3, 3], pads=[1] * 4),
         helper.make_node("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1]),
         helper.make_node("Transpose", ["t"], ["b"], perm=[0, 3, 1, 2]),
-        helper.make_node("DepthToSpace", ["b"], ["output"], blocksize=2),
+        helper.make_node(between, ["b"], ["r"], **facts),
+        helper.make_node("Conv", ["r", "expand.weight"], ["e"], kernel_shape=[1, 1]),
+        helper.make_node("ReduceMean", ["e"], ["output"], axes=[1]),
     ]
-    weight = numpy_helper.from_array(np.ones((24, 3, 3, 3), dtype=np.float32), "stem.weight")
+    shapes = {"stem.weight": (24, 3, 3, 3), "expand.weight": (32, 24, 1, 1)}
+    weights = [numpy_helper.from_array(np.ones(shape, dtype=np.float32), n) for n, shape in shapes.items()]
     ends = [
         helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 16, 16]),
-        helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 6, 16, 16]),
+        helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1, 16, 16]),
     ]
-    maps = channel_maps(
-        read_graph(model_bytes(helper.make_graph(nodes, "t", ends[:1], ends[1:], [weight]))), SPACE
-    )
-    assert [int(maps[name].count((10, 20, 30))) for name in ("c", "t", "b", "output")] == [10, 10, 10, 6]
+    found = followed(model_bytes(helper.make_graph(nodes, "t", ends[:1], ends[1:], weights)))
+    counts = [int(found.channels(name).count((10, 20, 30))) for name in ("c", "b", "e", "output")]
+    assert counts == [kept, kept, 20, 1]
+    assert found.sizes("t", found.keeps((10, 20, 30))) == (1, 16, 16, kept)
 
 
 def test_weights_computed_in_the_graph_are_not_kernels():

@@ -12,9 +12,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from hwprune.errors import ModelError
-from hwprune.exporter import export_base
 from hwprune.models.registry import build
 from hwprune.runtimes.quantise import quantise
+from hwprune.structure.export import export_base
 from hwprune.structure.kernels import derive_kernels
 from hwprune.structure.onnx_graph import parse_model, read_graph
 from hwprune.structure.onnx_slice import OnnxSlicer

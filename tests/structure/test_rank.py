@@ -21,7 +21,9 @@ def network(name):
     return model, trace(model, torch.zeros(1, 3, 32, 32), name=name)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v2_cifar", "vgg16_bn", "torchvision:squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "mobilenet_v2_cifar", "vgg16_bn_cifar", "torchvision:squeezenet1_1"]
+)
 @pytest.mark.filterwarnings("ignore::hwprune.errors.HwpruneWarning")
 def test_the_sorted_network_computes_the_same(name):
     model, space = network(name)

@@ -13,9 +13,11 @@ from hwprune.errors import ArtifactError, MismatchError, MissingArtifactError, U
 from hwprune.structure.space import (
     FROZEN,
     PAPER_RATIOS,
+    Attribute,
     ChannelGroup,
     ChannelMap,
     Layer,
+    Product,
     Run,
     SearchSpace,
     Tensor,
@@ -27,11 +29,11 @@ def follows(group: int, width: int, repeat: int = 1) -> ChannelMap:
     return ChannelMap((Run(group, 0, width, repeat),))
 
 
-def conv(name, inputs, outputs, kernel, positions, groups=1):
+def conv(name, inputs, outputs, kernel, groups=1):
     shape = (outputs.size, inputs.size // groups, kernel, kernel)
     axes = ((0, outputs),) if groups > 1 else ((0, outputs), (1, inputs))
     tensors = (Tensor(f"{name}.weight", shape, axes), Tensor(f"{name}.bias", shape[:1], ((0, outputs),)))
-    return Layer(name, "conv", inputs, outputs, (kernel, kernel), (1, 1), groups, positions, tensors)
+    return Layer(name, "conv", inputs, outputs, tensors)
 
 
 @pytest.fixture
@@ -44,14 +46,22 @@ def space():
     weight = Tensor("head.weight", (10, 96), ((1, flat),))
     head = Layer("head", "linear", flat, labels, tensors=(weight, Tensor("head.bias", (10,), ())))
     layers = (
-        conv("stem", image, stem, 3, 64),
+        conv("stem", image, stem, 3),
         norm,
-        conv("depthwise", stem, stem, 3, 64, groups=8),
-        conv("pointwise", stem, wide, 1, 64),
+        conv("depthwise", stem, stem, 3, groups=8),
+        conv("pointwise", stem, wide, 1),
         head,
     )
     groups = (ChannelGroup("stem", 8, 1, (2, 4, 8)), ChannelGroup("pointwise", 16, 4, (4, 8, 16)))
-    return SearchSpace("toy", (1, 3, 8, 8), groups, layers, {"head": "it makes the model's outputs"})
+    products = (
+        Product("stem", stem, image, 9 * 64),
+        Product("depthwise", stem, ChannelMap.frozen(1), 9 * 64),
+        Product("pointwise", wide, stem, 64),
+        Product("head", labels, flat, 1),
+    )
+    attributes = (Attribute("", "width", -1, stem), Attribute("neck", "sizes", 1, wide))
+    frozen = {"head": "it makes the model's outputs"}
+    return SearchSpace("toy", (1, 3, 8, 8), groups, layers, frozen, products, attributes)
 
 
 def test_macs_and_params_are_those_counted_by_hand(space):
@@ -64,11 +74,16 @@ def test_macs_and_params_are_those_counted_by_hand(space):
 
 def test_macs_of_layers_that_follow_a_part_of_a_group(space):
     first, last = ChannelMap((Run(1, 0, 6),)), ChannelMap((Run(1, 6, 10, 3), Run(-1, 0, 2)))
-    halves = (conv("first", first, follows(0, 8), 3, 4), conv("last", last, follows(1, 16), 1, 4))
-    split = dataclasses.replace(space, layers=halves)
-    for stem, wide in ((8, 16), (4, 8), (2, 4)):
+    odd = ChannelMap((Run(1, 1, 8, step=2),))
+    halves = (
+        Product("first", follows(0, 8), first, 36),
+        Product("last", follows(1, 16), last, 4),
+        Product("odd", odd, odd, 7),
+    )
+    split = dataclasses.replace(space, products=halves)
+    for stem, wide in ((8, 16), (4, 8), (2, 4), (3, 7)):
         read = min(wide, 6), 3 * max(wide - 6, 0) + 2
-        assert split.macs((stem, wide)) == read[0] * stem * 9 * 4 + read[1] * wide * 4
+        assert split.macs((stem, wide)) == read[0] * stem * 36 + read[1] * wide * 4 + (wide // 2) ** 2 * 7
 
 
 def test_many_networks_are_counted_at_once(space):
@@ -79,7 +94,9 @@ def test_many_networks_are_counted_at_once(space):
         assert [[count(row) for row in block] for block in table] == figures.tolist()
 
 
-runs = st.tuples(st.integers(-1, 2), st.integers(0, 6), st.integers(1, 6), st.integers(1, 3))
+runs = st.tuples(
+    st.integers(-1, 2), st.integers(0, 6), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)
+)
 maps = st.lists(runs, max_size=5).map(lambda found: ChannelMap(tuple(Run(*run) for run in found)))
 
 
@@ -87,7 +104,7 @@ maps = st.lists(runs, max_size=5).map(lambda found: ChannelMap(tuple(Run(*run) f
 def test_a_channel_map_keeps_what_a_look_at_each_channel_keeps(channels, widths):
     kept = []
     for run in channels.runs:
-        for channel in range(run.start, run.start + run.length):
+        for channel in range(run.start, run.start + run.length * run.step, run.step):
             kept += [run.group == FROZEN or channel < widths[run.group]] * run.repeat
     assert channels.kept(widths).tolist() == np.flatnonzero(kept).tolist()
     assert channels.count(widths) == sum(kept)
@@ -98,6 +115,39 @@ def test_a_channel_map_keeps_what_a_look_at_each_channel_keeps(channels, widths)
 @given(maps, st.lists(st.tuples(*[st.integers(1, 12)] * 3), min_size=1, max_size=5))
 def test_counting_many_networks_equals_counting_each(channels, table):
     assert channels.count(table).tolist() == [len(channels.kept(widths)) for widths in table]
+
+
+@given(maps, maps, st.lists(st.tuples(*[st.integers(1, 26)] * 3), min_size=1, max_size=5))
+def test_macs_are_the_product_of_what_each_side_keeps(outputs, reads, table):
+    groups = tuple(ChannelGroup(f"g{index}", 26, 1, (26,)) for index in range(3))
+    space = SearchSpace("any", (1, 3, 8, 8), groups, (), products=(Product("", outputs, reads, 5),))
+    expected = [5 * len(outputs.kept(widths)) * len(reads.kept(widths)) for widths in table]
+    assert space.macs(table).tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 5)), max_size=24))
+def test_a_map_can_be_made_of_any_channels(local):
+    groups, channels = np.array(local, dtype=np.int64).reshape(-1, 2).T
+    made = ChannelMap.of(groups, channels)
+    for widths in ((1, 3, 6), (6, 2, 4), (5, 5, 1)):
+        expected = [i for i, (group, one) in enumerate(local) if group == FROZEN or one < widths[group]]
+        assert made.kept(widths).tolist() == expected
+
+
+@given(maps)
+def test_a_map_made_of_its_own_channels_is_the_same(channels):
+    made = ChannelMap.of(channels.group_of, channels.channel_of)
+    assert made.group_of.tolist() == channels.group_of.tolist()
+    follows_group = made.group_of != FROZEN
+    assert made.channel_of[follows_group].tolist() == channels.channel_of[follows_group].tolist()
+
+
+@pytest.mark.parametrize(
+    "run", [Run(0, 0, 8), Run(1, 3, 5), Run(0, 1, 4, step=2), Run(0, 0, 4, repeat=9), Run(1, 2, 3, 4, 5)]
+)
+def test_channels_at_equal_distances_are_one_run(run):
+    channels = ChannelMap((run,))
+    assert ChannelMap.of(channels.group_of, channels.channel_of).runs == (run,)
 
 
 def test_the_papers_choices():
@@ -182,6 +232,15 @@ def test_a_missing_damaged_or_foreign_file_is_refused(space, tmp_path):
         SearchSpace.load(path)
 
 
+def test_a_file_of_the_first_version_is_refused_with_what_to_do(tmp_path):
+    path = tmp_path / "space.json"
+    artifacts.write_json(path, "search-space", 1, {"model": "old", "groups": [], "layers": []})
+    with pytest.raises(MismatchError, match="another schema version") as caught:
+        SearchSpace.load(path)
+    assert (caught.value.got, caught.value.allowed) == (1, 2)
+    assert caught.value.do == "make it again with `hwprune profile`"
+
+
 def _set(payload, keys, value):
     for key in keys[:-1]:
         payload = payload[key]
@@ -201,16 +260,24 @@ def _set(payload, keys, value):
         (["groups"], None),
         (["groups"], []),
         (["layers", 0, "op"], "shell"),
-        (["layers", 0, "kernel"], [3]),
-        (["layers", 0, "kernel"], [2**30, 2**30]),
-        (["layers", 0, "conv_groups"], 0),
-        (["layers", 0, "positions"], 1e300),
-        (["layers", 0, "outputs"], [[7, 0, 8, 1]]),
-        (["layers", 0, "outputs"], [[-2, 0, 8, 1]]),
-        (["layers", 0, "outputs"], [[0, 4, 8, 1]]),
-        (["layers", 0, "tensors", 0, 2], [[9, [[0, 0, 8, 1]]]]),
+        (["layers", 0, "outputs"], [[0, 0, 8, 1]]),
+        (["layers", 0, "outputs"], [[7, 0, 8, 1, 1]]),
+        (["layers", 0, "outputs"], [[-2, 0, 8, 1, 1]]),
+        (["layers", 0, "outputs"], [[0, 4, 8, 1, 1]]),
+        (["layers", 0, "outputs"], [[0, 0, 8, 1, 2]]),
+        (["layers", 0, "outputs"], [[0, 0, 8, 1, 0]]),
+        (["layers", 0, "outputs"], [[-1, 0, 2**20, 2**20, 1]]),
+        (["layers", 0, "tensors", 0, 2], [[9, [[0, 0, 8, 1, 1]]]]),
         (["layers", 0, "tensors", 0, 1], [9, 3, 3, 3]),
         (["layers"], {"a": 1}),
+        (["products", 0, 1], [[7, 0, 8, 1, 1]]),
+        (["products", 0, 3], 1e300),
+        (["products", 0, 3], 0),
+        (["products", 0], ["stem"]),
+        (["attributes", 0, 1], "__class__"),
+        (["attributes", 0, 1], "a.b"),
+        (["attributes", 0, 2], -2),
+        (["attributes", 0, 3], [[9, 0, 8, 1, 1]]),
         (["frozen"], []),
         (["input_shape"], "1388"),
     ],
@@ -218,9 +285,9 @@ def _set(payload, keys, value):
 def test_a_file_with_a_right_checksum_but_wrong_content_is_refused(space, tmp_path, keys, value):
     path = tmp_path / "space.json"
     space.save(path)
-    payload = artifacts.read_json(path, "search-space", 1)
+    payload = artifacts.read_json(path, "search-space", 2)
     _set(payload, keys, value)
-    artifacts.write_json(path, "search-space", 1, payload)
+    artifacts.write_json(path, "search-space", 2, payload)
     with pytest.raises(ArtifactError, match="not consistent") as caught:
         SearchSpace.load(path)
     assert caught.value.where == path

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from oracle import assert_right
+from torch import Tensor, nn
 
 from hwprune.errors import HwpruneWarning, ModelError
-from hwprune.structure.deadline import DeadlineExceeded, deadline
-from hwprune.structure.layers import FROZEN
+from hwprune.structure.layers import Layer, Run
 from hwprune.structure.prune import prune
-from hwprune.structure.trace import encode_runs, trace
-from hwprune.structure.trial import broken_groups
+from hwprune.structure.space import SearchSpace
+from hwprune.structure.trace import trace
 
-X = torch.randn(1, 3, 16, 16)
+X = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def layer_of(space: SearchSpace, name: str) -> Layer:
+    return next(layer for layer in space.layers if layer.name == name)
+
+
+def check(model: nn.Module, space: SearchSpace, mixes: bool = False) -> None:
+    assert_right(model, (torch.cat([X, X + 1]),), space, rng=np.random.default_rng(0), mixes=mixes)
 
 
 class Residual(nn.Module):
@@ -27,7 +35,7 @@ class Residual(nn.Module):
         self.outer = nn.Conv2d(12, 8, 3, padding=1)
         self.head = nn.Linear(8 * 4, 5)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         x = torch.relu(x + self.outer(torch.relu(self.inner(x))))
         return self.head(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
@@ -36,12 +44,10 @@ class Residual(nn.Module):
 def test_a_residual_add_couples_its_two_sides_and_flattening_repeats_channels() -> None:
     space = trace(Residual(), X)
     assert [(g.name, g.width) for g in space.groups] == [("stem", 8), ("inner", 12)]
-    head = next(layer for layer in space.layers if layer.name == "head")
-    assert [(run.group, run.length, run.repeat) for run in head.inputs.runs] == [(0, 8, 4)]
-    assert head.inputs.kept((3, 12)).tolist() == list(range(12))
-    outer = next(layer for layer in space.layers if layer.name == "outer")
-    assert outer.outputs.groups == (0,)
-    assert outer.inputs.groups == (1,)
+    assert layer_of(space, "head").inputs.runs == (Run(0, 0, 8, repeat=4),)
+    assert layer_of(space, "head").inputs.kept((3, 12)).tolist() == list(range(12))
+    assert layer_of(space, "outer").outputs.groups == (0,)
+    assert layer_of(space, "outer").inputs.groups == (1,)
 
 
 def test_pruning_keeps_the_leading_channels_and_leaves_the_model_alone() -> None:
@@ -61,6 +67,20 @@ def test_removing_channels_equals_silencing_them() -> None:
         assert torch.allclose(pruned(X), model(X), atol=1e-6)
 
 
+def test_a_space_says_what_was_tried_before_it_was_returned() -> None:
+    space = trace(Residual(), X)
+    assert space.proof.proved
+    assert space.proof.seconds > 0
+    assert not SearchSpace("by hand", (1, 3, 16, 16), (), ()).proof.proved
+
+
+def test_a_model_in_training_mode_stays_in_it() -> None:
+    model = Residual().train()
+    trace(model, X)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_excluded_layers_keep_their_width() -> None:
     with pytest.warns(HwpruneWarning, match="inner is excluded"):
         space = trace(Residual(), X, exclude=["inn*"])
@@ -68,8 +88,14 @@ def test_excluded_layers_keep_their_width() -> None:
     assert space.frozen["inner"] == "inner is excluded"
 
 
+def test_a_pattern_that_excludes_nothing_is_told() -> None:
+    with pytest.raises(ModelError, match="fits no layer") as caught:
+        trace(Residual(), X, exclude=["iner"])
+    assert "inner" in caught.value.allowed
+
+
 class Chunked(nn.Module):
-    """Splits its channels in halves: pruning the leading ones would move the border."""
+    """Both halves of the stem's channels lose equally many."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,18 +103,37 @@ class Chunked(nn.Module):
         self.left, self.right = nn.Conv2d(4, 6, 1), nn.Conv2d(4, 6, 1)
         self.head = nn.Linear(6, 5)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         left, right = self.stem(x).chunk(2, 1)
         return self.head((self.left(left) * self.right(right)).mean((2, 3)))
 
 
-def test_a_group_that_breaks_the_model_is_frozen_and_the_rest_is_pruned() -> None:
-    with pytest.warns(HwpruneWarning, match="stem"):
-        space = trace(Chunked(), X)
-    assert "left" in [g.name for g in space.groups]
-    assert "stem" in space.frozen
-    widths = space.smallest()
-    assert prune(Chunked(), space, widths)(X).shape == (1, 5)
+def test_halves_are_pruned_in_step() -> None:
+    model = Chunked()
+    space = trace(model, X)
+    assert {g.name: (g.width, g.multiple) for g in space.groups} == {"stem": (8, 2), "left": (6, 1)}
+    assert layer_of(space, "stem").outputs.kept((6, 6)).tolist() == [0, 1, 2, 4, 5, 6]
+    assert layer_of(space, "left").inputs.groups == layer_of(space, "right").inputs.groups == (0,)
+    check(model, space)
+
+
+class Normalised(nn.Module):
+    def __init__(self, groups: int = 4) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 12, 3), nn.GroupNorm(groups, 12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.norm(self.stem(x))).mean((2, 3)))
+
+
+def test_norm_groups_lose_equally_many_channels() -> None:
+    model = Normalised()
+    space = trace(model, X)
+    assert [(g.name, g.width, g.multiple) for g in space.groups] == [("stem", 12, 4)]
+    assert layer_of(space, "stem").outputs.kept((8,)).tolist() == [0, 1, 3, 4, 6, 7, 9, 10]
+    assert prune(model, space, (4,)).norm.num_groups == 4
+    check(model, space, mixes=True)
 
 
 class Grouped(nn.Module):
@@ -97,7 +142,7 @@ class Grouped(nn.Module):
         self.stem, self.mix = nn.Conv2d(3, width, 1), nn.Conv2d(width, width, 3, groups=groups)
         self.head = nn.Linear(width, 5)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.head(self.mix(self.stem(x)).mean((2, 3)))
 
 
@@ -111,13 +156,82 @@ def test_grouped_convolutions_lose_whole_conv_groups() -> None:
     assert (pruned.mix.groups, tuple(pruned.mix.weight.shape)) == (2, (6, 3, 3, 3))
 
 
+class SplitAtWidth(nn.Module):
+    """Divides its channels by a number that it keeps; `code` writes the number into the code instead."""
+
+    def __init__(self, code: bool = False) -> None:
+        super().__init__()
+        self.width = 0 if code else 5
+        self.stem, self.inner = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(7, 6, 1)
+        self.head = nn.Linear(5 + 6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        at = self.width or 5
+        left, right = x[:, :at], x[:, at:]
+        return self.head(torch.cat([left, self.inner(right)], 1).mean((2, 3)))
+
+
+def test_a_split_at_an_attribute_follows_when_the_attribute_is_set_along() -> None:
+    model = SplitAtWidth()
+    space = trace(model, X)
+    (attribute,) = space.attributes
+    assert (attribute.module, attribute.name, attribute.index, attribute.size.size) == ("", "width", -1, 5)
+    widths = space.smallest()
+    pruned = prune(model, space, widths)
+    assert pruned.width == int(attribute.size.count(widths)) < model.width == 5
+    check(model, space)
+
+
+def test_a_split_at_a_number_in_the_code_freezes_and_says_so() -> None:
+    model = SplitAtWidth(code=True)
+    with pytest.warns(HwpruneWarning, match="stem"):
+        space = trace(model, X)
+    assert not space.attributes
+    assert {g.name: g.width for g in space.groups} == {"stem": 7, "inner": 6}
+    assert space.frozen["stem"].startswith("5 of 12 channels stay: Slice in ")
+    assert "written in the model's code" in space.frozen["stem"]
+    check(model, space)
+
+
 def test_the_classifier_is_never_pruned() -> None:
-    space = trace(
-        nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)), X
-    )
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HwpruneWarning)  # that is no news
+        space = trace(model, X)
     head = next(layer for layer in space.layers if layer.op == "linear")
     assert head.outputs.groups == ()
     assert head.outputs.size == 4
+    assert "output" in space.frozen[head.name]
+
+
+class SeveralOutputs(Residual):
+    """Features are an output too, in a dict."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.stem(x)
+        inner = torch.relu(self.inner(x))
+        pooled = nn.functional.adaptive_avg_pool2d(self.outer(inner) + x, 2)
+        return {"logits": self.head(pooled.flatten(1)), "inner": inner}
+
+
+def test_no_output_of_several_is_pruned() -> None:
+    model = SeveralOutputs()
+    space = trace(model, X)
+    assert [g.name for g in space.groups] == ["stem"]
+    assert "output" in space.frozen["inner"]
+    check(model, space)
+
+
+def test_several_inputs_are_given_as_a_tuple() -> None:
+    class Two(Residual):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(x * mask)
+
+    model, inputs = Two(), (torch.cat([X, X + 1]), torch.rand(2, 1, 16, 16))
+    space = trace(model, inputs)
+    assert [(g.name, g.width) for g in space.groups] == [("stem", 8), ("inner", 12)]
+    assert_right(model, inputs, space, rng=np.random.default_rng(0))
 
 
 def test_a_model_that_does_not_run_says_so() -> None:
@@ -126,96 +240,49 @@ def test_a_model_that_does_not_run_says_so() -> None:
     assert "shape" in str(caught.value)
 
 
+def test_a_model_without_outputs_says_so() -> None:
+    class Silent(Residual):
+        def forward(self, x: Tensor) -> None:
+            super().forward(x)
+
+    with pytest.raises(ModelError, match="returns no tensor"):
+        trace(Silent(), X)
+
+
+def test_a_model_that_rolls_dice_says_so() -> None:
+    class Noisy(Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.randn_like(x))
+
+    with pytest.raises(ModelError, match="differ between two equal calls"):
+        trace(Noisy(), X)
+
+
 def test_a_model_with_nothing_to_prune_says_so() -> None:
     with pytest.raises(ModelError, match="Nothing"):
         trace(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4)), X)
 
 
-def test_analysis_stops_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(*_: object, **__: object) -> None:
-        while True:
-            pass
-
-    monkeypatch.setattr("torch_pruning.DependencyGraph.get_pruning_group", explode)
-    with pytest.raises(ModelError, match="Nothing") as caught:
-        trace(Residual(), X, max_seconds=4.0)
-    assert "did not end within" in str(caught.value)
-
-
-def test_trials_stop_at_their_limit_and_freeze_what_was_not_tried() -> None:
-    space = trace(Residual(), X)
-    found = broken_groups(Residual(), space, (X,), stop=time.thread_time() - 1.0)
-    assert sorted(found) == list(range(len(space.groups)))
-    assert set(found.values()) == {"there was no time left to try it"}
-
-
-def _work_for_ever() -> None:
-    with deadline(0.05):
-        while True:
-            pass
-
-
-def test_deadline_interrupts_and_leaves_no_trace() -> None:
-    with pytest.raises(DeadlineExceeded):
-        _work_for_ever()
-    with deadline(0.5):
-        pass
-    time.sleep(0.7)  # a late exception would arrive here
-
-
-@pytest.mark.skipif(
-    not hasattr(time, "pthread_getcpuclockid"), reason="this system keeps no clock of a thread"
-)
-def test_time_that_other_programs_had_does_not_count() -> None:
-    with deadline(0.2):
-        time.sleep(0.6)
-    with pytest.raises(DeadlineExceeded):
-        _work_for_ever()
-
-
-@pytest.mark.parametrize(
-    ("group_of", "root_of"),
-    [
-        ([0, 0, 0], [0, 1, 2]),
-        ([0, 0, 1, 1, 1, 1], [4, 5, 0, 0, 1, 1]),
-        ([FROZEN, FROZEN, 0, 0, FROZEN], [0, 0, 2, 1, 0]),
-        ([0, 0, 0, 0, 0], [0, 0, 1, 1, 2]),
-    ],
-)
-def test_runs_describe_any_mapping(group_of: list[int], root_of: list[int]) -> None:
-    channels = encode_runs(np.array(group_of), np.array(root_of))
-    assert channels.size == len(group_of)
-    for first in range(1, 7):
-        for second in range(1, 4):
-            widths = (first, second)
-            expected = [
-                i
-                for i, (group, root) in enumerate(zip(group_of, root_of, strict=True))
-                if group == FROZEN or root < widths[group]
-            ]
-            assert channels.kept(widths).tolist() == expected
-            assert int(channels.count(widths)) == len(expected)
-
-
 class ConcatThenFlatten(nn.Module):
-    """Torch-Pruning does not follow a concat into the linear layer behind a flattened 2x2 map."""
+    """A concat goes into the linear layer behind a flattened 2x2 map."""
 
     def __init__(self) -> None:
         super().__init__()
         self.free, self.stem, self.side = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 24, 3), nn.Conv2d(24, 8, 1)
         self.head = nn.Linear(32 * 4, 10)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.stem(torch.relu(self.free(x))))
         x = torch.cat([x, torch.relu(self.side(x))], 1)
         return self.head(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
 
 
-def test_channels_that_cannot_be_followed_are_frozen() -> None:
-    with pytest.warns(HwpruneWarning, match="stem: its channels cannot be followed"):
-        space = trace(ConcatThenFlatten(), X)
-    assert [g.name for g in space.groups] == ["free"]
-    assert prune(ConcatThenFlatten(), space, space.smallest())(X).shape == (1, 10)
+def test_channels_are_followed_through_a_concat_and_a_flatten() -> None:
+    model = ConcatThenFlatten()
+    space = trace(model, X)
+    assert {g.name: g.width for g in space.groups} == {"free": 16, "stem": 24, "side": 8}
+    assert layer_of(space, "head").inputs.runs == (Run(1, 0, 24, repeat=4), Run(2, 0, 8, repeat=4))
+    check(model, space)
 
 
 def test_prelu_with_a_weight_for_each_channel_is_pruned_with_its_channels() -> None:

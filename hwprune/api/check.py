@@ -1,0 +1,206 @@
+"""`hwprune check`: what can be done with a network, told before anything is measured for long."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.api.project import Project
+from hwprune.api.subject import check_settings, traced, unpruned_onnx
+from hwprune.config import Config, DataConfig, ModelConfig, TargetConfig
+from hwprune.errors import ModelError
+from hwprune.progress import QUIET, Reporter
+from hwprune.units import parse_latency, parse_seconds
+
+if TYPE_CHECKING:
+    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.table import LatencyTable
+    from hwprune.runtimes.base import TargetProfile
+    from hwprune.structure.space import SearchSpace
+
+_MAX_ERROR = 0.5  # of a model fitted to a handful of networks: it need not be good, it must exist
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What `check` found.
+
+    Attributes:
+        model: Name of the model.
+        profile: The target profile.
+        input_shape: Shape of one input.
+        groups: Channel groups that can be pruned.
+        macs: Multiply-accumulates of the unpruned network, for one image.
+        removable_macs: Share of them that can go at the narrowest widths.
+        frozen: Layer -> why its channels, or some of them, stay.
+        checks: What was tried on the model; see `structure.proof`.
+        trace_seconds: Time of tracing, without the checks.
+        proof_seconds: Time of the checks.
+        base_ms: Latency of the unpruned network.
+        smallest_ms: Latency of the narrowest network.
+        networks: Networks that were measured.
+        kernels: Kernels of the network, by operation.
+        error_percent: Cross-validated error of a latency model fitted to these networks; None when they are
+            too few to tell.
+        budget: The budget asked about, "" when none.
+        budget_ms: The same in milliseconds, None when none.
+    """
+
+    model: str
+    profile: str
+    input_shape: tuple[int, ...]
+    groups: int
+    macs: int
+    removable_macs: float
+    frozen: dict[str, str]
+    checks: tuple[str, ...]
+    trace_seconds: float
+    proof_seconds: float
+    base_ms: float
+    smallest_ms: float
+    networks: int
+    kernels: dict[str, int] = field(default_factory=dict)
+    error_percent: float | None = None
+    budget: str = ""
+    budget_ms: float | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the narrowest network keeps the budget, if there is one."""
+        return self.budget_ms is None or self.smallest_ms <= self.budget_ms
+
+    @property
+    def exit_code(self) -> int:
+        """1 when the budget is out of reach."""
+        return 0 if self.reachable else 1
+
+
+def check(
+    model: str = "",
+    /,
+    *,
+    project: Path = Path("."),
+    device: str = "",
+    profile: str = "",
+    image_size: int = 0,
+    latency: str = "",
+    max_time: str = "8s",
+    reporter: Reporter = QUIET,
+) -> CheckResult:
+    """Trace a network, prove it, export it and measure a few pruned ones: seconds, before a long profile.
+
+    Tells what is frozen and why, how much of the latency can go, and whether a budget can be kept. Writes
+    nothing.
+
+    Args:
+        model: resnet20, torchvision:NAME, timm:NAME, path/to/file.py:factory, or an ONNX file; "" takes the
+            project's.
+        project: The project folder, for its settings.
+        device: cpu or cuda:0; "" takes the project's.
+        profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
+        image_size: Side of the images in pixels; 0 takes the model's own.
+        latency: A budget to ask about, such as 15ms or 30%.
+        max_time: Device time to spend.
+        reporter: Told about progress.
+
+    Returns:
+        What was found; the command ends with exit code 1 when the budget is out of reach.
+
+    Raises:
+        ModelError: The network cannot be pruned, exported or predicted; says why.
+    """
+    wanted = parse_latency(latency) if latency else None
+    seconds = parse_seconds(max_time, "--max-time")
+    opened = _opened(project, model, device, profile, image_size)
+    target, why = opened.choice(device, profile)
+    if why:
+        reporter.note(why)
+    reporter.note(f"Tracing {opened.config.model.name}.")
+    space = traced(opened)
+    table, fitted = _measured(opened, space, target, seconds, reporter)
+    latency_ms = table.networks["latency_ms"].to_numpy()
+    full, smallest = (_row(table, np.array(one)) for one in (space.full(), space.smallest()))
+    base_ms = float(latency_ms[full])
+    macs = int(space.macs(space.full()))
+    families: dict[str, int] = {}
+    for spec in fitted.kernels.specs(space.full()):
+        families[spec.family] = families.get(spec.family, 0) + 1
+    return CheckResult(
+        model=space.model,
+        profile=target.name,
+        input_shape=space.input_shape,
+        groups=len(space.groups),
+        macs=macs,
+        removable_macs=1 - int(space.macs(space.smallest())) / max(macs, 1),
+        frozen=dict(space.frozen),
+        checks=space.proof.checks,
+        trace_seconds=space.proof.analysis_seconds,
+        proof_seconds=space.proof.seconds,
+        base_ms=base_ms,
+        smallest_ms=float(latency_ms[smallest]),
+        networks=len(table.networks),
+        kernels=dict(sorted(families.items())),
+        error_percent=100 * fitted.relative_error if np.isfinite(fitted.relative_error) else None,
+        budget=latency,
+        budget_ms=wanted.of(base_ms) if wanted else None,
+    )
+
+
+def _opened(project: Path, model: str, device: str, profile: str, image_size: int) -> Project:
+    """The project, or one for this model alone."""
+    if not model:
+        opened = Project(project)
+    else:
+        opened = Project(
+            project,
+            Config(
+                model=ModelConfig(name=model),
+                data=DataConfig(source="", image_size=image_size),
+                target=TargetConfig(device=device or "cpu", profile=profile),
+            ),
+        )
+    check_settings(opened)
+    return opened
+
+
+def _measured(
+    opened: Project, space: SearchSpace, target: TargetProfile, seconds: float, reporter: Reporter
+) -> tuple[LatencyTable, LatencyModel]:
+    """A small latency table in a folder that goes away, and a model fitted to it.
+
+    Raises:
+        ModelError: A kernel of some network cannot be predicted.
+    """
+    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.profiler import profile_space
+    from hwprune.runtimes.registry import get_runtime
+
+    runtime = get_runtime(target)
+    base = runtime.lower(unpruned_onnx(opened, space, target.batch), target)
+    with (
+        tempfile.TemporaryDirectory(prefix="hwprune-check-") as folder,
+        reporter.stage(f"Measuring a handful of networks on {target.name}", "networks") as progress,
+    ):
+        table = profile_space(
+            space,
+            base,
+            target,
+            runtime,
+            folder=Path(folder),
+            max_seconds=seconds,
+            max_error=_MAX_ERROR,
+            progress=progress,
+        )
+        fitted = LatencyModel.fit(table, space, base)
+    asked = [space.full(), space.uniform(0.5), space.smallest()]
+    if not np.isfinite(fitted.predict(np.array(asked))).all():
+        raise ModelError("The latency of this network cannot be predicted.", where=space.model)
+    return table, fitted
+
+
+def _row(table: LatencyTable, widths: np.ndarray) -> int:
+    return int(np.flatnonzero((table.widths == widths).all(axis=1))[0])

@@ -1,0 +1,272 @@
+"""Export to ONNX, with names that the search space knows.
+
+The TorchScript-based exporter is used on purpose: `docs/method.md` has the measured reasons. The batch is
+exported open, so that the graph says which sizes follow it; `export_base` fixes it afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import io
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torch.jit._trace import TracerWarning
+from torch.utils import _pytree as pytree
+
+from hwprune.errors import ModelError
+from hwprune.structure import graph as graphs
+from hwprune.structure import symbolics
+from hwprune.structure.onnx_fold import fold
+from hwprune.structure.onnx_metadata import batched, note_batched, note_open
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# What open sizes make of some operators.
+_DYNAMIC = frozenset({"SplitToSequence", "SequenceAt", "If", "Loop"})
+_TIMES = 3  # another batch, for finding what follows it
+_INSIDE = "m"  # the model's name within its wrapper
+Inputs = tuple["Tensor", ...]
+
+
+def as_inputs(example: Tensor | Sequence[Tensor] | Sequence[int]) -> Inputs:
+    """Example inputs as a tuple of tensors.
+
+    Args:
+        example: One tensor, several, or the shape of one, (N, C, H, W), which is then of zeros.
+    """
+    if isinstance(example, torch.Tensor):
+        return (example,)
+    if all(isinstance(entry, torch.Tensor) for entry in example):
+        return tuple(example)  # type: ignore[arg-type]
+    return (torch.zeros(tuple(int(size) for size in example)),)
+
+
+def export_base(model: nn.Module, example: Tensor | Sequence[Tensor] | Sequence[int]) -> bytes:
+    """Export a model as ONNX with static shapes, batch normalisation folded, weights inside.
+
+    Initialisers keep their `state_dict` names. One input is named `input`, several as the arguments of
+    `forward`; one output is named `output`, those in lists, tuples and dicts by their places and keys.
+
+    Args:
+        model: Any module; it is not modified.
+        example: Its inputs, or the shape of its one input, (N, C, H, W).
+
+    Returns:
+        The serialised model.
+
+    Raises:
+        ModelError: The model cannot be exported.
+    """
+    exported = export_graph(model, as_inputs(example))
+    fold(exported)
+    return bytes(exported.SerializeToString())
+
+
+def export_graph(model: nn.Module, inputs: Inputs) -> onnx.ModelProto:
+    """Export a model as it is, with its weights; sizes are those of the inputs.
+
+    Raises:
+        ModelError: The model cannot be exported.
+    """
+    twin = _Wrapper(copy.deepcopy(model).cpu().eval())
+    inputs = tuple(x.detach().cpu() for x in inputs)
+    with torch.no_grad():
+        names = output_names(twin.m(*copy.deepcopy(inputs)))
+    exported = _without_prefix(_export(twin, inputs, input_names(model, len(inputs)), names))
+    values: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    values |= model.named_parameters(remove_duplicate=False)
+    for tensor in exported.graph.initializer:
+        if tensor.name in values:
+            value = values[tensor.name].detach().cpu().contiguous().numpy()
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    _set_sizes(exported, inputs)
+    return exported
+
+
+class _Wrapper(nn.Module):
+    """A model whose outputs, however nested, come as a flat tuple of tensors."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.m = model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tensors_of(self.m(*inputs))
+
+
+def tensors_of(outputs: Any) -> tuple[Tensor, ...]:
+    """All tensors of a nested output, in order."""
+    return tuple(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor))
+
+
+def output_names(outputs: Any) -> list[str]:
+    """A name for each tensor of a nested output: `output`, or its keys and places, joined by dots."""
+    if isinstance(outputs, torch.Tensor):
+        return ["output"]
+    leaves, _ = pytree.tree_flatten_with_path(outputs)
+    named = [(pytree.keystr(path), leaf) for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
+    found = [".".join(re.findall(r"[\w-]+", text)) or "output" for text, _ in named]
+    return [f"output.{name}" if name[0].isdigit() else name for name in found]
+
+
+def input_names(model: nn.Module, count: int) -> list[str]:
+    """A name for each input: `input` for a single one, else those of the arguments of `forward`."""
+    if count == 1:
+        return ["input"]
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return named[:count] if len(named) >= count else [f"input{index}" for index in range(count)]
+
+
+def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """Export a twin, with an open batch if that works: an operator that must know all sizes gets them."""
+    _make_different(twin)
+    if len({*names, *outputs}) < len(names) + len(outputs):
+        outputs = [f"output.{name}" for name in outputs]
+    symbolics.register()
+    open_batch = {name: {0: "batch"} for name, x in zip(names, inputs, strict=True) if x.ndim}
+    error: Exception | None = None
+    for axes in (open_batch, None):
+        try:
+            found, counted = _attempt(twin, inputs, names, outputs, axes)
+        except Exception as raised:  # the exporter raises whatever the model's forward makes it raise
+            error = raised
+            continue
+        if axes is None or not any(node.op_type in _DYNAMIC for node in found.graph.node):
+            if counted or axes is None:
+                other = tuple(torch.cat([x] * _TIMES) if x.ndim else x for x in inputs)
+                with contextlib.suppress(Exception):  # a model made for one batch
+                    _note_batch(found, inputs, _attempt(twin, other, names, outputs, axes)[0], other)
+            if axes is not None:
+                note_open(found)
+            return found
+    raise ModelError(
+        "This model cannot be exported to ONNX.",
+        where=type(twin.m).__name__,
+        got=f"{type(error).__name__}: {error}".splitlines()[0],
+        do="replace the operation that ONNX does not know",
+    ) from error
+
+
+def _make_different(twin: nn.Module) -> None:
+    """Give a twin tensors that are all different: the exporter merges equal ones and loses their names."""
+    generator = torch.Generator().manual_seed(0)
+    for module in twin.modules():
+        module._non_persistent_buffers_set.clear()  # the exporter makes nameless constants of them
+    with torch.no_grad():
+        for tensor in (*twin.parameters(), *twin.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator))
+
+
+def _attempt(
+    twin: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], axes: Any
+) -> tuple[onnx.ModelProto, bool]:
+    """One export; and whether the code took a size out of the graph, as `len(x)` does."""
+    buffer = io.BytesIO()
+    # It prints the whole graph of what it cannot export.
+    quiet = mock.patch.object(torch._C, "_jit_onnx_log", return_value=None)
+    with warnings.catch_warnings(record=True) as seen, torch.no_grad(), quiet:
+        warnings.simplefilter("always")
+        torch.onnx.export(
+            twin,
+            copy.deepcopy(inputs),
+            buffer,  # type: ignore[arg-type] # this exporter does write to memory
+            opset_version=symbolics.OPSET,
+            input_names=names,
+            output_names=outputs,
+            dynamic_axes=axes,
+            training=torch.onnx.TrainingMode.PRESERVE,  # keeps BN apart, and so all names
+            do_constant_folding=False,
+            dynamo=False,
+        )
+    counted = any(issubclass(one.category, TracerWarning) for one in seen)
+    return onnx.load_model_from_string(buffer.getvalue()), counted
+
+
+def _note_batch(model: onnx.ModelProto, inputs: Inputs, other: onnx.ModelProto, others: Inputs) -> None:
+    """Note which constants of a graph follow the batch, by a graph of another batch.
+
+    The exporter numbers constants differently each time; operators that are shaped by them keep their names.
+    """
+    mine, its = _sized(model, inputs), _sized(other, others)
+    theirs = {node.name: node for node in its.nodes}
+    flags: dict[str, list[int]] = {}
+    for node in mine.nodes:
+        twin = theirs.get(node.name)
+        for place, name in enumerate(node.inputs if twin is not None else ()):
+            one, another = node.value(place), twin.value(place) if twin is not None else None
+            if one is not None and another is not None:
+                places = _following(one, another)
+                flags |= {name: places} if places else {}
+    if flags:
+        note_batched(model, flags)
+
+
+def _sized(model: onnx.ModelProto, inputs: Inputs) -> graphs.Graph:
+    """The graph of a copy whose inputs have the sizes of some tensors."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    _set_sizes(copied, inputs)
+    return graphs.read(copied)
+
+
+def _following(one: NDArray[Any], other: NDArray[Any]) -> list[int]:
+    """What of a constant follows the batch, as `onnx_metadata.batched` has it.
+
+    Args:
+        one: The constant.
+        other: The same constant at a batch that is `_TIMES` as large.
+    """
+    if one.dtype.kind == "i" and one.shape == other.shape:
+        return [int(place) for place in np.flatnonzero((one * _TIMES == other) & (one > 0))]
+    axes = _grown(one.shape, other.shape)
+    if len(axes) == 1 and (other == one.take([0], axes[0])).all():
+        return [-1 - axes[0]]
+    return []
+
+
+def _grown(one: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
+    """Axes along which a tensor became longer with the batch, if no other axis changed."""
+    if len(one) != len(other) or not all(b in (a, a * _TIMES) for a, b in zip(one, other, strict=True)):
+        return []
+    return [axis for axis, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+
+
+def _set_sizes(model: onnx.ModelProto, inputs: Inputs) -> None:
+    for entry, x in zip(model.graph.input, inputs, strict=False):
+        for dim, size in zip(entry.type.tensor_type.shape.dim, x.shape, strict=True):
+            dim.dim_value = size
+
+
+def _without_prefix(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The names as the model itself has them, not its wrapper: `m.conv1.weight`, `/m/conv1/Conv_output_0`."""
+
+    def bare(name: str) -> str:
+        return name.removeprefix(f"{_INSIDE}.") if name[:1] != "/" else name.replace(f"/{_INSIDE}/", "/", 1)
+
+    for tensor in model.graph.initializer:
+        tensor.name = bare(tensor.name)
+    for node in model.graph.node:
+        node.name = bare(node.name)
+        node.input[:], node.output[:] = map(bare, node.input), map(bare, node.output)
+        for attribute in node.attribute:
+            if node.op_type == "Transpose" and attribute.name == "perm":  # `movedim(-1, 1)` comes with a -1
+                attribute.ints[:] = [axis % len(attribute.ints) for axis in attribute.ints]
+    if flags := batched(model):
+        note_batched(model, {bare(name): places for name, places in flags.items()})
+    return model

@@ -1,0 +1,49 @@
+"""What hwprune notes in the metadata of an ONNX model. No torch."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from onnx import helper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+_BATCHED = "hwprune.batched"
+_OPEN = "hwprune.open"
+
+
+def properties(model: onnx.ModelProto) -> dict[str, str]:
+    """All metadata of a model: key -> value."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def set_metadata(model: onnx.ModelProto, facts: Mapping[str, str]) -> None:
+    """Store `facts` in the model's metadata, replacing entries of the same name."""
+    helper.set_model_props(model, {**properties(model), **facts})
+
+
+def batched(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Constants that follow the batch -> the flat places of the numbers that do.
+
+    A negative place -1 - axis stands for a constant of one equal part for each image along that axis.
+    """
+    return {name: list(places) for name, places in json.loads(properties(model).get(_BATCHED, "{}")).items()}
+
+
+def note_batched(model: onnx.ModelProto, places: Mapping[str, list[int]]) -> None:
+    """Store what `batched` returns, replacing what was stored."""
+    set_metadata(model, {_BATCHED: json.dumps(places)})
+
+
+def is_open(model: onnx.ModelProto) -> bool:
+    """Whether the model was exported with an open batch, so that its graph tells what follows sizes."""
+    return _OPEN in properties(model)
+
+
+def note_open(model: onnx.ModelProto) -> None:
+    """Note that `is_open`."""
+    set_metadata(model, {_OPEN: "1"})

@@ -1,0 +1,117 @@
+"""The proof of a search space of an ONNX file: networks are sliced out of it and run. No torch.
+
+- `onnx`: the narrowest network runs, and its outputs keep their shapes;
+- `masking` and `permutation`: as in proof.py, by ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from hwprune.errors import ModelError
+from hwprune.structure.bisect import NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.structure.orders import local_order, orders
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from hwprune.structure.bisect import Check
+    from hwprune.structure.graph import Graph
+
+    Array = NDArray[Any]
+
+CHECKS = ("permutation", "masking", "onnx")
+_TOLERANCE = 1e-3  # of the largest output
+
+
+class OnnxProver(Bisection):
+    """Tries the networks of a space on the file itself.
+
+    Args:
+        content: The file, prepared.
+        graph: Its graph.
+        readers: (weight, axis) of every axis from which channels are read.
+
+    Raises:
+        ModelError: ONNX Runtime does not run the file.
+    """
+
+    def __init__(self, content: bytes, graph: Graph, readers: Collection[tuple[str, int]]) -> None:
+        super().__init__(content, readers)
+        rng = np.random.default_rng(0)
+        self.feeds: dict[str, Array] = {}
+        for entry in graph.model.graph.input:
+            shape = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+            kind = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+            value = rng.standard_normal(shape) if np.dtype(kind).kind == "f" else np.ones(shape)
+            self.feeds[entry.name] = value.astype(kind)
+        try:
+            self.full = self._run(content)
+        except Exception as error:  # runtimes raise errors of their own
+            raise ModelError(
+                "ONNX Runtime does not run this model.", got=f"{type(error).__name__}: {error}"[:300]
+            ) from error
+
+    def checks(self) -> Iterator[Check]:
+        """Whether networks run, then whether they are the right ones."""
+        yield from (self._runs, self._masks, self._permutes)
+
+    def _run(self, content: bytes) -> list[Array]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return [np.asarray(value) for value in session.run(None, self.feeds)]
+
+    def _runs(self, groups: Sequence[int]) -> str:
+        got = self._run(self.slicer.slice(self.narrowest(groups)))
+        same = [one.shape for one in got] == [one.shape for one in self.full]
+        return "" if same else OTHER_SHAPE
+
+    def _masks(self, groups: Sequence[int]) -> str:
+        """A sliced network equals the full one that does not read the removed channels."""
+        widths = self.masked(groups)
+        if widths == self.space.full():
+            return ""
+        gone: dict[str, list[tuple[int, NDArray[np.int64]]]] = {}
+        for name, axis, index in self.unread(widths):
+            if len(index):
+                gone.setdefault(name, []).append((axis, index))
+        model = onnx.load_model_from_string(self.base)
+        for tensor in model.graph.initializer:
+            if tensor.name in gone:
+                value = numpy_helper.to_array(tensor).copy()
+                for axis, index in gone[tensor.name]:
+                    value[(slice(None),) * axis + (index,)] = 0
+                tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        differs = _differs(self._run(self.slicer.slice(widths)), self._run(model.SerializeToString()))
+        return NOT_MASKED if differs else ""
+
+    def _permutes(self, groups: Sequence[int]) -> str:
+        """The channels of each group in another order compute the same."""
+        found = orders(self.space, self.scores(groups))
+        slicer = OnnxSlicer(self.base, self.space)
+        for name, cuts in slicer.cuts.items():
+            for axis, channels in cuts:
+                slicer.arrays[name] = slicer.arrays[name].take(local_order(channels, found), axis)
+        differs = _differs(self._run(slicer.slice(self.space.full())), self.full)
+        return OTHER_ORDER if differs else ""
+
+
+def _differs(got: Sequence[Array], expected: Sequence[Array]) -> bool:
+    for mine, its in zip(got, expected, strict=True):
+        if mine.shape != its.shape:
+            return True
+        if its.size and its.dtype.kind == "f":
+            size = max(float(np.abs(its).max()), 1e-9)
+            if not float(np.abs(mine - its).max()) <= _TOLERANCE * size:
+                return True
+    return False

@@ -1,0 +1,249 @@
+"""The proof of a search space: what it says of a model is tried on it, by numbers.
+
+Checks, all on a copy with shaken weights, so that no constant hides a fault:
+
+- `permutation`: the channels of each group in another order compute the same;
+- `masking`: a pruned network equals the full one whose removed channels are not read (where no statistic over
+  channels, such as layer normalisation, sees them go);
+- `onnx`: the sliced ONNX, which is made by the labels alone, equals the pruned module, which runs the model's
+  own code, at two batches;
+- `counts`: parameters, and how many MACs go, are those that torch counts.
+
+All groups are tried at once; where a check fails, halves are tried, down to the groups at fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hwprune.errors import ModelError
+from hwprune.structure.bisect import NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.export import Inputs, input_names, tensors_of
+from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.structure.prune import prune_in_place
+from hwprune.structure.rank import sort_channels
+from hwprune.structure.shake import random_like
+from hwprune.structure.space import SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from hwprune.structure.bisect import Check
+    from hwprune.structure.space import Widths
+
+    _Outcome = tuple[nn.Module, tuple[torch.Tensor, ...], int]
+
+CHECKS = ("permutation", "masking", "onnx", "counts")
+TOLERANCE = 2e-3  # of the largest output, in float32: ONNX Runtime and torch add up in different orders
+_MOST_TOLERANCE = 0.05  # where a model blows up rounding errors
+_ROUNDING = 20  # times the difference that float32 makes to torch itself
+_EXACT, _NEAR = 1e-6, 1e-3  # of two runs of torch, in float64 and in float32
+_MOST_EXACT = 50_000_000  # parameters up to which float64 is cheap
+_OTHER_BATCH = 3
+
+
+class Prover(Bisection):
+    """Tries the networks of a space on the model itself.
+
+    Args:
+        model: The model with the shaken weights.
+        inputs: Example inputs.
+        base: Its ONNX, with the same weights.
+        readers: (weight, axis) of every axis from which channels are read.
+    """
+
+    def __init__(
+        self, model: nn.Module, inputs: Inputs, base: bytes, readers: Collection[tuple[str, int]]
+    ) -> None:
+        super().__init__(base, readers)
+        self.model = model
+        self.inputs = random_like(inputs)
+        self.others = tuple(
+            torch.cat([x] * _OTHER_BATCH)[:_OTHER_BATCH] if x.ndim else x for x in self.inputs
+        )
+        self.batches = False
+        self.full, self.full_flops = self._counted(self.model)
+        self.names = input_names(model, len(inputs))
+        self._last: tuple[Widths, _Outcome] | None = None
+        self._choose_precision()
+
+    def _choose_precision(self) -> None:
+        """Try torch against itself in float64, where that is cheap and the model runs so."""
+        self.exact, self.exact_inputs, self.exact_full, self.near = self.model, self.inputs, self.full, _NEAR
+        self.tolerance = TOLERANCE
+        if sum(p.numel() for p in self.model.parameters()) > _MOST_EXACT:
+            return
+        # A forward may make tensors of float32 itself.
+        with contextlib.suppress(Exception), torch.no_grad():
+            twin = copy.deepcopy(self.model).double()
+            inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
+            full = self._run(twin, inputs)
+            rounding = max(map(_distance, self.full, full), default=0.0)
+            self.tolerance = min(max(TOLERANCE, _ROUNDING * rounding), _MOST_TOLERANCE)
+            self.exact, self.exact_inputs, self.exact_full, self.near = twin, inputs, full, _EXACT
+
+    def check_base(self) -> None:
+        """Compare the unpruned model with its ONNX.
+
+        Raises:
+            ModelError: They differ, or no runtime loads it.
+        """
+        try:
+            fault = self._compare(self.base, self.inputs, self.full, self.tolerance)
+            with torch.no_grad():
+                self.batches = not fault and self._takes_batches()
+        except Exception as error:  # runtimes raise errors of their own
+            fault = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        if fault:
+            raise ModelError(
+                "The exported model does not compute what the model computes.",
+                where=type(self.model).__name__,
+                got=fault,
+                do="look for a path that depends on the data, or for random numbers, in the model's forward",
+            )
+
+    def refused_by(self, space: SearchSpace, mixed: Collection[int]) -> dict[int, str]:
+        """Groups whose pruning a check refuses -> what it says; {} when all are right.
+
+        Args:
+            space: The space.
+            mixed: Groups that masking cannot be tried on.
+        """
+        self._last = None
+        with torch.no_grad():
+            return super().refused_by(space, mixed)
+
+    def checks(self) -> Iterator[Check]:
+        """Torch alone first, then with ONNX Runtime."""
+        yield from (self._runs, self._slices, self._permutes, self._masks)
+
+    def _pruned(self, widths: Widths) -> _Outcome:
+        """A pruned network, its outputs and FLOPs; the one asked for last is kept."""
+        if self._last is None or self._last[0] != widths:
+            pruned = prune_in_place(copy.deepcopy(self.model), self.space, widths)
+            self._last = widths, (pruned, *self._counted(pruned))
+        return self._last[1]
+
+    def _runs(self, groups: Sequence[int]) -> str:
+        """Torch runs the pruned model, and what it counts is what the space counts."""
+        for widths in (self.narrowest(groups), self.drawn(groups)):
+            pruned, outputs, flops = self._pruned(widths)
+            if [x.shape for x in outputs] != [x.shape for x in self.full]:
+                return OTHER_SHAPE
+            params, known = sum(p.numel() for p in pruned.parameters()), int(self.space.params(widths))
+            if params != known:
+                return f"{params} parameters are left, not {known}"
+            gone = int(self.space.macs(self.space.full())) - int(self.space.macs(widths))
+            counted = (self.full_flops - flops) // 2 // self._images()
+            if counted != gone:
+                return f"{counted} MACs go, not {gone}"
+        return ""
+
+    def _slices(self, groups: Sequence[int]) -> str:
+        """The sliced ONNX equals the pruned module, at another batch too."""
+        widths = self.drawn(groups)
+        pruned, outputs, _ = self._pruned(widths)
+        return self._onnx(widths, self.inputs, outputs, None) or self._batches(pruned, widths)
+
+    def _permutes(self, groups: Sequence[int]) -> str:
+        """The channels of each group in another order compute the same."""
+        scores = [torch.from_numpy(one) for one in self.scores(groups)]
+        got = self._run(sort_channels(self.exact, self.space, scores), self.exact_inputs)
+        return _difference(got, self.exact_full, self.near) and OTHER_ORDER
+
+    def _masks(self, groups: Sequence[int]) -> str:
+        """A pruned network equals the full one that does not read the removed channels."""
+        widths = self.masked(groups)
+        if widths == self.space.full():
+            return ""
+        masked = copy.deepcopy(self.exact)
+        state: dict[str, torch.Tensor] = dict(masked.named_parameters(remove_duplicate=False))
+        state |= dict(masked.named_buffers(remove_duplicate=False))
+        for name, axis, gone in self.unread(widths):
+            state[name].index_fill_(axis, torch.from_numpy(gone).to(state[name].device), 0)
+        pruned = prune_in_place(copy.deepcopy(self.exact), self.space, widths)
+        got, expected = (self._run(one, self.exact_inputs) for one in (pruned, masked))
+        return _difference(got, expected, self.near) and NOT_MASKED
+
+    def _images(self) -> int:
+        return max(1, self.inputs[0].shape[0] if self.inputs[0].ndim else 1)
+
+    def _takes_batches(self) -> bool:
+        """Whether the unpruned model, and its ONNX, take another batch."""
+        full = SearchSpace("", tuple(self.inputs[0].shape), (), ())
+        self.slicer = OnnxSlicer(self.base, full)
+        try:
+            return not self._onnx((), self.others, self._run(self.model, self.others), _OTHER_BATCH)
+        except Exception:  # a model made for one batch
+            return False
+
+    def _batches(self, pruned: nn.Module, widths: Widths) -> str:
+        """The same at another batch, unless the model takes no other."""
+        if not self.batches:
+            return ""
+        return self._onnx(widths, self.others, self._run(pruned, self.others), _OTHER_BATCH)
+
+    def _onnx(
+        self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor], batch: int | None
+    ) -> str:
+        content = self.slicer.slice(widths, batch=batch)
+        fault = self._compare(content, inputs, expected, self.tolerance)
+        if fault and (rounding := self._rounding(widths, inputs, expected)) > self.tolerance:
+            fault = self._compare(content, inputs, expected, rounding)
+        return fault and f"its sliced ONNX computes something else ({fault})"
+
+    def _rounding(self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor]) -> float:
+        """How far rounding alone may carry the outputs of a pruned network, by torch in float64."""
+        if self.exact is self.model or not self.space.groups:
+            return 0.0
+        pruned = prune_in_place(copy.deepcopy(self.exact), self.space, widths)
+        wide = tuple(x.double() if x.is_floating_point() else x for x in inputs)
+        return _ROUNDING * max(map(_distance, expected, self._run(pruned, wide)), default=0.0)
+
+    def _compare(
+        self, content: bytes, inputs: Inputs, expected: Sequence[torch.Tensor], tolerance: float
+    ) -> str:
+        """How far the outputs of an ONNX model are from those of torch; "" within the tolerance."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        known = {entry.name for entry in session.get_inputs()}
+        feeds = {n: x.numpy(force=True) for n, x in zip(self.names, inputs, strict=True) if n in known}
+        got = [torch.from_numpy(np.asarray(value)) for value in session.run(None, feeds)]
+        return _difference(got, expected, tolerance)
+
+    def _run(self, model: nn.Module, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+        return tensors_of(model(*copy.deepcopy(inputs)))
+
+    def _counted(self, model: nn.Module) -> tuple[tuple[torch.Tensor, ...], int]:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            outputs = self._run(model, self.inputs)
+        return outputs, int(counter.get_total_flops())
+
+
+def _difference(got: Sequence[Any], expected: Sequence[Any], tolerance: float) -> str:
+    """How far outputs differ, relative to the largest; "" within the tolerance."""
+    if len(got) != len(expected):
+        return f"{len(got)} outputs, not {len(expected)}"
+    for mine, its in zip(got, expected, strict=True):
+        if mine.shape != its.shape:
+            return f"shape {tuple(mine.shape)}, not {tuple(its.shape)}"
+        if its.numel() == 0:
+            continue
+        if not (off := _distance(mine, its)) <= tolerance:
+            return f"off by {off:.1e}"
+    return ""
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two outputs, relative to the largest of the second."""
+    wide, size = other.detach().double(), max(float(other.detach().double().abs().max()), 1e-9)
+    return float((one.detach().double() - wide).abs().max()) / size

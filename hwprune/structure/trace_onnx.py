@@ -1,0 +1,70 @@
+"""`trace_onnx`: the search space of an ONNX file, whoever exported it. No torch.
+
+The analysis is that of a torch model, on the file itself. Every constant of the graph may be changed, so
+sizes that are written in a model's code freeze nothing here. The proof slices the file and runs it
+(onnx_proof.py).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwprune.structure import graph as graphs
+from hwprune.structure.assemble import Owned
+from hwprune.structure.onnx_graph import consistency, parse_model
+from hwprune.structure.onnx_prepare import prepare_onnx, read_onnx
+from hwprune.structure.onnx_proof import CHECKS, OnnxProver
+from hwprune.structure.tracing import Tracer, proved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.structure.space import SearchSpace
+
+__all__ = ["prepare_onnx", "read_onnx", "trace_onnx"]
+
+
+def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[str] = ()) -> SearchSpace:
+    """Find the channel groups of an ONNX file, and prove them on it.
+
+    Args:
+        model: The file or its content; with fixed input sizes, but for the batch.
+        name: The model's name, kept in the space; the file's by default.
+        exclude: Patterns of layers whose output channels must stay. A layer is named after its weight.
+
+    Returns:
+        The space of the prepared file (`prepare_onnx`), which `slice_onnx` takes as its base.
+
+    Raises:
+        ModelError: Not such a model, one that no runtime loads, or one in which nothing can be pruned.
+
+    Example:
+        >>> space = hwprune.trace_onnx("net.onnx")
+        >>> half = hwprune.slice_onnx(hwprune.prepare_onnx("net.onnx"), space, space.uniform(0.5))
+    """
+    begun = time.perf_counter()
+    content = prepare_onnx(model)
+    if not isinstance(model, bytes):
+        name = name or Path(model).stem
+    with consistency():
+        graph = graphs.read(parse_model(content))
+        shape = graph.shapes[graph.inputs[0]] if graph.inputs else ()
+        tracer = Tracer(graph, _owned(graph), name or "model", tuple(shape))
+        tracer.exclude(exclude)
+        space = tracer.space()
+    analysed = time.perf_counter()
+    space = tracer.prove(OnnxProver(content, graph, tracer.readers()), space)
+    return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)
+
+
+def _owned(graph: graphs.Graph) -> dict[str, Owned]:
+    """Every weight, by the layer it is named after: `conv1.weight`, or else the operator that reads it."""
+    reader = {name: node.name for node in reversed(graph.nodes) for name in node.inputs}
+    found = {}
+    for name, shape in graph.weights.items():
+        owner, _, leaf = name.rpartition(".")
+        layer = owner if owner and leaf.isidentifier() else reader.get(name, name)
+        found[name] = Owned(shape, layer, layer)
+    return found

@@ -1,0 +1,77 @@
+"""The whole job on networks whose structure used to be misread: each ends with a verified file."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from projects import FAKE, small_config
+
+from hwprune.api.export import export
+from hwprune.api.profile import profile
+from hwprune.api.search import search
+from hwprune.api.train import train
+from hwprune.config import ModelConfig, save_config
+from hwprune.results import ExportResult
+from hwprune.runtimes.probes import conv_chain
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hwprune.errors.HwpruneWarning")]
+MODELS = Path(__file__).with_name("structures.py")
+NAMES = ("ViewedFlat", "Split", "Squeezed", "PaddedShortcut", "Renamed")
+
+
+def project(folder: Path, model: str, *, images: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fake.toml").write_text(FAKE)
+    config = small_config(folder)
+    source = config.data.source if images else ""
+    config = replace(
+        config,
+        model=ModelConfig(name=model),
+        data=replace(config.data, source=source, image_size=32),
+        profiling=replace(config.profiling, max_seconds=5.0),
+        search=replace(config.search, generations=1),
+        training=replace(config.training, epochs=1),
+    )
+    save_config(folder / "hwprune.toml", config)
+    return folder
+
+
+def verified(folder: Path, result: ExportResult) -> None:
+    """The exporting verb compared the file with torch; here it runs once more, on its own."""
+    assert result.within_budget
+    assert result.max_difference <= result.tolerance
+    session = onnxruntime.InferenceSession(folder / result.file, providers=["CPUExecutionProvider"])
+    assert all(isinstance(size, int) for entry in session.get_outputs() for size in entry.shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verb_on(name: str, tmp_path: Path) -> None:
+    if name == "Renamed" and importlib.util.find_spec("efficientnet_lite_pytorch") is None:
+        pytest.skip("efficientnet-lite-pytorch is not installed")
+    folder = project(tmp_path / "project", f"{MODELS}:{name}")
+    profile(project=folder)
+    # a network of 24 MB does not learn digits in a minute
+    search(project=folder, latency="90%", score="macs" if name == "Renamed" else None)
+    train(project=folder)
+    verified(folder, export(project=folder))
+
+
+def test_a_unet_is_searched_by_macs(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", f"{MODELS}:unet", images=False)
+    profile(project=folder)
+    search(project=folder, latency="90%", score="macs")
+    verified(folder, export(project=folder))
+
+
+def test_an_onnx_file_is_searched_by_macs(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(conv_chain((16, 32, 24)))
+    folder = project(tmp_path / "project", str(tmp_path / "net.onnx"), images=False)
+    profile(project=folder)
+    search(project=folder, latency="90%", score="macs")
+    result = export(project=folder)
+    assert result.weights == "of the file"
+    verified(folder, result)
