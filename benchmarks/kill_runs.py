@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPTIONS = {"profile": [], "search": ["--latency", "60%"], "train": [], "export": [], "report": []}
 _LIBRARIES = (
     *("onnx", "onnxruntime", "pandas", "plotly", "rich", "scipy", "sklearn.ensemble", "torch", "torchvision"),
-    *("torch.onnx", "torch_pruning", "tyro", "hwprune.cli.console"),
+    *("torch.onnx", "tyro", "hwprune.cli.console"),
     *(f"hwprune.api.{verb}" for verb in OPTIONS),
 )
 _BEGINS = re.compile(r"^(.+) \.\.\.$")  # how the console tells that a stage begins

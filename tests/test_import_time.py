@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "torchvision", "torch_pruning", "onnxruntime", "pandas", "sklearn", "scipy", "timm"]
+HEAVY = ["torch", "torchvision", "onnxruntime", "pandas", "sklearn", "scipy", "timm"]
 NO_TORCH = [
     "hwprune.config",
     "hwprune.environment",

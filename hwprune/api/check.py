@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from hwprune.api.project import Project
 from hwprune.api.subject import check_settings, traced, unpruned_onnx
-from hwprune.config import Config, DataConfig, ModelConfig, TargetConfig
+from hwprune.config import DataConfig, ModelConfig
 from hwprune.errors import ModelError
 from hwprune.progress import QUIET, Reporter
 from hwprune.units import parse_latency, parse_seconds
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hwprune.latency.table import LatencyTable
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace
+    from hwprune.units import Quantity
 
 _MAX_ERROR = 0.5  # of a model fitted to a handful of networks: it need not be good, it must exist
 
@@ -115,13 +116,24 @@ def check(
     """
     wanted = parse_latency(latency) if latency else None
     seconds = parse_seconds(max_time, "--max-time")
-    opened = _opened(project, model, device, profile, image_size)
+    opened = _opened(project, model, image_size)
     target, why = opened.choice(device, profile)
     if why:
         reporter.note(why)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = traced(opened)
-    table, fitted = _measured(opened, space, target, seconds, reporter)
+    table, fitted, space = _measured(opened, space, target, seconds, reporter)
+    return _result(space, table, fitted, target, latency, wanted)
+
+
+def _result(
+    space: SearchSpace,
+    table: LatencyTable,
+    fitted: LatencyModel,
+    target: TargetProfile,
+    budget: str,
+    wanted: Quantity | None,
+) -> CheckResult:
     latency_ms = table.networks["latency_ms"].to_numpy()
     full, smallest = (_row(table, np.array(one)) for one in (space.full(), space.smallest()))
     base_ms = float(latency_ms[full])
@@ -145,38 +157,37 @@ def check(
         networks=len(table.networks),
         kernels=dict(sorted(families.items())),
         error_percent=100 * fitted.relative_error if np.isfinite(fitted.relative_error) else None,
-        budget=latency,
+        budget=budget,
         budget_ms=wanted.of(base_ms) if wanted else None,
     )
 
 
-def _opened(project: Path, model: str, device: str, profile: str, image_size: int) -> Project:
-    """The project, or one for this model alone."""
-    if not model:
-        opened = Project(project)
-    else:
-        opened = Project(
-            project,
-            Config(
-                model=ModelConfig(name=model),
-                data=DataConfig(source="", image_size=image_size),
-                target=TargetConfig(device=device or "cpu", profile=profile),
-            ),
+def _opened(project: Path, model: str, image_size: int) -> Project:
+    """The project, or one like it for this model alone."""
+    opened = Project(project)
+    own = opened.config
+    if model and model != own.model.name:
+        opened = opened.with_config(
+            model=ModelConfig(name=model), data=DataConfig(source="", image_size=image_size)
         )
+    elif image_size:
+        opened = opened.with_config(data=replace(own.data, image_size=image_size))
     check_settings(opened)
     return opened
 
 
 def _measured(
     opened: Project, space: SearchSpace, target: TargetProfile, seconds: float, reporter: Reporter
-) -> tuple[LatencyTable, LatencyModel]:
-    """A small latency table in a folder that goes away, and a model fitted to it.
+) -> tuple[LatencyTable, LatencyModel, SearchSpace]:
+    """A small latency table, a model fitted to it, and the space with the device's choices; leaves no file.
 
     Raises:
         ModelError: A kernel of some network cannot be predicted.
     """
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.profiler import profile_space
+    from hwprune.latency.staircase import known_multiple
+    from hwprune.latency.table import STAIRCASE
     from hwprune.runtimes.registry import get_runtime
 
     runtime = get_runtime(target)
@@ -185,6 +196,8 @@ def _measured(
         tempfile.TemporaryDirectory(prefix="hwprune-check-") as folder,
         reporter.stage(f"Measuring a handful of networks on {target.name}", "networks") as progress,
     ):
+        multiple = opened.config.profiling.channel_multiple
+        space = space.with_choices(multiple or known_multiple(Path(folder, STAIRCASE), runtime, target))
         table = profile_space(
             space,
             base,
@@ -199,7 +212,7 @@ def _measured(
     asked = [space.full(), space.uniform(0.5), space.smallest()]
     if not np.isfinite(fitted.predict(np.array(asked))).all():
         raise ModelError("The latency of this network cannot be predicted.", where=space.model)
-    return table, fitted
+    return table, fitted, space
 
 
 def _row(table: LatencyTable, widths: np.ndarray) -> int:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hwprune.structure.node import Node
 
 
+MODEL_OUTPUTS = "its channels are the model's outputs"
 _KINDS = {
     "Conv": "conv",
     "ConvTranspose": "deconv",
@@ -215,7 +216,7 @@ def reasons(groups: Groups, makers: Mapping[Axis, str]) -> dict[str, str]:
         if not stays.any() or layer in found:
             continue
         reason = groups.why_frozen(labels[stays])
-        reason = "its channels are the model's outputs" if reason == OUTPUTS else reason
+        reason = MODEL_OUTPUTS if reason == OUTPUTS else reason
         part = "" if stays.all() else f"{int(stays.sum())} of {len(stays)} channels stay: "
         found[layer] = part + reason
     return found

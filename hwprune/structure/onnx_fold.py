@@ -43,6 +43,7 @@ def fold_batch_norm(model: onnx.ModelProto) -> None:
             and uses[conv.output[0]] == 1
             and uses[conv.input[1]] == 1
             and conv.input[1] in tensors
+            and not any(a.name == "training_mode" and a.i for a in norm.attribute)
         ):
             _fold(graph, tensors, conv, norm)
             folded.append(norm)
@@ -61,9 +62,11 @@ def _fold(
     weight = tensors[conv.input[1]]
     values = numpy_helper.to_array(weight)
     bias = numpy_helper.to_array(tensors[conv.input[2]]) if len(conv.input) > 2 else np.float32(0)
-    folded = values * factor.reshape(-1, 1, 1, 1)
+    folded = values * factor.reshape(-1, *[1] * (values.ndim - 1))
     weight.CopyFrom(numpy_helper.from_array(folded.astype(values.dtype), weight.name))
     name = weight.name.removesuffix(".weight") + ".bias"
+    if name in tensors and name not in conv.input:  # somebody else's
+        name = f"{weight.name}/bias"
     new_bias = numpy_helper.from_array(((bias - mean) * factor + shift).astype(values.dtype), name)
     if name in tensors:
         tensors[name].CopyFrom(new_bias)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from onnx import helper
 
+from hwprune.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,8 +32,20 @@ def batched(model: onnx.ModelProto) -> dict[str, list[int]]:
     """Constants that follow the batch -> the flat places of the numbers that do.
 
     A negative place -1 - axis stands for a constant of one equal part for each image along that axis.
+
+    Raises:
+        ModelError: The metadata is not what hwprune writes.
     """
-    return {name: list(places) for name, places in json.loads(properties(model).get(_BATCHED, "{}")).items()}
+    text = properties(model).get(_BATCHED, "{}")
+    try:
+        return {str(name): [int(place) for place in places] for name, places in json.loads(text).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelError(
+            "The metadata of this ONNX model is damaged.",
+            where=_BATCHED,
+            got=text[:100],
+            do="export the model again",
+        ) from error
 
 
 def note_batched(model: onnx.ModelProto, places: Mapping[str, list[int]]) -> None:

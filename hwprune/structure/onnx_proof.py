@@ -56,8 +56,26 @@ class OnnxProver(Bisection):
             self.full = self._run(content)
         except Exception as error:  # runtimes raise errors of their own
             raise ModelError(
-                "ONNX Runtime does not run this model.", got=f"{type(error).__name__}: {error}"[:300]
+                "ONNX Runtime does not run this model.",
+                got=f"{type(error).__name__}: {error}"[:300],
+                do="export it again, or look for an operator that the runtime does not have",
             ) from error
+
+    def check_prepared(self, original: bytes) -> None:
+        """Compare the prepared file with the one that was given.
+
+        Raises:
+            ModelError: They compute something else.
+        """
+        try:
+            expected = self._run(original)
+        except Exception:  # a form that runtimes no longer take, mended by preparing it
+            return
+        if _differs(self.full, expected):
+            raise ModelError(
+                "The file cannot be prepared without changing what it computes.",
+                do="export it again with a newer operator set, without training mode",
+            )
 
     def checks(self) -> Iterator[Check]:
         """Whether networks run, then whether they are the right ones."""

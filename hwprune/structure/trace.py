@@ -83,7 +83,8 @@ def trace(
             got=f"{type(error).__name__}: {error}"[:300],
             do="report this with the model; until then, prune a part of it that can be traced",
         ) from error
-    return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)
+    checks = CHECKS if prover.batches else tuple(f"{c} at one batch" if c == "onnx" else c for c in CHECKS)
+    return proved(space, checks, analysed - begun, time.perf_counter() - analysed)
 
 
 def _check_runs(model: nn.Module, inputs: Inputs) -> None:
@@ -92,10 +93,10 @@ def _check_runs(model: nn.Module, inputs: Inputs) -> None:
     Raises:
         ModelError: It does not run, returns no tensor, or something else the second time.
     """
-    was_training = model.training
     try:
+        twin = copy.deepcopy(model).eval()
         with torch.no_grad():
-            once, again = (tensors_of(model.eval()(*copy.deepcopy(inputs))) for _ in range(2))
+            once, again = (tensors_of(twin(*copy.deepcopy(inputs))) for _ in range(2))
     except Exception as error:  # the user's own forward may raise anything
         raise ModelError(
             "The model does not run on the example inputs.",
@@ -104,10 +105,12 @@ def _check_runs(model: nn.Module, inputs: Inputs) -> None:
             allowed=f"inputs of shape {[tuple(x.shape) for x in inputs]}",
             do="give the image size the model was made for, or fix its forward",
         ) from error
-    finally:
-        model.train(was_training)
     if not once:
-        raise ModelError("The model returns no tensor.", where=type(model).__name__)
+        raise ModelError(
+            "The model returns no tensor.",
+            where=type(model).__name__,
+            do="let its forward return tensors, alone or in lists, tuples and dicts",
+        )
     same = [x.shape for x in once] == [x.shape for x in again]
     if not same or not all(
         torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(once, again, strict=True)

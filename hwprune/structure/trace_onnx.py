@@ -45,7 +45,8 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
         >>> half = hwprune.slice_onnx(hwprune.prepare_onnx("net.onnx"), space, space.uniform(0.5))
     """
     begun = time.perf_counter()
-    content = prepare_onnx(model)
+    original = read_onnx(model)
+    content = prepare_onnx(original)
     if not isinstance(model, bytes):
         name = name or Path(model).stem
     with consistency():
@@ -55,7 +56,9 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
         tracer.exclude(exclude)
         space = tracer.space()
     analysed = time.perf_counter()
-    space = tracer.prove(OnnxProver(content, graph, tracer.readers()), space)
+    prover = OnnxProver(content, graph, tracer.readers())
+    prover.check_prepared(original)
+    space = tracer.prove(prover, space)
     return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)
 
 

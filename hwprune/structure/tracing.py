@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.errors import HwpruneWarning, ModelError, nearest
-from hwprune.structure.assemble import Owned, make_space, makers, weighted
-from hwprune.structure.flow import OUTPUTS, analyse
+from hwprune.structure.assemble import MODEL_OUTPUTS, Owned, make_space, makers, weighted
+from hwprune.structure.flow import analyse
 from hwprune.structure.groups import Groups, find_groups
 from hwprune.structure.layers import FROZEN
 from hwprune.structure.space import Proof, SearchSpace
@@ -146,7 +146,7 @@ def proved(
         analysis_seconds: Time before the checks.
         seconds: Time of the checks.
     """
-    notable = {layer: reason for layer, reason in space.frozen.items() if OUTPUTS not in reason}
+    notable = {layer: reason for layer, reason in space.frozen.items() if reason != MODEL_OUTPUTS}
     if notable:
         text = f"{space.model}: {len(notable)} layer(s) keep channels. {_listed(notable)}"
         warnings.warn(text, HwpruneWarning, stacklevel=3)  # of whoever called `trace`

@@ -73,7 +73,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shorten(folder)
         assert main(["profile", "--profile", "cpu"]) == main(["profile"]) == 0
         results(folder)
-    for name, layers in {"model": 2, "new": 2, "old": 3, "unpruned": 9, "pruned": 2}.items():
+    for name, layers in {"model": 2, "new": 2, "old": 3, "unpruned": 9, "pruned": 2, "net": 4}.items():
         (folder / f"{name}.onnx").write_bytes(conv_chain([32] * layers, size=28))
     table = folder / "hwprune-work" / "latency" / "cpu-1t"
     for other in ("boards/pi", "board", "out.table", "again.table", "other/latency/cpu-1t"):

@@ -47,6 +47,8 @@ def _trained(train: TrainResult) -> str:
 def _exported(export: ExportResult | None) -> str:
     if export is None:
         return "Not exported yet: run `hwprune export --onnx`."
+    if export.weights == "of the file":
+        return "The exported file was cut out of an ONNX file: there is no torch model to compare it with."
     return (
         f"The exported file differs from torch by {export.max_difference:.1e} of the output's scale at most "
         f"(allowed {export.tolerance:.0e})."
