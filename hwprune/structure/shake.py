@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _SMALL = 0.05  # smaller scales hide what they are applied to
 _LEAST_VARIANCE = 0.1  # of the mean variance: to divide by less would enlarge rounding errors
+_CALMER = 0.5  # of the weights
 _CALM = 4.0  # times the variance: signals that are small beside the shifts keep activations near a line
 
 
@@ -24,7 +26,7 @@ def random_like(inputs: Inputs) -> Inputs:
     )
 
 
-def shake(model: nn.Module, inputs: Inputs) -> nn.Module:
+def shake(model: nn.Module, inputs: Inputs, *, calm: bool = False) -> nn.Module:
     """A copy in eval mode with other weights.
 
     Batch norms get the statistics of one random batch. Otherwise signals grow or fade from layer to layer,
@@ -33,6 +35,8 @@ def shake(model: nn.Module, inputs: Inputs) -> nn.Module:
     Args:
         model: Not modified.
         inputs: Example inputs.
+        calm: Whether every layer makes signals smaller: outputs then depend on shifts more than on the inputs,
+            and rounding errors cannot grow.
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
@@ -40,8 +44,11 @@ def shake(model: nn.Module, inputs: Inputs) -> nn.Module:
         for value in (*twin.parameters(), *_statistics(twin)):
             if value.is_floating_point() and value.numel() > 0:
                 _stir(value, generator)
+                if calm and value.ndim > 1:
+                    value.mul_(_CALMER)
+        least = 1.0 if calm else 0.0
         hooks = [
-            module.register_forward_pre_hook(_take_over)
+            module.register_forward_pre_hook(functools.partial(_take_over, least))
             for module in twin.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None
         ]
@@ -70,12 +77,12 @@ def _stir(value: torch.Tensor, generator: torch.Generator) -> None:
         value.add_((noise - 0.5) * float(value.abs().mean()))
 
 
-def _take_over(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """Set the statistics of a batch norm to those of its input."""
+def _take_over(least: float, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Set the statistics of a batch norm to those of its input, the variance to `least` or more."""
     x = inputs[0].transpose(0, 1).flatten(1)
     if x.shape[1] < 2:
         return
     variance, mean = torch.var_mean(x, 1)
     module.running_mean.copy_(mean)  # type: ignore[operator]
-    least = _LEAST_VARIANCE * float(variance.mean()) + 1e-5
+    least = max(least, _LEAST_VARIANCE * float(variance.mean()) + 1e-5)
     module.running_var.copy_(_CALM * variance.clamp(min=least))  # type: ignore[operator]
