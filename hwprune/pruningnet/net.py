@@ -107,8 +107,9 @@ class PruningNet(nn.Module):
         self._sized = tuple((one, (modules[one.module],)) for one in self.space.attributes)
         stand_ins: dict[int, nn.Module] = {id(module): module for module in modules.values()}
         for layer in self.space.layers:
-            if any(tensor.axes for tensor in layer.tensors):
-                module = modules[layer.name]
+            module = modules[layer.name]
+            # a module under two names has one stand-in
+            if stand_ins[id(module)] is module and any(tensor.axes for tensor in layer.tensors):
                 stand_ins[id(module)] = self._stand_in(module, layer)
         self._owners = {name: stand_ins[id(module)] for name, module in modules.items()}
         for name, module in modules.items():

@@ -35,8 +35,7 @@ def shake(model: nn.Module, inputs: Inputs, *, calm: bool = False) -> nn.Module:
     Args:
         model: Not modified.
         inputs: Example inputs.
-        calm: Whether every layer makes signals smaller: outputs then depend on shifts more than on the inputs,
-            and rounding errors cannot grow.
+        calm: Whether every layer makes signals smaller, so that rounding errors cannot grow.
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)

@@ -74,10 +74,16 @@ def finished(profiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def damaged(path: Path) -> None:
-    """Change one letter or digit in the middle of a file: what a bad disk does."""
+    """Change the first letter of a word or digit of a number in the middle of a file: what a bad disk does.
+
+    The last digits of a number may read as the same number.
+    """
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    place = next((i for i in range(middle, len(content)) if chr(content[i]).isalnum()), middle)
+    begins = (i for i in range(middle, len(content)) if chr(content[i]).isalnum())
+    place = next(
+        (i for i in begins if not chr(content[i - 1]).isalnum() and content[i - 1 : i] != b"."), middle
+    )
     content[place] ^= 1
     path.write_bytes(content)
 
