@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OTHER_SHAPE = "the model's outputs change their shape"
 OTHER_ORDER = "another order of them computes something else"
+NOT_FINITE = "the model's outputs are no longer finite"
 NOT_MASKED = "the model is not the one that ignores them"
 
 _MOST_SECONDS = (

@@ -47,9 +47,21 @@ def as_inputs(example: Tensor | Sequence[Tensor] | Sequence[int]) -> Inputs:
 
     Args:
         example: One tensor, several, or the shape of one, (N, C, H, W), which is then of zeros.
+
+    Raises:
+        ModelError: Something else.
     """
     if isinstance(example, torch.Tensor):
         return (example,)
+    if not isinstance(example, tuple | list) or not all(
+        isinstance(one, torch.Tensor | int) for one in example
+    ):
+        raise ModelError(
+            "These are no inputs of a model.",
+            got=type(example).__name__,
+            allowed="a tensor, a tuple of tensors, or a shape such as (1, 3, 224, 224)",
+            do="leave optional inputs out",
+        )
     if all(isinstance(entry, torch.Tensor) for entry in example):
         return tuple(example)  # type: ignore[arg-type]
     return (torch.zeros(tuple(int(size) for size in example)),)

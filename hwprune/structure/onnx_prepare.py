@@ -22,6 +22,12 @@ def read_onnx(model: bytes | str | Path) -> bytes:
     """
     if isinstance(model, bytes):
         return model
+    if not isinstance(model, str | Path):
+        raise ModelError(
+            "This is not an ONNX file.",
+            got=type(model).__name__,
+            allowed="a path, or the bytes of a file (`ModelProto.SerializeToString()`)",
+        )
     path = Path(model).expanduser()
     if not path.is_file():
         raise ModelError("There is no such ONNX file.", where=path, do="check the path")

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hwprune.errors import ModelError
-from hwprune.structure.bisect import NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.bisect import NOT_FINITE, NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.orders import local_order, orders
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHECKS = ("permutation", "masking", "onnx")
 _TOLERANCE = 1e-3  # of the largest output
+_MOST_FLIPS = 0.05  # of integers, such as classes, that rounding may turn into others
 
 
 class OnnxProver(Bisection):
@@ -92,6 +93,8 @@ class OnnxProver(Bisection):
     def _runs(self, groups: Sequence[int]) -> str:
         got = self._run(self.slicer.slice(self.narrowest(groups)))
         same = [one.shape for one in got] == [one.shape for one in self.full]
+        if same and any(_finite(a) and not _finite(b) for a, b in zip(self.full, got, strict=True)):
+            return NOT_FINITE
         return "" if same else OTHER_SHAPE
 
     def _masks(self, groups: Sequence[int]) -> str:
@@ -124,12 +127,18 @@ class OnnxProver(Bisection):
         return OTHER_ORDER if differs else ""
 
 
+def _finite(x: Array) -> bool:
+    return x.dtype.kind != "f" or bool(np.isfinite(x).all())
+
+
 def _differs(got: Sequence[Array], expected: Sequence[Array]) -> bool:
     for mine, its in zip(got, expected, strict=True):
         if mine.shape != its.shape:
             return True
         if its.size and its.dtype.kind == "f":
-            size = max(float(np.abs(its).max()), 1e-9)
-            if not float(np.abs(mine - its).max()) <= _TOLERANCE * size:
+            one, other = np.nan_to_num(mine), np.nan_to_num(its)
+            if not float(np.abs(one - other).max()) <= _TOLERANCE * max(float(np.abs(other).max()), 1e-9):
                 return True
+        elif its.size and float((mine != its).mean()) > _MOST_FLIPS:
+            return True
     return False

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure.follow import Followed
 from hwprune.structure.onnx_graph import consistency, parse_model
@@ -73,6 +74,7 @@ class OnnxSlicer:
             held = [node for node in base.graph.node if node.op_type == "Constant"]
             self.arrays |= {node.output[0]: self.graph.constants[node.output[0]] for node in held}
             self.cuts = {name: found for name in self.arrays if (found := self._cuts(name))}
+        self._batches: set[int] = set()  # that were seen to fit
         self.batch = next((shape[0] for name in self.graph.inputs if (shape := self.graph.shapes[name])), 1)
         self.batched = batched(base)
         self.nodes = {node.outputs[0]: node for node in self.graph.nodes}
@@ -105,6 +107,7 @@ class OnnxSlicer:
                     model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
             if batch is not None:
                 self._set_batch(model, batch)
+                self._check_batch(model, batch)
         return bytes(model.SerializeToString())
 
     def _sliced(self, widths: Widths, batch: int) -> dict[str, Array]:
@@ -119,6 +122,37 @@ class OnnxSlicer:
             for axis, channels in cuts:
                 arrays[name] = arrays[name].take(channels.kept(widths), axis=axis)
         return arrays
+
+    def _check_batch(self, model: onnx.ModelProto, batch: int) -> None:
+        """Refuse a batch that the graph does not take, once for each.
+
+        Raises:
+            ModelError: The graph holds its batch as a number.
+        """
+        if batch == self.batch or batch in self._batches:
+            return
+        free = onnx.ModelProto()
+        free.CopyFrom(model)
+        for entry in free.graph.output:
+            entry.type.tensor_type.ClearField("shape")
+        try:
+            inferred = onnx.shape_inference.infer_shapes(free, strict_mode=True, data_prop=True)
+            wrong = [
+                entry.name
+                for entry, told in zip(inferred.graph.output, model.graph.output, strict=True)
+                if [dim.dim_value or -1 for dim in entry.type.tensor_type.shape.dim][:1]
+                not in ([], [-1], [told.type.tensor_type.shape.dim[0].dim_value])
+            ]
+        except onnx.shape_inference.InferenceError as error:
+            wrong = [str(error)[:200]]
+        if wrong:
+            raise ModelError(
+                "This network does not take another batch: its graph holds the batch as a number.",
+                got=f"batch {batch}: {wrong[0]}",
+                allowed=f"batch {self.batch}",
+                do="export it with an open batch, or at the batch that is asked for",
+            )
+        self._batches.add(batch)
 
     def _set_batch(self, model: onnx.ModelProto, batch: int) -> None:
         for value in (*model.graph.input, *model.graph.output):

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprune.errors import ModelError
-from hwprune.structure.bisect import NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.bisect import NOT_FINITE, NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
 from hwprune.structure.export import Inputs, input_names, tensors_of
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.prune import prune_in_place
@@ -138,6 +138,8 @@ class Prover(Bisection):
             pruned, outputs, flops = self._pruned(widths)
             if [x.shape for x in outputs] != [x.shape for x in self.full]:
                 return OTHER_SHAPE
+            if any(_finite(before) and not _finite(x) for before, x in zip(self.full, outputs, strict=True)):
+                return NOT_FINITE
             params, known = sum(p.numel() for p in pruned.parameters()), int(self.space.params(widths))
             if params != known:
                 return f"{params} parameters are left, not {known}"
@@ -241,6 +243,10 @@ def _difference(got: Sequence[Any], expected: Sequence[Any], tolerance: float) -
         if not (off := _distance(mine, its)) <= tolerance:
             return f"off by {off:.1e}"
     return ""
+
+
+def _finite(x: torch.Tensor) -> bool:
+    return bool(x.isfinite().all())
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:

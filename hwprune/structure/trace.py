@@ -110,7 +110,7 @@ def _check_runs(model: nn.Module, inputs: Inputs) -> None:
         twin = copy.deepcopy(model).eval()
         with torch.no_grad():
             once, again = (tensors_of(twin(*copy.deepcopy(inputs))) for _ in range(2))
-    except Exception as error:  # the user's own forward may raise anything
+    except (Exception, SystemExit) as error:  # the user's own forward may raise anything
         raise ModelError(
             "The model does not run on the example inputs.",
             where=type(model).__name__,

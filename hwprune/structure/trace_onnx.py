@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hwprune.structure import graph as graphs
 from hwprune.structure.assemble import Owned
-from hwprune.structure.onnx_graph import consistency, parse_model
+from hwprune.structure.onnx_graph import consistency, parse_model, static_inputs
 from hwprune.structure.onnx_prepare import prepare_onnx, read_onnx
 from hwprune.structure.onnx_proof import CHECKS, OnnxProver
 from hwprune.structure.tracing import Tracer, proved
@@ -47,6 +47,7 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
     begun = time.perf_counter()
     original = read_onnx(model)
     content = prepare_onnx(original)
+    static_inputs(content)  # nothing larger than a run can take
     if not isinstance(model, bytes):
         name = name or Path(model).stem
     with consistency():
