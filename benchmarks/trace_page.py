@@ -25,7 +25,9 @@ channels alike.
   documented error; *traceback*, *crash* and *timeout* as they say.
 - *checked*: independently of that proof, four networks of the space (full, narrowest, two at random) run in
   torch and give the outputs of their sliced ONNX files within 1e-3, and their MACs and parameters are what
-  torch counts; a network of half of the widths is the unpruned one whose removed channels nobody reads.
+  torch counts; a network of half of the widths is the unpruned one whose removed channels nobody reads. This
+  last comparison does not know every norm that takes statistics over channels, nor weights that are mixed
+  from experts: *not the masked network* may there be a fault of the comparison.
 - *reasons*: why layers other than the model's outputs keep their width, each with the number of layers.
 """
 RIVALS = """
@@ -64,7 +66,9 @@ def write(networks: list[Network], content: dict[str, Any]) -> None:
 def overview(content: dict[str, Any]) -> list[str]:
     """The figures of the whole zoo."""
     names = {
-        "networks": "networks", "families": "families", "traced": "traced", "proved": "of these, proved",
+        "listed": "networks listed", "networks": "of these, run so far",
+        "codes": "states of the code that the records come from", "families": "families",
+        "traced": "traced", "proved": "of these, proved",
         "wrong": "wrong", "tracebacks": "tracebacks and crashes", "refused": "refused",
         "timeouts": "over the limit of time",
         "removable_80_share": "share of the networks without attention of which 80 % of the MACs can go",

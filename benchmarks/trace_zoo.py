@@ -4,6 +4,7 @@
     python benchmarks/trace_zoo.py timm:mixnet_s     # some of them: printed, nothing is written
     python benchmarks/trace_zoo.py --size 224        # besides, the seconds of trace at 224 pixels
     python benchmarks/trace_zoo.py --before          # besides, the seconds of the tracer of commit c0db9e9
+    python benchmarks/trace_zoo.py --known           # the page from the records there are, nothing is run
     python benchmarks/trace_zoo.py --rivals          # besides, Torch-Pruning and onnxsim on the same networks
 
 Each network has a process of its own with one thread and a limit of time for each part. Every record is kept
@@ -77,6 +78,8 @@ def main() -> None:
     unknown = set(options.names) - {one.name for one in networks}
     if unknown:
         sys.exit(f"not in benchmarks/trace_networks.py: {', '.join(sorted(unknown))}")
+    if options.known:
+        networks = [one for one in networks if kept(kept_at("check", one))]
     rows = {one.name: record("check", one, one.size, options) for one in networks}
     timed = {}
     if options.size:
@@ -112,7 +115,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=60, help="seconds for each part of a job")
     parser.add_argument("--fresh", action="store_true", help="make every record again")
     parser.add_argument("--stale", action="store_true", help="take records of other code as they are")
-    return parser.parse_args()
+    parser.add_argument("--known", action="store_true", help="only networks with a record, taken as it is")
+    options = parser.parse_args()
+    options.stale |= options.known
+    return options
 
 
 def record(
@@ -125,14 +131,13 @@ def record(
     source: Path | None = None,
 ) -> dict[str, Any]:
     """The record of one job, from the run's folder or made now."""
-    folder = RUNS / (f"{job}-before" if source else f"{job}-alone" if alone else job)
-    path = folder / f"{network.name.replace(':', '+')}.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    path = kept_at(f"{job}-before" if source else f"{job}-alone" if alone else job, network)
+    path.parent.mkdir(parents=True, exist_ok=True)
     key = {"size": size, "limit": options.limit, "code": code_of(job) if source is None else BEFORE}
-    if path.exists() and not options.fresh:
-        kept = json.loads(path.read_text())
-        if kept.get("key") == key or (options.stale and "key" in kept):
-            return kept
+    if not options.fresh:
+        before = kept(path)
+        if before.get("key") == key or (options.stale and before):
+            return before
     found = run(job, network.name, size, options.limit, path, source, alone)
     found["key"] = key
     path.write_text(json.dumps(found, indent=1) + "\n")
@@ -142,6 +147,17 @@ def record(
     told += found.get("wrong") or []
     print(f"{job} {network.name}: {', '.join(told)}"[:300], file=sys.stderr, flush=True)
     return found
+
+
+def kept_at(folder: str, network: Network) -> Path:
+    """Where the record of a network lies."""
+    return RUNS / folder / f"{network.name.replace(':', '+')}.json"
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """A finished record; empty where there is none yet."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return found if "key" in found else {}
 
 
 def code_of(job: str) -> str:
@@ -269,8 +285,11 @@ def summary(
     shares = [rows[one.name].get("removable", 0.0) for one in networks if not one.attention]
     late = [row["key"]["limit"] for row in timed.values() if row["outcome"] == "timeout"]
     seconds = [row["seconds"] for row in timed.values() if "seconds" in row] + late
+    codes = {row["key"]["code"] for row in rows.values()}
     return {
+        "listed": len(NETWORKS),
         "networks": len(networks),
+        "codes": len(codes),
         "families": len({one.family for one in networks}),
         "traced": outcomes["traced"] + outcomes["proved"],
         "proved": outcomes["proved"],

@@ -63,7 +63,7 @@ def as_inputs(example: Tensor | Sequence[Tensor] | Sequence[int]) -> Inputs:
             do="leave optional inputs out",
         )
     if all(isinstance(entry, torch.Tensor) for entry in example):
-        return tuple(example)  # type: ignore[arg-type]
+        return tuple(example)
     return (torch.zeros(tuple(int(size) for size in example)),)
 
 
