@@ -213,7 +213,7 @@ def verify(
     """What is wrong with one network of a space."""
     import hwprune
 
-    pruned = hwprune.prune(model, space, widths)
+    pruned = hwprune.prune(model, space, widths).requires_grad_(False)  # the counter hooks gradients
     counter = FlopCounterMode(display=False)
     try:
         with counter:

@@ -13,8 +13,8 @@ import numpy as np
 import hwprune
 from hwprune import artifacts
 from hwprune.api.lock import locked
-from hwprune.api.project import Project
-from hwprune.api.subject import is_onnx, prepared
+from hwprune.api.project import Project, is_onnx
+from hwprune.api.subject import prepared
 from hwprune.errors import HwpruneError, MismatchError, ModelError, UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import ExportResult

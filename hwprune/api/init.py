@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwprune.api.lock import locked
-from hwprune.api.project import Project
-from hwprune.api.subject import check_settings, is_onnx, traced
+from hwprune.api.project import Project, is_onnx
+from hwprune.api.subject import check_settings, traced
 from hwprune.config import FILE_NAME, Config, DataConfig, ModelConfig, TargetConfig, save_config
 from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter

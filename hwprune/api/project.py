@@ -86,7 +86,7 @@ class Project:
         """Side of the input images in pixels."""
         from hwprune.models.registry import default_image_size
 
-        if self.config.model.name.endswith(".onnx"):
+        if is_onnx(self.config.model.name):
             return self._onnx_size()
 
         if self.config.data.image_size:
@@ -167,7 +167,7 @@ class Project:
         file = Path(path).expanduser()
         rest = (model.exclude, *([model.blocks] if model.blocks else []), images, data.image_size)
         whole = Path(model.name).expanduser()
-        if whole.suffix == ".onnx" and whole.is_file():
+        if is_onnx(model.name) and whole.is_file():
             return digest(whole.read_bytes(), *rest)
         if file.suffix != ".py" or not file.is_file():
             return digest(model.name, *rest)
@@ -284,6 +284,11 @@ class Project:
         tensors, info = artifacts.read_tensors(path, BASE_KIND, NETWORK_SCHEMA, made_by)
         self._check_own(info.get("structure", ""), path, "The trained network is", f"`{made_by}` again")
         return tensors, info
+
+
+def is_onnx(name: str) -> bool:
+    """Whether the name of a model is an ONNX file."""
+    return name.lower().endswith(".onnx")
 
 
 def digest(*parts: object) -> str:

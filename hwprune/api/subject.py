@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwprune.api.project import is_onnx
 from hwprune.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -12,11 +13,6 @@ if TYPE_CHECKING:
 
     from hwprune.api.project import Project
     from hwprune.structure.space import SearchSpace
-
-
-def is_onnx(name: str) -> bool:
-    """Whether the name of a model is an ONNX file."""
-    return name.endswith(".onnx")
 
 
 def prepared(name: str) -> bytes:
