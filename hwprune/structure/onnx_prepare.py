@@ -55,6 +55,12 @@ def prepare_onnx(model: bytes | str | Path) -> bytes:
 
 def _renewed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model in an operator set that is new enough."""
+    if not model.graph.node:
+        raise ModelError(
+            "There is no network in this ONNX model.",
+            got="a graph without operators",
+            do="export it anew; an empty file reads like this too",
+        )
     known = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 1)
     if known >= _OLDEST_OPSET:
         return model

@@ -129,6 +129,11 @@ def test_what_is_no_model_or_has_nothing_to_prune_is_refused(content: bytes) -> 
         hwprune.trace_onnx(content)
 
 
+def test_an_empty_file_is_not_called_old() -> None:
+    with pytest.raises(ModelError, match="no network"):
+        hwprune.trace_onnx(b"")
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such ONNX file"):
         hwprune.trace_onnx(tmp_path / "nothing.onnx")
