@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _READERS = (nn.modules.conv._ConvNd, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NORMS = ("LayerNorm", "GroupNorm", "RMSNorm", "RmsNorm", "GlobalResponseNorm")  # in names of their classes
 
 
 def masked_fault(
@@ -64,7 +64,7 @@ def positions(model: nn.Module) -> nn.Module:
 def fill(pruned: nn.Module, model: nn.Module) -> None:
     """Give a pruned twin the values that belong to the places it kept."""
     own = _floats(model)
-    for name, tensor in _floats(pruned).items():
+    for name, tensor in {id(one): (name, one) for name, one in _floats(pruned).items()}.values():
         if name in own:
             places = tensor.detach().round().long()
             tensor.data = own[name].detach().flatten()[places.flatten()].reshape(places.shape)
@@ -86,10 +86,10 @@ def masked(model: nn.Module, pruned: nn.Module, kept: dict[str, torch.Tensor]) -
         places = kept.get(f"{name}.weight")
         if places is None or places.numel() == module.weight.numel():
             continue
-        if isinstance(module, _READERS):
+        if isinstance(module, _READERS) or hasattr(module, "num_experts"):
             reads = _reads(module, places)
             module.weight.data = module.weight.data * reads
-        elif isinstance(module, _NORMS):
+        elif any(one in type(module).__name__ for one in _NORMS):
             _keep_in_norm(module, twins[name], places)
     return network
 
@@ -99,6 +99,8 @@ def _reads(module: nn.Module, places: torch.Tensor) -> torch.Tensor:
     reads = torch.zeros(module.weight.numel(), dtype=module.weight.dtype)
     reads[places.flatten()] = 1
     reads = reads.reshape(module.weight.shape)
+    if hasattr(module, "num_experts"):  # timm's convolution reads the axis of experts as well
+        return reads
     transposed = isinstance(module, _TRANSPOSED)  # the first axis of its weight is the one that is read
     rows = reads.transpose(0, 1) if transposed else reads
     gone = rows.flatten(1).sum(1) == 0
@@ -109,7 +111,8 @@ def _reads(module: nn.Module, places: torch.Tensor) -> torch.Tensor:
 def _keep_in_norm(module: nn.Module, pruned: nn.Module, kept: torch.Tensor) -> None:
     """Let a norm over channels see the kept ones only."""
     grouped = isinstance(module, nn.GroupNorm)
-    axis = 1 if grouped or "2d" in type(module).__name__.lower() else -1
+    first = grouped or "2d" in type(module).__name__.lower()
+    axis = getattr(module, "channel_dim", 1 if first else -1)
     channels = module.weight.numel()
     parts = module.num_groups if grouped else 1
     weight, bias = module.weight.detach()[kept], None
