@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 _READERS = (nn.modules.conv._ConvNd, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMS = ("LayerNorm", "GroupNorm", "RMSNorm", "RmsNorm", "GlobalResponseNorm")  # in names of their classes
+_NORMS = (
+    "LayerNorm",
+    "GroupNorm",
+    "RMSNorm",
+    "RmsNorm",
+    "GlobalResponseNorm",
+    "EvoNorm",
+)  # in names of their classes
 
 
 def masked_fault(

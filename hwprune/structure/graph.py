@@ -15,8 +15,7 @@ import numpy as np
 import onnx
 
 from hwprune.errors import ModelError
-from hwprune.structure.onnx_metadata import batched as noted_batched
-from hwprune.structure.onnx_metadata import is_open
+from hwprune.structure import onnx_metadata
 from hwprune.structure.resolve import Resolver
 
 if TYPE_CHECKING:
@@ -78,10 +77,11 @@ def read(model: onnx.ModelProto, cuttable: Iterable[str] | None = None) -> Graph
     batch = _fix_batch(model)
     here = Resolver(model, may)
     here.resolve()
-    following = _differing(here, Resolver(model, may, scale=_OTHER_SIZE, shapes=here.shapes))
+    following = _noted(onnx_metadata.following(model), here.constants)
+    following |= _differing(here, Resolver(model, may, scale=_OTHER_SIZE, shapes=here.shapes))
     batched = _batched(here, may, batch)
     nodes = [node for node in here.nodes if not all(name in here.constants for name in node.outputs)]
-    known = is_open(model)
+    known = onnx_metadata.is_open(model)
     for node in nodes:
         node.open = known
         node.values = {name: here.constants[name] for name in node.inputs if name in here.constants}
@@ -118,7 +118,7 @@ def _fix_batch(model: onnx.ModelProto) -> int:
 
 def _batched(here: Resolver, cuttable: Sequence[str] | None, batch: int) -> Flags:
     """Constants that follow the batch, as noted or as another batch shows -> where."""
-    found = _noted(here.model, here.constants)
+    found = _noted(onnx_metadata.batched(here.model), here.constants)
     inputs = here.model.graph.input
     sizes = [dim.dim_value for entry in inputs for dim in entry.type.tensor_type.shape.dim[:1]]
     if (here.computed or found) and batch in sizes:
@@ -129,10 +129,10 @@ def _batched(here: Resolver, cuttable: Sequence[str] | None, batch: int) -> Flag
     return found
 
 
-def _noted(model: onnx.ModelProto, constants: Mapping[str, Array]) -> Flags:
-    """Constants of which the metadata says that they follow the batch -> where."""
+def _noted(noted: Mapping[str, list[int]], constants: Mapping[str, Array]) -> Flags:
+    """Constants of which the metadata says that they follow something -> where."""
     found = {}
-    for name, places in noted_batched(model).items():
+    for name, places in noted.items():
         if name in constants and min(places) >= 0:
             flags = np.zeros(constants[name].size, dtype=bool)
             flags[places] = True

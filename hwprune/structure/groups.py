@@ -113,16 +113,20 @@ def _units(flow: Flow, present: Labels, reasons: dict[int, str]) -> Labels:
     count = len(flow.canonical)
     stays = np.ones(count, dtype=bool)
     stays[present] = False
-    rows = [([_ordered(line) for line in matrix], reason) for matrix, reason in flow.steps]
+    rows = [(matrix, [_ordered(line) for line in matrix], reason) for matrix, reason in flow.steps]
     while True:
         pairs: list[tuple[Labels, Labels]] = []
         before = stays.sum()
-        for lines, reason in rows:
+        for matrix, lines, reason in rows:
             left = [line[~stays[line]] for line in lines]
             if len({len(line) for line in left}) > 1:
-                _stay(stays, reasons, np.concatenate(left), reason)
-            else:
-                pairs += [(left[0], line) for line in left[1:]]
+                if stays[matrix].any():
+                    _stay(stays, reasons, np.concatenate(left), reason)
+                    continue
+                left = list(
+                    matrix
+                )  # some rows hold conv groups, others single channels: position by position
+            pairs += [(left[0], line) for line in left[1:]]
         unit = components(count, pairs)
         stays[present] |= np.isin(unit[present], np.unique(unit[present][stays[present]]))
         for matrix, reason in flow.steps:

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hwprune.structure import graph as graphs
-from hwprune.structure.onnx_metadata import batched, note_batched
+from hwprune.structure.onnx_metadata import batched, note_batched, note_following
 
 
 def fold(model: onnx.ModelProto) -> None:
@@ -101,6 +101,9 @@ def fold_shapes(model: onnx.ModelProto) -> None:
     flags |= {name: places for name, places in batched(model).items() if min(places) < 0}
     if flags:
         note_batched(model, flags)
+    follows = sorted(wanted & known.following.keys())
+    if follows:
+        note_following(model, {name: np.flatnonzero(known.following[name]).tolist() for name in follows})
     for entry in model.graph.output:
         shape = known.shapes.get(entry.name)
         if shape is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import onnx
 
 _BATCHED = "hwprune.batched"
+_FOLLOWING = "hwprune.following"
 _OPEN = "hwprune.open"
 
 
@@ -36,13 +37,26 @@ def batched(model: onnx.ModelProto) -> dict[str, list[int]]:
     Raises:
         ModelError: The metadata is not what hwprune writes.
     """
-    text = properties(model).get(_BATCHED, "{}")
+    return _places(model, _BATCHED)
+
+
+def following(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """Constants that follow the sizes of channels -> the flat places of the numbers that do.
+
+    Raises:
+        ModelError: The metadata is not what hwprune writes.
+    """
+    return _places(model, _FOLLOWING)
+
+
+def _places(model: onnx.ModelProto, key: str) -> dict[str, list[int]]:
+    text = properties(model).get(key, "{}")
     try:
         return {str(name): [int(place) for place in places] for name, places in json.loads(text).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(
             "The metadata of this ONNX model is damaged.",
-            where=_BATCHED,
+            where=key,
             got=text[:100],
             do="export the model again",
         ) from error
@@ -51,6 +65,11 @@ def batched(model: onnx.ModelProto) -> dict[str, list[int]]:
 def note_batched(model: onnx.ModelProto, places: Mapping[str, list[int]]) -> None:
     """Store what `batched` returns, replacing what was stored."""
     set_metadata(model, {_BATCHED: json.dumps(places)})
+
+
+def note_following(model: onnx.ModelProto, places: Mapping[str, list[int]]) -> None:
+    """Store what `following` returns, replacing what was stored."""
+    set_metadata(model, {_FOLLOWING: json.dumps(places)})
 
 
 def is_open(model: onnx.ModelProto) -> bool:

@@ -69,7 +69,7 @@ class Prover(Bisection):
         self.others = tuple(
             torch.cat([x] * _OTHER_BATCH)[:_OTHER_BATCH] if x.ndim else x for x in self.inputs
         )
-        self.batches = False
+        self.batches: bool | None = None  # whether the model takes another batch; not known yet
         self.full, self.full_flops = self._counted(self.model)
         self.names = input_names(model, len(inputs))
         self._last: tuple[Widths, _Outcome] | None = None
@@ -98,8 +98,6 @@ class Prover(Bisection):
         """
         try:
             fault = self._compare(self.base, self.inputs, self.full, self.tolerance)
-            with torch.no_grad():
-                self.batches = not fault and self._takes_batches()
         except Exception as error:  # runtimes raise errors of their own
             fault = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         if fault:
@@ -178,20 +176,25 @@ class Prover(Bisection):
     def _images(self) -> int:
         return max(1, self.inputs[0].shape[0] if self.inputs[0].ndim else 1)
 
+    def _batches(self, pruned: nn.Module, widths: Widths) -> str:
+        """The same at another batch, unless the unpruned model takes no other (tried where this fails)."""
+        if self.batches is False:
+            return ""
+        try:
+            fault = self._onnx(widths, self.others, self._run(pruned, self.others), _OTHER_BATCH)
+        except Exception as error:
+            fault = f"it fails at another batch ({type(error).__name__}: {error})".splitlines()[0][:200]
+        self.batches = not fault or self.batches or self._takes_batches()
+        return fault if self.batches else ""
+
     def _takes_batches(self) -> bool:
         """Whether the unpruned model, and its ONNX, take another batch."""
-        full = SearchSpace("", tuple(self.inputs[0].shape), (), ())
-        self.slicer = OnnxSlicer(self.base, full)
-        try:
-            return not self._onnx((), self.others, self._run(self.model, self.others), _OTHER_BATCH)
-        except Exception:  # a model made for one batch
-            return False
-
-    def _batches(self, pruned: nn.Module, widths: Widths) -> str:
-        """The same at another batch, unless the model takes no other."""
-        if not self.batches:
-            return ""
-        return self._onnx(widths, self.others, self._run(pruned, self.others), _OTHER_BATCH)
+        slicer = OnnxSlicer(self.base, SearchSpace("", tuple(self.inputs[0].shape), (), ()))
+        with contextlib.suppress(Exception):  # a model made for one batch raises anything
+            content = slicer.slice((), batch=_OTHER_BATCH)
+            expected = self._run(self.model, self.others)
+            return not self._compare(content, self.others, expected, self.tolerance)
+        return False
 
     def _onnx(
         self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor], batch: int | None

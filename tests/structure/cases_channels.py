@@ -343,3 +343,22 @@ def in_place_sum(net, x):
     z = net.c(y)
     z += y
     return behind(net, z.relu_().mul_(0.5))
+
+
+@case(lambda: between(), prunable="a b", frozen="head.fc", groups={"a": 12, "b": 8}, mixes=True)
+def deviation_of_norm_groups(net, x):
+    y = net.a(x)
+    n, c, h, w = y.shape
+    parts = y.reshape(n, 3, c // 3, h, w)
+    deviation = (parts.var(dim=(2, 3, 4), unbiased=False, keepdim=True) + 1e-3).sqrt()
+    return behind(net, y / deviation.expand(parts.shape).reshape(n, c, h, w))
+
+
+@case(
+    lambda: Net(a=conv(3, 32), g=conv(16, 16, groups=4), b=conv(32, 8), head=Head(8)),
+    prunable="a g b",
+    groups={"a": 32, "b": 8},
+)
+def conv_groups_in_one_half(net, x):
+    one, other = net.a(x).chunk(2, 1)
+    return behind(net, torch.cat([net.g(one), other], 1))
