@@ -111,8 +111,8 @@ def _made(flow: Flow, node: Node, side: int, weight: str) -> int:
 
 def products(
     groups: Groups, found: Sequence[Weighted], owned: Mapping[str, Owned], images: int
-) -> tuple[Product, ...]:
-    """What each convolution and matrix product costs.
+) -> list[tuple[Node, Product]]:
+    """Each convolution and matrix product, and what it costs.
 
     Args:
         groups: The channel groups.
@@ -120,9 +120,10 @@ def products(
         owned: Whose each weight is.
         images: Images in the example batch.
     """
-    made = [_product(groups, one, owned, images) for one in found]
-    made += [_einsum(groups.flow, n, images) for n in groups.flow.graph.nodes if n.operator == "Einsum"]
-    return tuple(filter(None, made))
+    made = [(one.node, _product(groups, one, owned, images)) for one in found]
+    sums = [node for node in groups.flow.graph.nodes if node.operator == "Einsum"]
+    made += [(node, _einsum(groups.flow, node, images)) for node in sums]
+    return [(node, product) for node, product in made if product is not None]
 
 
 def _product(groups: Groups, one: Weighted, owned: Mapping[str, Owned], images: int) -> Product | None:
@@ -244,7 +245,7 @@ def make_space(
         ),
         layers=layers(groups, found, owned),
         frozen=reasons(groups, makers(groups.flow, owned)),
-        products=products(groups, found, owned, max(1, input_shape[0])),
+        products=tuple(one for _, one in products(groups, found, owned, max(1, input_shape[0]))),
     )
 
 

@@ -27,9 +27,7 @@ OTHER_ORDER = "another order of them computes something else"
 NOT_FINITE = "the model's outputs are no longer finite"
 NOT_MASKED = "the model is not the one that ignores them"
 
-_MOST_SECONDS = (
-    15.0  # of computing, for telling groups apart: what is not told apart by then is frozen together
-)
+MOST_SECONDS = 15.0  # of computing, to tell groups apart: what is not told apart by then is frozen together
 
 
 class Bisection:
@@ -69,7 +67,7 @@ class Bisection:
             ModelError: The ONNX is not the base of this space.
         """
         self.space, self.mixed, self.slicer = space, set(mixed), OnnxSlicer(self.base, space)
-        self.stop = time.process_time() + _MOST_SECONDS
+        self.stop = time.process_time() + MOST_SECONDS
         everything = list(range(len(space.groups)))
         for check in self.checks():
             if self._fault(check, everything):

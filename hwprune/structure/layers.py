@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -163,6 +163,30 @@ class ChannelGroup:
     width: int
     multiple: int
     choices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a network that may go as a whole: its input is then its output.
+
+    Its gate, 1 or 0, is an entry of a network beside the widths of the groups.
+
+    Attributes:
+        name: Qualified name of the module.
+        input: Tensor of the exported graph that it reads.
+        output: Tensor of the exported graph that it makes.
+        layers: Names of the layers inside.
+        products: Indices of the space's products inside.
+    """
+
+    name: str
+    input: str
+    output: str
+    layers: tuple[str, ...]
+    products: tuple[int, ...]
+    width: ClassVar[int] = 1
+    multiple: ClassVar[int] = 1
+    choices: ClassVar[tuple[int, ...]] = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)

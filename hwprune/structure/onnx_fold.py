@@ -95,7 +95,7 @@ def fold_shapes(model: onnx.ModelProto) -> None:
     keep_nodes(
         model.graph, [node for node in model.graph.node if not gone.issuperset(filter(None, node.output))]
     )
-    _drop_dead(model.graph)
+    drop_dead(model.graph)
     follows = sorted(wanted & known.batched.keys())
     flags: dict[str, list[int]] = {name: np.flatnonzero(known.batched[name]).tolist() for name in follows}
     flags |= {name: places for name, places in batched(model).items() if min(places) < 0}
@@ -111,7 +111,7 @@ def fold_shapes(model: onnx.ModelProto) -> None:
             entry.CopyFrom(helper.make_tensor_value_info(entry.name, kind, shape))
 
 
-def _drop_dead(graph: onnx.GraphProto) -> None:
+def drop_dead(graph: onnx.GraphProto) -> None:
     """Remove operators and weights that nothing reads."""
     used = {entry.name for entry in graph.output}
     kept = []

@@ -2,7 +2,8 @@
 
 The base model is exported once; after that a pruned network costs milliseconds, and the machine that profiles
 it needs no torch. What the graph holds as constants (target shapes, sizes of parts, indices, the batch)
-follows the labels of the tensors that it shapes (onnx_shapes.py).
+follows the labels of the tensors that it shapes (onnx_shapes.py). The readers of a block that is left out
+read its input, and what then nobody reads goes.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure.follow import Followed
+from hwprune.structure.onnx_fold import drop_dead
 from hwprune.structure.onnx_graph import consistency, parse_model
 from hwprune.structure.onnx_metadata import batched
 from hwprune.structure.onnx_shapes import SHAPED, ConstantShapes
@@ -40,7 +42,7 @@ def slice_onnx(
     Args:
         base_onnx: What `export_base` made of the traced model.
         space: The model's search space.
-        widths: Channels to keep, one for each group.
+        widths: The network: channels to keep of each group, and the gate of each block.
         batch: New batch size; the base model's when None.
 
     Returns:
@@ -101,14 +103,32 @@ class OnnxSlicer:
                 node = self.nodes.get(next(filter(None, proto.output), ""))
                 if node is not None:
                     self._adapt(proto, node, keeps, arrays, batch or self.batch)
+            left_out = self._leave_out(model.graph, chosen)
             used = {name for proto in model.graph.node for name in proto.input} | set(self.graph.outputs)
             for name, array in arrays.items():
-                if name in used or (name in self.arrays and array.dtype != np.int64):
+                if name in used or (name in self.arrays and array.dtype != np.int64 and not left_out):
                     model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
             if batch is not None:
                 self._set_batch(model, batch)
                 self._check_batch(model, batch)
         return bytes(model.SerializeToString())
+
+    def _leave_out(self, graph: onnx.GraphProto, widths: Widths) -> bool:
+        """Let the readers of the blocks that are left out read what the blocks read; drop the rest."""
+        gates = zip(self.space.blocks, widths[len(self.space.groups) :], strict=True)
+        inputs = {block.output: block.input for block, gate in gates if not gate}
+        for name in inputs:
+            while inputs[name] in inputs:
+                inputs[name] = inputs[inputs[name]]
+        for proto in graph.node if inputs else ():
+            proto.input[:] = [inputs.get(name, name) for name in proto.input]
+        for name in inputs.keys() & set(self.graph.outputs):
+            for proto in graph.node:
+                proto.output[:] = [f"{one}/left out" if one == name else one for one in proto.output]
+            graph.node.append(helper.make_node("Identity", [inputs[name]], [name]))
+        if inputs:
+            drop_dead(graph)
+        return bool(inputs)
 
     def _sliced(self, widths: Widths, batch: int) -> dict[str, Array]:
         """The weights and constants of a pruned network."""

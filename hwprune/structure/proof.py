@@ -7,7 +7,8 @@ Checks, all on a copy with shaken weights, so that no constant hides a fault:
   channels, such as layer normalisation, sees them go);
 - `onnx`: the sliced ONNX, which is made by the labels alone, equals the pruned module, which runs the model's
   own code, at two batches;
-- `counts`: parameters, and how many MACs go, are those that torch counts.
+- `counts`: parameters, and how many MACs go, are those that torch counts;
+- blocks that are left out: the sliced ONNX and the counts again. A block that fails is none.
 
 All groups are tried at once; where a check fails, halves are tried, down to the groups at fault.
 """
@@ -16,6 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +28,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hwprune.errors import ModelError
-from hwprune.structure.bisect import NOT_FINITE, NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.bisect import (
+    MOST_SECONDS,
+    NOT_FINITE,
+    NOT_MASKED,
+    OTHER_ORDER,
+    OTHER_SHAPE,
+    Bisection,
+)
 from hwprune.structure.export import Inputs, input_names, tensors_of
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.prune import prune_in_place
@@ -119,6 +129,27 @@ class Prover(Bisection):
         with torch.no_grad():
             return super().refused_by(space, mixed)
 
+    def with_blocks(self, space: SearchSpace) -> SearchSpace:
+        """The space with those of its blocks that may be left out: alone and all together."""
+        self.space, self.slicer = space, OnnxSlicer(self.base, space)
+        self._last, self.stop = None, time.process_time() + MOST_SECONDS
+        with torch.no_grad():
+            while space.blocks and self._fault(self._leaves_out, range(len(space.blocks))):
+                wrong = self._halve(self._leaves_out, range(len(space.blocks)))
+                wrong = wrong or dict.fromkeys(range(len(space.blocks)), "")  # they fail together only
+                kept = tuple(block for index, block in enumerate(space.blocks) if index not in wrong)
+                space = self.space = replace(space, blocks=kept)
+                self.slicer, self._last = OnnxSlicer(self.base, space), None
+        return space
+
+    def _leaves_out(self, blocks: Sequence[int]) -> str:
+        """Without some blocks, torch and the sliced ONNX give the same, and the counts are right."""
+        widths = list(self.drawn(range(len(self.space.groups))))
+        for index in blocks:
+            widths[len(self.space.groups) + index] = 0
+        chosen = self.space.check(widths)
+        return self._counts(chosen) or self._onnx(chosen, self.inputs, self._pruned(chosen)[1], None)
+
     def checks(self) -> Iterator[Check]:
         """Torch alone first, then with ONNX Runtime."""
         yield from (self._runs, self._slices, self._permutes, self._masks)
@@ -132,20 +163,20 @@ class Prover(Bisection):
 
     def _runs(self, groups: Sequence[int]) -> str:
         """Torch runs the pruned model, and what it counts is what the space counts."""
-        for widths in (self.narrowest(groups), self.drawn(groups)):
-            pruned, outputs, flops = self._pruned(widths)
-            if [x.shape for x in outputs] != [x.shape for x in self.full]:
-                return OTHER_SHAPE
-            if any(_finite(before) and not _finite(x) for before, x in zip(self.full, outputs, strict=True)):
-                return NOT_FINITE
-            params, known = sum(p.numel() for p in pruned.parameters()), int(self.space.params(widths))
-            if params != known:
-                return f"{params} parameters are left, not {known}"
-            gone = int(self.space.macs(self.space.full())) - int(self.space.macs(widths))
-            counted = (self.full_flops - flops) // 2 // self._images()
-            if counted != gone:
-                return f"{counted} MACs go, not {gone}"
-        return ""
+        return self._counts(self.narrowest(groups)) or self._counts(self.drawn(groups))
+
+    def _counts(self, widths: Widths) -> str:
+        pruned, outputs, flops = self._pruned(widths)
+        if [x.shape for x in outputs] != [x.shape for x in self.full]:
+            return OTHER_SHAPE
+        if any(_finite(before) and not _finite(x) for before, x in zip(self.full, outputs, strict=True)):
+            return NOT_FINITE
+        params, known = sum(p.numel() for p in pruned.parameters()), int(self.space.params(widths))
+        if params != known:
+            return f"{params} parameters are left, not {known}"
+        gone = int(self.space.macs(self.space.full())) - int(self.space.macs(widths))
+        counted = (self.full_flops - flops) // 2 // self._images()
+        return "" if counted == gone else f"{counted} MACs go, not {gone}"
 
     def _slices(self, groups: Sequence[int]) -> str:
         """The sliced ONNX equals the pruned module, at another batch too."""

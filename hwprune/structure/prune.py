@@ -1,7 +1,11 @@
-"""Make a pruned network: a new, dense, ordinary module that keeps the leading channels of each group."""
+"""Make a pruned network: a new, dense, ordinary module that keeps the leading channels of each group.
+
+A block that is left out becomes an `nn.Identity`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +31,7 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
     Args:
         model: The traced model; it is not modified.
         space: What `trace` returned for it.
-        widths: Channels to keep, one for each group.
+        widths: The network: channels to keep of each group, and the gate of each block.
 
     Returns:
         A new module of the same classes whose tensors and channel attributes are smaller.
@@ -41,9 +45,14 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
 
 def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Module:
     """Shrink `model` itself; see `prune`. The model may live on the meta device."""
+    gone = [b.name for b, gate in zip(space.blocks, widths[len(space.groups) :], strict=True) if not gate]
+    for name in gone:
+        _leave_out(model, name)
     modules = dict(model.named_modules(remove_duplicate=False))
     shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for layer in space.layers:
+        if any(not widths[gate] for gate in space.gates(layer.name)):
+            continue
         for tensor in layer.tensors:
             if any(channels.groups for _, channels in tensor.axes):
                 keep = [(axis, channels.kept(widths)) for axis, channels in tensor.axes]
@@ -51,8 +60,17 @@ def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) 
         module = modules[layer.name.partition(_PARAMETRISED)[0]]
         set_channels(module, int(layer.inputs.count(widths)), int(layer.outputs.count(widths)))
     for attribute in space.attributes:
+        if any(f"{attribute.module}.".startswith(f"{name}.") for name in gone):
+            continue
         set_size(modules[attribute.module], attribute, int(attribute.size.count(widths)))
     return model
+
+
+def _leave_out(model: nn.Module, block: str) -> None:
+    """Put an identity in a block's place, unless a block around it went before."""
+    owner, _, leaf = block.rpartition(".")
+    with contextlib.suppress(AttributeError):
+        setattr(model.get_submodule(owner), leaf, nn.Identity())
 
 
 def _shrink(

@@ -1,7 +1,9 @@
-"""`SearchSpace`: which channels of a network may go, and what that does to each layer. Plain data, no torch.
+"""`SearchSpace`: which channels and blocks of a network may go, and what that does to each layer. No torch.
 
-A *channel group* is a set of tensor dimensions that must be pruned together. A network of the space is a
-tuple of *widths*, one integer per group: the group keeps its leading `width` channels. Each dimension of
+A *channel group* is a set of tensor dimensions that must be pruned together; a *block* is a module that may
+be left out. A network of the space is a tuple of integers: the *width* of each group, which keeps its leading
+channels, then the *gate* of each block, 0 where it is left out. What lies inside a block that is left out
+means nothing; in the canonical form it is as small as it can be. Each dimension of
 each tensor is described by a `ChannelMap`, which says for every local channel to which group and to which
 channel of that group it belongs. Slicing weights in torch, slicing ONNX initialisers, and counting MACs and
 parameters all read these maps, so there is one truth for "which channels".
@@ -22,6 +24,7 @@ from hwprune.structure.counting import MacCount
 from hwprune.structure.layers import (
     FROZEN,
     Attribute,
+    Block,
     ChannelGroup,
     ChannelMap,
     Layer,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FROZEN",
     "Attribute",
+    "Block",
     "ChannelGroup",
     "ChannelMap",
     "Layer",
@@ -81,11 +85,12 @@ class SearchSpace:
     Attributes:
         model: Name of the model, as given to the registry.
         input_shape: Shape of one input batch, (N, C, H, W).
-        groups: The channel groups; widths have one entry for each.
+        groups: The channel groups; a network has the width of each.
         layers: Every layer that owns parameters, in the model's order.
         frozen: Layer name -> why its output channels, or some of them, are never pruned.
         products: Every convolution and matrix product of a forward pass.
         attributes: Sizes that modules keep as numbers.
+        blocks: The blocks that may go; behind its widths, a network has the gate of each.
         proof: What was tried before the space was returned.
     """
 
@@ -96,23 +101,58 @@ class SearchSpace:
     frozen: Mapping[str, str] = field(default_factory=dict)
     products: tuple[Product, ...] = ()
     attributes: tuple[Attribute, ...] = ()
+    blocks: tuple[Block, ...] = ()
     proof: Proof = field(default=Proof(), compare=False)
+
+    @property
+    def genes(self) -> tuple[ChannelGroup | Block, ...]:
+        """What a network has an entry for: the groups, then the blocks."""
+        return (*self.groups, *self.blocks)
 
     def full(self) -> Widths:
         """The unpruned network."""
-        return tuple(group.width for group in self.groups)
+        return tuple(gene.width for gene in self.genes)
 
     def smallest(self) -> Widths:
-        """Every group at its narrowest choice."""
-        return tuple(group.choices[0] for group in self.groups)
+        """Every group at its narrowest choice, and no block that may go."""
+        return tuple(gene.choices[0] for gene in self.genes)
 
     def uniform(self, ratio: float) -> Widths:
-        """Every group at the choice nearest to `ratio` of its width."""
-        return tuple(min(g.choices, key=lambda c: (abs(c - ratio * g.width), c)) for g in self.groups)
+        """Every group at the choice nearest to `ratio` of its width, and all blocks."""
+        widths = (min(g.choices, key=lambda c: (abs(c - ratio * g.width), c)) for g in self.groups)
+        return (*widths, *(1 for _ in self.blocks))
 
     def sample(self, rng: np.random.Generator) -> Widths:
-        """Widths drawn uniformly from each group's choices."""
-        return tuple(int(rng.choice(group.choices)) for group in self.groups)
+        """Widths drawn uniformly from each group's choices; a share of the blocks, itself drawn uniformly."""
+        widths = [int(rng.choice(group.choices)) for group in self.groups]
+        share = rng.random() if self.blocks else 1.0
+        return self.check([*widths, *(int(rng.random() < share) for _ in self.blocks)])
+
+    def canonical(self, networks: ArrayLike) -> NDArray[np.int64]:
+        """Networks (..., genes) with what lies inside blocks that are left out as small as it can be."""
+        table = np.array(networks, dtype=np.int64)
+        least = np.array(self.smallest(), dtype=np.int64)
+        for gate, inside in self._insides:
+            if len(inside):
+                table[..., inside] = np.where(table[..., gate, None] > 0, table[..., inside], least[inside])
+        return table
+
+    @functools.cached_property
+    def _insides(self) -> tuple[tuple[int, NDArray[np.int64]], ...]:
+        """Each block's gate, outer blocks first, and the genes of which all is inside."""
+        count = len(self.groups)
+        names = [set(block.layers) for block in self.blocks]
+        homes: list[set[str]] = [set() for _ in self.groups]
+        for layer in self.layers:
+            maps = [channels for tensor in layer.tensors for _, channels in tensor.axes]
+            for group in {g for channels in (layer.inputs, layer.outputs, *maps) for g in channels.groups}:
+                homes[group].add(layer.name)
+        found = []
+        for index in sorted(range(len(names)), key=lambda index: -len(names[index])):
+            inside = [group for group, home in enumerate(homes) if home <= names[index]]
+            inside += [count + other for other, own in enumerate(names) if own < names[index]]
+            found.append((count + index, np.array(inside, dtype=np.int64)))
+        return tuple(found)
 
     def with_choices(self, multiple: int = 1, ratios: Sequence[float] = PAPER_RATIOS) -> SearchSpace:
         """The same space with choices at `ratios`, snapped to `multiple` channels."""
@@ -122,16 +162,18 @@ class SearchSpace:
         return replace(self, groups=tuple(groups))
 
     def check(self, widths: Sequence[int]) -> Widths:
-        """Return `widths` as a tuple of ints, or say what is wrong with them.
+        """Return a network in its canonical form, or say what is wrong with it.
 
         Raises:
-            UsageError: Wrong length, or a width that its group cannot have.
+            UsageError: Wrong length, a width that its group cannot have, or a gate that is not 0 or 1.
         """
-        if len(widths) != len(self.groups):
+        if len(widths) != len(self.genes):
             raise UsageError(
-                "Widths need one entry for each channel group.", got=len(widths), allowed=len(self.groups)
+                "A network needs one width for each channel group, and one gate for each block.",
+                got=f"{len(widths)} entries",
+                allowed=f"{len(self.groups)} widths and {len(self.blocks)} gates",
             )
-        for width, group in zip(widths, self.groups, strict=True):
+        for width, group in zip(widths, self.groups, strict=False):
             if not (0 < width <= group.width and (width % group.multiple == 0 or width == group.width)):
                 raise UsageError(
                     "A channel group cannot have this width.",
@@ -139,28 +181,56 @@ class SearchSpace:
                     got=width,
                     allowed=f"1..{group.width} in multiples of {group.multiple}",
                 )
-        return tuple(int(width) for width in widths)
+        for gate, block in zip(widths[len(self.groups) :], self.blocks, strict=True):
+            if gate not in block.choices:
+                raise UsageError("A block is there or not.", where=block.name, got=gate, allowed="0 or 1")
+        return tuple(self.canonical(widths).tolist())
 
-    def macs(self, widths: ArrayLike) -> NDArray[np.int64]:
-        """Multiply-accumulates of one input: widths (..., groups) -> (...). One MAC is two FLOPs."""
-        return self._mac_count(np.asarray(widths, dtype=np.int64))
+    def gates(self, layer: str) -> tuple[int, ...]:
+        """The entries of a network that are the gates of the blocks around a layer."""
+        return self._gates.get(layer, ())
 
     @functools.cached_property
-    def _mac_count(self) -> MacCount:
-        return MacCount(self.products, self.full())
+    def _gates(self) -> Mapping[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        for gate, block in enumerate(self.blocks, len(self.groups)):
+            found |= {layer: (*found.get(layer, ()), gate) for layer in block.layers}
+        return found
+
+    def macs(self, widths: ArrayLike) -> NDArray[np.int64]:
+        """Multiply-accumulates of one input: networks (..., genes) -> (...). One MAC is two FLOPs."""
+        table = np.asarray(widths, dtype=np.int64)
+        widths, total = table[..., : len(self.groups)], np.zeros(table.shape[:-1], dtype=np.int64)
+        for gates, count in self._mac_counts:
+            total += count(widths) * table[..., gates].prod(axis=-1)
+        return total
+
+    @functools.cached_property
+    def _mac_counts(self) -> list[tuple[list[int], MacCount]]:
+        """The products that have the same blocks around them, with the gates of these."""
+        around: dict[int, list[int]] = {index: [] for index in range(len(self.products))}
+        for gate, block in enumerate(self.blocks, len(self.groups)):
+            for index in block.products:
+                around[index].append(gate)
+        parts: dict[tuple[int, ...], list[Product]] = {(): []}
+        for index, gates in around.items():
+            parts.setdefault(tuple(gates), []).append(self.products[index])
+        widths = self.full()[: len(self.groups)]
+        return [(list(gates), MacCount(some, widths)) for gates, some in parts.items()]
 
     def params(self, widths: ArrayLike) -> NDArray[np.int64]:
-        """Parameters (without buffers): widths (..., groups) -> (...)."""
+        """Parameters (without buffers): networks (..., genes) -> (...)."""
         table = np.asarray(widths, dtype=np.int64)
         total = np.zeros(table.shape[:-1], dtype=np.int64)
         for layer in self.layers:
+            there = table[..., list(self.gates(layer.name))].prod(axis=-1)
             for tensor in layer.tensors:
                 if not tensor.buffer:
                     axes = dict(tensor.axes)
                     sizes = (
                         axes[a].count(table) if a in axes else size for a, size in enumerate(tensor.shape)
                     )
-                    total += functools.reduce(np.multiply, sizes, np.ones_like(total))
+                    total += functools.reduce(np.multiply, sizes, there)
         return total
 
     def save(self, path: Path) -> None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
 from hwprune.errors import ArtifactError
-from hwprune.structure.layers import FROZEN, Attribute, ChannelGroup, ChannelMap, Layer, Product, Run, Tensor
+from hwprune.structure.layers import (
+    FROZEN,
+    Attribute,
+    Block,
+    ChannelGroup,
+    ChannelMap,
+    Layer,
+    Product,
+    Run,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +65,7 @@ def to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
         "attributes": [
             [one.module, one.name, one.index, _map_payload(one.size)] for one in fields["attributes"]
         ],
+        "blocks": [[b.name, b.input, b.output, list(b.layers), list(b.products)] for b in fields["blocks"]],
     }
 
 
@@ -73,6 +84,7 @@ def from_payload(payload: dict[str, Any]) -> dict[str, Any]:
         "frozen": {str(name): str(reason) for name, reason in payload["frozen"].items()},
         "products": tuple(_product(groups, *entry) for entry in payload["products"]),
         "attributes": tuple(_attribute(groups, *entry) for entry in payload["attributes"]),
+        "blocks": tuple(_block(payload, *entry) for entry in payload.get("blocks", ())),
     }
 
 
@@ -154,3 +166,12 @@ def _attribute(groups: tuple[ChannelGroup, ...], module: str, name: str, index: 
     if not str(name).isidentifier() or str(name).startswith("__"):
         raise ValueError(f"{name!r} is not an attribute")
     return Attribute(str(module), str(name), _whole(index, -1), _map(size, groups))
+
+
+def _block(payload: Any, name: str, entering: str, leaving: str, layers: Any, products: Any) -> Block:
+    inside, indices = tuple(map(str, layers)), tuple(_whole(index, 0) for index in products)
+    if not {entry["name"] for entry in payload["layers"]}.issuperset(inside):
+        raise ValueError(f"block {name} has layers that are not there")
+    if any(index >= len(payload["products"]) for index in indices):
+        raise ValueError(f"block {name} has products that are not there")
+    return Block(str(name), str(entering), str(leaving), inside, indices)

@@ -19,19 +19,21 @@ from torch import nn
 
 from hwprune.errors import HwpruneError, ModelError
 from hwprune.structure import graph as graphs
-from hwprune.structure.assemble import Owned, weighted
+from hwprune.structure.assemble import Owned, products, weighted
 from hwprune.structure.export import Inputs, as_inputs, export_graph, tensors_of
 from hwprune.structure.flow import analyse
 from hwprune.structure.layers import FROZEN
 from hwprune.structure.onnx_fold import fold
 from hwprune.structure.proof import CHECKS, Prover
-from hwprune.structure.shake import shake
+from hwprune.structure.removable import find_blocks
+from hwprune.structure.shake import random_like, shake
 from hwprune.structure.sizes import find_attributes
 from hwprune.structure.tracing import Tracer, proved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hwprune.structure.layers import Block
     from hwprune.structure.space import SearchSpace
 
 _MOVES = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
@@ -44,8 +46,9 @@ def trace(
     *,
     name: str = "model",
     exclude: Sequence[str] = (),
+    depth: bool = False,
 ) -> SearchSpace:
-    """Find the channel groups of any CNN, and prove them on it.
+    """Find the channel groups of any CNN, and the blocks that may go, and prove them on it.
 
     What cannot be pruned safely is frozen: kept at full width, listed in `SearchSpace.frozen`, and named in
     an `HwpruneWarning` with the reason. The model's outputs are never pruned.
@@ -54,7 +57,8 @@ def trace(
         model: Any module whose forward runs on `example_inputs` in eval mode; it is not modified.
         example_inputs: One batch, (N, C, H, W), or a tuple of such inputs.
         name: The model's name, kept in the space.
-        exclude: Patterns (`layer4.*`) of layers whose output channels must stay.
+        exclude: Patterns (`layer4.*`) of layers whose output channels must stay, and of blocks that must.
+        depth: Whether blocks may go (removable.py).
 
     Returns:
         The space, with the paper's 31 ratios as each group's choices.
@@ -72,6 +76,8 @@ def trace(
         space = tracer.space()
         analysed = time.perf_counter()
         space = tracer.prove(prover, space)
+        if depth:
+            space = prover.with_blocks(replace(space, blocks=tracer.blocks(space, exclude)))
     except HwpruneError:
         raise
     except Exception as error:  # any network may hold what nobody thought of; nothing has been changed
@@ -153,7 +159,7 @@ class _TorchTracer(Tracer):
     """
 
     def __init__(self, model: nn.Module, inputs: Inputs, name: str) -> None:
-        self.model = model
+        self.model, self.inputs = model, random_like(inputs)
         exported = export_graph(self.model, inputs)
         base = onnx.ModelProto()
         base.CopyFrom(exported)
@@ -204,6 +210,12 @@ class _TorchTracer(Tracer):
         return replace(
             space, attributes=tuple(one for one in sized if int(one.size.count(least)) < one.size.size)
         )
+
+    def blocks(self, space: SearchSpace, exclude: Sequence[str]) -> tuple[Block, ...]:
+        """The blocks that may go, not proved yet."""
+        found = products(self.groups, weighted(self.flow), self.owned, max(1, self.shape[0]))
+        costs = [node for node, _ in found]
+        return find_blocks(self.model, self.inputs, self.graph, space, costs, exclude)
 
     def mixed(self) -> set[int]:
         """Those of any tracer, and groups that a computed weight reads or makes."""

@@ -210,7 +210,7 @@ def test_check_names_the_group_that_cannot_have_its_width(space, widths, where):
 
 
 def test_check_counts_the_groups(space):
-    with pytest.raises(UsageError, match="one entry for each"):
+    with pytest.raises(UsageError, match="one width for each"):
         space.check((8,))
 
 
