@@ -16,7 +16,8 @@ def space_fingerprint(space: SearchSpace) -> str:
     """Digest of all that a space says of a network; the model's name and the groups' choices do not count."""
     groups = [[group.name, group.width, group.multiple] for group in space.groups]
     parts = [[asdict(one) for one in many] for many in (space.layers, space.products, space.attributes)]
-    return _digest([list(space.input_shape[1:]), groups, *parts])
+    blocks = [[asdict(block) for block in space.blocks]] if space.blocks else []
+    return _digest([list(space.input_shape[1:]), groups, *parts, *blocks])
 
 
 def graph_fingerprint(graph: NetGraph) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hwprune.latency.records import NetworkRecord
     from hwprune.runtimes.base import KernelTime, TargetProfile
+    from hwprune.structure.layers import Block
     from hwprune.structure.onnx_graph import NetGraph
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -65,7 +66,8 @@ def harvest(
         reference: Widths of the network that all were interleaved with.
     """
     ordered = sorted(steady(records), key=lambda record: record.index)
-    fusion = observe(graph, [record.report for record in ordered])
+    missing = [_left_out(space, record.widths) for record in ordered]
+    fusion = observe(graph, [record.report for record in ordered], missing)
     kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
     units_ms = (
         float(np.median([record.reference_ms for record in ordered])),
@@ -85,6 +87,11 @@ def harvest(
     if gpu := summarise([record.gpu for record in ordered]):
         provenance["gpu"] = gpu
     return Harvest(rows, [_network_row(record, units_ms) for record in ordered], provenance)
+
+
+def _left_out(space: SearchSpace, widths: Widths) -> list[Block]:
+    gates = zip(space.blocks, widths[len(space.groups) :], strict=True)
+    return [block for block, gate in gates if not gate]
 
 
 def _network_row(record: NetworkRecord, units_ms: tuple[float, float]) -> tuple[Any, ...]:
@@ -111,7 +118,10 @@ def _network_row(record: NetworkRecord, units_ms: tuple[float, float]) -> tuple[
 def _kernel_rows(
     record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, float]
 ) -> list[tuple[Any, ...]]:
-    parts: dict[int, list[KernelTime]] = {index: [] for index in set(kernels.reorder_of.values())}
+    network = np.array([record.widths], dtype=np.int64)
+    parts: dict[int, list[KernelTime]] = {
+        index: [] for index in set(kernels.reorder_of.values()) if kernels.slots[index].present(network)[0]
+    }
     lost_us = 0.0
     for kernel in record.kernels:
         slot = (kernels.reorder_of if kernel.reorder else kernels.kernel_of).get(kernel.tensor or "")

@@ -2,7 +2,8 @@
 
 A group has few choices, and most kernels follow one or two groups. So each kernel's value is computed once
 for every pair of choices; kernels that follow the same pair of groups share one table. What follows more
-groups (behind a concatenation) or uses a width that is no choice is computed on demand and remembered.
+groups (behind a concatenation) or uses a width that is no choice is computed on demand and remembered. A
+kernel in a block counts where the network has the block.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace
 
     Values = Callable[[Sequence[KernelSpec]], NDArray[np.float64]]
+
+_Place = tuple[tuple[int, ...], tuple[int, ...]]  # groups that a kernel follows, gates around it
 
 _CHUNK = 8192  # networks at a time: index arrays stay in the cache
 _MAX_CELLS = 4_000_000  # a remembered table larger than this is not worth its memory
@@ -47,17 +50,18 @@ class KernelSums:
     ) -> None:
         self._space, self._kernels, self._factors = space, kernels, factors
         self._specs = _Remembered(values)
-        by_groups: dict[tuple[int, ...], list[KernelSlot]] = {}
+        by_groups: dict[_Place, list[KernelSlot]] = {}
         for slot in kernels.slots:
             groups = tuple(sorted({*slot.inputs.groups, *slot.outputs.groups}))
-            by_groups.setdefault(groups, []).append(slot)
+            by_groups.setdefault((groups, slot.gates), []).append(slot)
         self._position = [_positions(group.width, group.choices) for group in space.groups]
         self._specs.prepare(self._grids(by_groups))
-        self._constant = float(self.of(by_groups.get((), []), np.array([space.full()]))[0])
         self._tables = {
-            groups: self._table(groups, slots) for groups, slots in by_groups.items() if 1 <= len(groups) <= 2
+            place: self.of(slots, self._grid(place[0]))
+            for place, slots in by_groups.items()
+            if len(place[0]) <= 2
         }
-        rest = tuple(slot for groups, slots in by_groups.items() if len(groups) > 2 for slot in slots)
+        rest = tuple(slot for (groups, _), slots in by_groups.items() if len(groups) > 2 for slot in slots)
         self._rest = _Wide(rest, self._specs, factors)
 
     @property
@@ -74,13 +78,19 @@ class KernelSums:
 
     def _chunk(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         columns = np.ascontiguousarray(widths.T)
-        index = [position.take(column) for position, column in zip(self._position, columns, strict=True)]
-        total = self._rest(widths) + self._constant
-        for groups, table in self._tables.items():
-            where = index[groups[0]]
-            if len(groups) == 2:
-                where = where * len(self._space.groups[groups[1]].choices) + index[groups[1]]
-            total += table.take(where, mode="clip")
+        index = [position.take(column) for position, column in zip(self._position, columns, strict=False)]
+        total = self._rest(widths)
+        for (groups, gates), table in self._tables.items():
+            if not groups:
+                values = np.broadcast_to(table, len(widths))
+            elif len(groups) == 1:
+                values = table.take(index[groups[0]], mode="clip")
+            else:
+                size = len(self._space.groups[groups[1]].choices)
+                values = table.take(index[groups[0]] * size + index[groups[1]], mode="clip")
+            for gate in gates:
+                values = values * columns[gate]
+            total += values
         other = np.zeros(len(widths), dtype=bool)
         for column in index:
             other |= column < 0
@@ -89,33 +99,32 @@ class KernelSums:
         return total
 
     def _grid(self, groups: tuple[int, ...]) -> NDArray[np.int64]:
-        """Networks with every combination of the choices of `groups`: (combinations, all groups)."""
+        """Networks of all blocks with every combination of the choices of `groups`: (combinations, genes)."""
         choices = [self._space.groups[group].choices for group in groups]
+        if not choices:
+            return np.array([self._space.full()])
         mesh = np.meshgrid(*(np.array(options) for options in choices), indexing="ij")
         grid = np.tile(np.array(self._space.full(), dtype=np.int64), (mesh[0].size, 1))
         for group, values in zip(groups, mesh, strict=True):
             grid[:, group] = values.ravel()
         return grid
 
-    def _grids(self, by_groups: dict[tuple[int, ...], list[KernelSlot]]) -> list[KernelSpec]:
+    def _grids(self, by_groups: dict[_Place, list[KernelSlot]]) -> list[KernelSpec]:
         """All specs that the tables will need."""
         wanted: set[KernelSpec] = set()
-        for groups, slots in by_groups.items():
+        for (groups, _), slots in by_groups.items():
             if len(groups) <= 2:
-                grid = self._grid(groups) if groups else np.array([self._space.full()])
+                grid = self._grid(groups)
                 for slot in slots:
                     wanted.update(_slot_specs(slot, grid)[0])
         return list(wanted)
-
-    def _table(self, groups: tuple[int, ...], slots: list[KernelSlot]) -> NDArray[np.float64]:
-        return self.of(slots, self._grid(groups))
 
     def of(self, slots: Sequence[KernelSlot], widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """The sum over some slots, spec by spec: slow, but good for any widths."""
         total = np.zeros(len(widths))
         for slot in slots:
             specs, where = _slot_specs(slot, widths)
-            total += self._factors.get(slot, 1.0) * self._specs(specs)[where]
+            total += self._factors.get(slot, 1.0) * self._specs(specs)[where] * slot.present(widths)
         return total
 
 
@@ -169,7 +178,8 @@ class _Wide:
             return total
         inputs, outputs = self._kernels.channels(widths)
         for index, slot in enumerate(self._kernels.slots):
-            total += self._factors[index] * self._slot(index, slot, inputs[:, index], outputs[:, index])
+            values = self._slot(index, slot, inputs[:, index], outputs[:, index])
+            total += self._factors[index] * values * slot.present(widths)
         return total
 
     def _slot(

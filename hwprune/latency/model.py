@@ -90,11 +90,11 @@ class LatencyModel:
         kernels = derive_kernels(
             base_onnx, space, table.fusion, batch=profile["batch"], precision=profile["precision"]
         )
-        if table.widths.shape[1] != len(space.groups):
+        if table.widths.shape[1] != len(space.genes):
             raise MismatchError(
                 "The latency table belongs to another search space.",
-                got=f"{table.widths.shape[1]} channel groups",
-                allowed=f"{len(space.groups)}",
+                got=f"{table.widths.shape[1]} widths and gates",
+                allowed=f"{len(space.genes)}",
             )
         seen = ~table.held_out
         enough = (~seen).sum() >= _MIN_HELD_OUT

@@ -132,6 +132,6 @@ class Plan:
 def snapped(space: SearchSpace, widths: Widths) -> Widths:
     """Each width at the nearest choice of its group."""
     return tuple(
-        min(group.choices, key=lambda choice, width=width: (abs(choice - width), choice))  # type: ignore[misc]
-        for group, width in zip(space.groups, widths, strict=True)
+        min(gene.choices, key=lambda choice, width=width: (abs(choice - width), choice))  # type: ignore[misc]
+        for gene, width in zip(space.genes, widths, strict=True)
     )

@@ -22,16 +22,23 @@ def draw(space: SearchSpace, rng: np.random.Generator, kind: int | None = None) 
         space: The search space.
         rng: Source of randomness.
         kind: 0 nearly uniform in its ratio, 1 loosely so, 2 every group on its own; random when None.
+
+    Returns:
+        The network. A share of its blocks goes that is drawn uniformly; in every third network none does.
     """
     spread = _SPREADS[(int(rng.integers(len(_SPREADS))) if kind is None else kind) % len(_SPREADS)]
     if spread is None:
         return space.sample(rng)
     ratio = rng.uniform(_NARROWEST, 1.0)
     ratios = np.clip(ratio + rng.normal(0.0, spread, len(space.groups)), 0.0, 1.0)
-    return tuple(
+    widths = [
         min(group.choices, key=lambda choice: abs(choice - wished))
         for group, wished in zip(space.groups, _wished(space, ratios), strict=True)
-    )
+    ]
+    if not space.blocks:
+        return tuple(widths)
+    share = 1.0 if rng.random() < 1 / 3 else rng.random()
+    return space.check([*widths, *(int(rng.random() < share) for _ in space.blocks)])
 
 
 def _wished(space: SearchSpace, ratios: np.ndarray) -> list[float]:
@@ -41,9 +48,15 @@ def _wished(space: SearchSpace, ratios: np.ndarray) -> list[float]:
 def planned(space: SearchSpace, index: int, seed: int) -> Widths:
     """The network with a number in the plan of a seed: the same on every machine and after every resume.
 
-    The first three are the widest, the narrowest and the middle network.
+    The first ones are the widest, the narrowest and the middle network; where blocks may go, also the widest
+    without and the narrowest with all of them.
     """
-    anchors = (space.full(), space.smallest(), space.uniform(0.5))
+    full, least, count = space.full(), space.smallest(), len(space.groups)
+    anchors = [full, least, space.uniform(0.5)]
+    if space.blocks:
+        anchors += [
+            space.check([*one[:count], *other[count:]]) for one, other in ((full, least), (least, full))
+        ]
     if index < len(anchors):
         return anchors[index]
     return draw(space, np.random.default_rng([seed, index]), index)

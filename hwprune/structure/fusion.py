@@ -6,14 +6,16 @@ but observed, and all operators that were one kernel in any of the networks coun
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hwprune.structure.onnx_graph import ACTIVATIONS, LIGHT, WEIGHTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from hwprune.structure.layers import Block
     from hwprune.structure.onnx_graph import NetGraph
 
 
@@ -44,12 +46,17 @@ class Fusion:
         return cls(kernels, frozenset(map(str, reordered)), frozenset(map(str, idle)))
 
 
-def observe(graph: NetGraph, reports: Iterable[Sequence[tuple[str | None, bool]]]) -> Fusion:
+def observe(
+    graph: NetGraph,
+    reports: Iterable[Sequence[tuple[str | None, bool]]],
+    left_out: Iterable[Sequence[Block]] = (),
+) -> Fusion:
     """Learn from profiled networks which operators are executed together.
 
     Args:
         graph: The unpruned network.
         reports: For each profiled network, (tensor, is a reorder) of its kernels in execution order.
+        left_out: For each of them the blocks that it does not have; empty when all have all.
 
     Returns:
         Operators that were one kernel in any of the networks are one kernel here, unless that joined two
@@ -60,11 +67,11 @@ def observe(graph: NetGraph, reports: Iterable[Sequence[tuple[str | None, bool]]
     heavy = {node.output for node in graph.nodes if node.op in WEIGHTED}  # leaders of kernels with weights
     reordered: set[str] = set()
     seen: set[str] = set()
-    for report in reports:
+    for report, blocks in itertools.zip_longest(reports, left_out, fillvalue=()):
         made = [tensor for tensor, reorder in report if tensor is not None and not reorder]
         reordered |= {tensor for tensor, reorder in report if tensor is not None and reorder}
         seen.update(made)
-        for tensor, kernel in _assign(graph, made).items():
+        for tensor, kernel in _assign(graph, made, blocks).items():
             _join(leader, heavy, tensor, kernel)
     kernels = {tensor: _find(leader, tensor) for tensor in leader}
     busy = {kernels[tensor] for tensor in seen if tensor in kernels} | {
@@ -92,8 +99,8 @@ def _join(leader: dict[str, str], heavy: set[str], one: str, other: str) -> None
     leader[first] = second
 
 
-def _assign(graph: NetGraph, made: Sequence[str]) -> dict[str, str]:
-    """Each operator -> the reported tensor whose kernel executes it, in one profiled network.
+def _assign(graph: NetGraph, made: Sequence[str], left_out: Sequence[Block]) -> dict[str, str]:
+    """Each operator that one profiled network has -> the reported tensor whose kernel executes it.
 
     A kernel is named after some tensor it makes, not always the last. So an operator with weights that was
     not reported itself is looked for behind its output, through light operators only; a light operator that
@@ -101,13 +108,19 @@ def _assign(graph: NetGraph, made: Sequence[str]) -> dict[str, str]:
     """
     position = {tensor: index for index, tensor in enumerate(made)}
     assigned: dict[str, str] = {}
+    gone = frozenset[str]().union(*map(graph.inside, left_out))
+    entries = {block.output: block.input for block in left_out}
     for node in graph.nodes:
+        if node.output in gone:
+            if (entry := entries.get(node.output, "")) in assigned:
+                assigned[node.output] = assigned[entry]
+            continue
         further = next((name for name in node.outputs[1:] if name in position), None)
         if node.output in position:
             assigned[node.output] = node.output
         elif further is not None:
             assigned[node.output] = further
-        elif node.op not in LIGHT and (behind := _behind(graph, node.output, position)) is not None:
+        elif node.op not in LIGHT and (behind := _behind(graph, node.output, position, gone)) is not None:
             assigned[node.output] = behind
         else:
             sources = [assigned[name] for name in node.inputs if name in assigned]
@@ -118,10 +131,10 @@ def _assign(graph: NetGraph, made: Sequence[str]) -> dict[str, str]:
     return assigned
 
 
-def _behind(graph: NetGraph, tensor: str, reported: Mapping[str, int]) -> str | None:
+def _behind(graph: NetGraph, tensor: str, reported: Mapping[str, int], gone: Collection[str]) -> str | None:
     while tensor not in reported:
         readers = graph.consumers.get(tensor, ())
-        if len(readers) != 1 or readers[0].op not in LIGHT:
+        if len(readers) != 1 or readers[0].op not in LIGHT or readers[0].output in gone:
             return None
         tensor = readers[0].output
     return tensor

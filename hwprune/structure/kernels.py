@@ -95,6 +95,7 @@ class KernelSlot:
         outputs: Map of the channels it makes.
         group_inputs: Input channels of one convolution group, 0 when the convolution is dense.
         fixed_groups: Number of convolution groups where they lose channels instead of going as a whole.
+        gates: Entries of a network that are the gates of the blocks around the kernel.
     """
 
     tensor: str
@@ -104,6 +105,7 @@ class KernelSlot:
     outputs: ChannelMap
     group_inputs: int = 0
     fixed_groups: int = 0
+    gates: tuple[int, ...] = ()
 
     @property
     def kind(self) -> KernelSpec:
@@ -111,6 +113,10 @@ class KernelSlot:
         return replace(
             self.full, in_channels=0, out_channels=0, groups=self.fixed_groups or self.group_inputs
         )
+
+    def present(self, networks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which networks execute the kernel, (N, genes) -> (N,): those that have all blocks around it."""
+        return np.asarray((networks[:, list(self.gates)] > 0).all(axis=1))
 
     def spec(self, inputs: int, outputs: int) -> KernelSpec:
         """The kernel at given channel counts."""
@@ -138,7 +144,7 @@ class NetworkKernels:
     reorder_of: Mapping[str, int] = field(repr=False)
 
     def channels(self, widths: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Input and output channels of every slot: widths (N, groups) -> two arrays (N, slots)."""
+        """Input and output channels of every slot: networks (N, genes) -> two arrays (N, slots)."""
         table = np.atleast_2d(np.asarray(widths, dtype=np.int64))
         count = functools.cache(lambda channels: channels.count(table))
         shape = (len(table), len(self.slots))
@@ -192,6 +198,8 @@ class _Deriver:
             raise ModelError("A graph without its source cannot be followed.", do="read it with `read_graph`")
         self.followed = Followed(graph.source, space)
         self.layers = layers_by_tensor(space)
+        self.inside = [self.graph.inside(block) for block in space.blocks]
+        self.first_gate = len(space.groups)
         self.members: dict[str, list[GraphNode]] = {}
         for node in graph.nodes:
             kernel = fusion.kernels.get(node.output, node.output)
@@ -221,7 +229,12 @@ class _Deriver:
         group_inputs = inputs.size // main.groups if main.groups > 1 and not fixed else 0
         full = self._spec(main, nodes, inputs.size, outputs.size)
         name = layer.name if layer else ""
-        return KernelSlot(nodes[-1].output, name, full, inputs, outputs, group_inputs, fixed)
+        gates = self._gates([node.output for node in nodes])
+        return KernelSlot(nodes[-1].output, name, full, inputs, outputs, group_inputs, fixed, gates)
+
+    def _gates(self, made: Sequence[str]) -> tuple[int, ...]:
+        """The gates of the blocks that all operators of a kernel are in."""
+        return tuple(gate for gate, own in enumerate(self.inside, self.first_gate) if own.issuperset(made))
 
     def _inputs(self, main: GraphNode, outputs: ChannelMap) -> ChannelMap:
         if main.op in BINARY or main.op == "Concat" or not main.inputs:
@@ -273,7 +286,8 @@ class _Deriver:
             activation="",
             precision=self.precision,
         )
-        return KernelSlot(tensor, "", full, source.inputs if source else channels, channels)
+        reads, gates = (source.inputs, source.gates) if source else (channels, ())
+        return KernelSlot(tensor, "", full, reads, channels, gates=gates)
 
 
 def _op_name(node: GraphNode, inputs: int) -> str:

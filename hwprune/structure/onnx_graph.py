@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from hwprune.structure.graph import Graph
-    from hwprune.structure.layers import Layer
+    from hwprune.structure.layers import Block, Layer
     from hwprune.structure.space import SearchSpace
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -84,6 +84,18 @@ class NetGraph:
             for name in node.inputs:
                 readers.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
+
+    def inside(self, block: Block) -> frozenset[str]:
+        """The first outputs of the operators of a block: those between its input and its output."""
+        makers = {name: node for node in self.nodes for name in node.outputs}
+        found: set[str] = set()
+        pending = [block.output]
+        while pending:
+            name = pending.pop()
+            if name != block.input and name in makers and makers[name].output not in found:
+                found.add(makers[name].output)
+                pending.extend(makers[name].inputs)
+        return frozenset(found)
 
 
 def read_graph(base_onnx: bytes) -> NetGraph:

@@ -121,7 +121,7 @@ def left(model: nn.Module, image: Tensor) -> Tensor:
         ([Excited()], ["1"]),
         ([Nested()], ["1", "1.inner"]),
         ([Squeezed(), Residual()], ["2"]),
-        ([Twice(), Residual()], ["2"]),
+        ([Twice(), Residual()], ["1", "2"]),
         ([nn.Dropout(0.5), cbr(8, 8)], []),
     ],
     ids=["plain", "container", "container_of_one", "stride", "pre", "se", "nested", "scale", "twice", "none"],
