@@ -21,6 +21,7 @@ from hwprune.report.verdict import MISSING
 from hwprune.report.words import FRONT_HEAD, change, error_words, front_line, front_rows
 from hwprune.results import FrontResult, ProfileResult
 from hwprune.runtimes.profiles import default_profile, profile_names
+from hwprune.structure.remedies import remedy
 from hwprune.units import format_count, format_ms, format_seconds
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
         ("traced in", format_seconds(result.trace_seconds)),
     )
     if result.frozen:
-        yield _table("Layers that keep channels", ("layer", "why"), result.frozen.items())
+        rows = [(layer, why, remedy(why)) for layer, why in result.frozen.items()]
+        yield _table("Layers that keep channels", ("layer", "why", "what would free them"), rows)
     if result.budget_ms is not None:
         within = "within reach" if result.reachable else "OUT OF REACH: no network of this space is as fast"
         yield Text(

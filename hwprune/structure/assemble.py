@@ -97,16 +97,20 @@ def _out_axis(node: Node, side: int) -> int:
 
 def _made(flow: Flow, node: Node, side: int, weight: str) -> int:
     """The weight's own axis, found by its labels where the factor is computed of it."""
-    axis, shape = _out_axis(node, side), flow.graph.weights[weight]
-    if node.inputs[side] == weight:
-        return axis % len(shape)
-    tensor = flow.tensor(node.inputs[side])
-    line = tensor.line(axis % len(tensor.shape))
+    factor, shape = node.inputs[side], flow.graph.weights[weight]
+    axis = _out_axis(node, side) % len(flow.tensor(factor).shape)
+    while factor != weight and (maker := flow.graph.makers[factor]).operator == "Transpose":
+        order = maker.attributes.get("perm", range(len(maker.output_shapes[0]))[::-1])
+        axis, factor = order[axis], maker.inputs[0]
+    if factor == weight:
+        return axis
+    tensor = flow.tensor(factor)
+    line = tensor.line(axis)
     for own in range(len(shape)):
         labels = flow.axes.get((weight, own))
         if labels is not None and line.any() and np.array_equal(flow.canonical[labels], line):
             return own
-    return min(axis % len(tensor.shape), len(shape) - 1)
+    return min(axis, len(shape) - 1)
 
 
 def products(
@@ -122,11 +126,10 @@ def products(
     """
     made = [(one.node, _product(groups, one, owned, images)) for one in found]
     sums = [node for node in groups.flow.graph.nodes if node.operator == "Einsum"]
-    made += [(node, _einsum(groups.flow, node, images)) for node in sums]
-    return [(node, product) for node, product in made if product is not None]
+    return made + [(node, _einsum(groups.flow, node, images)) for node in sums]
 
 
-def _product(groups: Groups, one: Weighted, owned: Mapping[str, Owned], images: int) -> Product | None:
+def _product(groups: Groups, one: Weighted, owned: Mapping[str, Owned], images: int) -> Product:
     flow, node = groups.flow, one.node
     made = node.output_shapes[0]
     layer = owned[one.weight].layer if one.weight in owned else ""
@@ -144,17 +147,17 @@ def _product(groups: Groups, one: Weighted, owned: Mapping[str, Owned], images: 
     return Product(layer, outputs, reads, max(1, positions // images))
 
 
-def _matrix_product(groups: Groups, one: Weighted, layer: str, images: int) -> Product | None:
+def _matrix_product(groups: Groups, one: Weighted, layer: str, images: int) -> Product:
     """(..., m, k) times (..., k, n): of m and n at most one follows channels, the other counts positions."""
     node, made = one.node, one.node.output_shapes[0]
     left, right = (groups.flow.tensor(name) for name in node.inputs[:2])
-    if min(len(left.shape), len(right.shape)) < 2:
-        return None
     columns = 0 if node.operator == "Gemm" and node.attributes.get("transB") else -1
     read = left.line(0 if node.attributes.get("transA") else len(left.shape) - 1)
     result = groups.flow.tensor(node.outputs[0])
     lines = [result.line(axis) for axis in range(len(made))]
-    outputs = next((line for line in lines if line.any()), right.line(columns % len(right.shape)))
+    vector = len(right.shape) == 1
+    made_by = np.zeros(1, dtype=np.int64) if vector else right.line(columns % len(right.shape))
+    outputs = next((line for line in lines if line.any()), made_by)
     positions = math.prod(made) // len(outputs)
     return Product(layer, groups.map(outputs), groups.map(read), max(1, positions // images))
 

@@ -94,6 +94,7 @@ def export_graph(model: nn.Module, inputs: Inputs) -> onnx.ModelProto:
     Raises:
         ModelError: The model cannot be exported.
     """
+    check_exportable(model)
     twin = _Wrapper(copy.deepcopy(model).cpu().eval())
     inputs = tuple(x.detach().cpu() for x in inputs)
     with torch.no_grad():
@@ -107,6 +108,36 @@ def export_graph(model: nn.Module, inputs: Inputs) -> onnx.ModelProto:
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     _set_sizes(exported, inputs)
     return exported
+
+
+def check_exportable(model: nn.Module) -> None:
+    """Refuse what can neither be exported nor pruned, whatever its layers are.
+
+    Raises:
+        ModelError: No module of Python code, or one with weights of another kind than float32 or float16.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ModelError(
+            "This is no model that can be pruned.",
+            got=type(model).__name__,
+            allowed="an nn.Module",
+            do="give the module itself, as it was before torch.jit",
+        )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer) or tensor.is_meta:
+            raise ModelError(
+                "This model has no weights yet.",
+                where=name,
+                do="load its weights, or run it once on an image",
+            )
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float16):
+            raise ModelError(
+                "The weights of this model are of a format that is not analysed.",
+                where=name,
+                got=str(tensor.dtype).removeprefix("torch."),
+                allowed="float32",
+                do="call model.float(), and give images of float32",
+            )
 
 
 class _Wrapper(nn.Module):
@@ -192,20 +223,26 @@ def _attempt(
     buffer = io.BytesIO()
     # It prints the whole graph of what it cannot export.
     quiet = mock.patch.object(torch._C, "_jit_onnx_log", return_value=None)
-    with warnings.catch_warnings(record=True) as seen, torch.no_grad(), quiet:
-        warnings.simplefilter("always")
-        torch.onnx.export(
-            twin,
-            copy.deepcopy(inputs),
-            buffer,  # type: ignore[arg-type] # this exporter does write to memory
-            opset_version=symbolics.OPSET,
-            input_names=names,
-            output_names=outputs,
-            dynamic_axes=axes,
-            training=torch.onnx.TrainingMode.PRESERVE,  # keeps BN apart, and so all names
-            do_constant_folding=False,
-            dynamo=False,
-        )
+    # One operator for a whole layer of attention, which ONNX does not know.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings(record=True) as seen, torch.no_grad(), quiet:
+            warnings.simplefilter("always")
+            torch.onnx.export(
+                twin,
+                copy.deepcopy(inputs),
+                buffer,  # type: ignore[arg-type] # this exporter does write to memory
+                opset_version=symbolics.OPSET,
+                input_names=names,
+                output_names=outputs,
+                dynamic_axes=axes,
+                training=torch.onnx.TrainingMode.PRESERVE,  # keeps BN apart, and so all names
+                do_constant_folding=False,
+                dynamo=False,
+            )
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     counted = any(issubclass(one.category, TracerWarning) for one in seen)
     return onnx.load_model_from_string(buffer.getvalue()), counted
 

@@ -196,7 +196,7 @@ def _apply(node: Node, inputs: list[Labelled | None], ledger: Ledger) -> list[La
     """The operator's rule; what an unusual form of it makes of the rule freezes."""
     try:
         made = find_rule(node.operator)(node, inputs, ledger)
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError) as error:
         node.remark = f"has a form that its rule does not know ({type(error).__name__}: {error})"
         made = freeze_all(node, inputs, ledger)
     rest = [Labelled(shape, (), True) for shape in node.output_shapes[len(made) :]]

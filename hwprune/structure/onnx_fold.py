@@ -42,7 +42,8 @@ def fold_batch_norm(model: onnx.ModelProto) -> None:
             conv is not None
             and uses[conv.output[0]] == 1
             and uses[conv.input[1]] == 1
-            and conv.input[1] in tensors
+            and tensors.keys() >= {conv.input[1], *norm.input[1:5]}
+            and all(uses[name] == 1 for name in conv.input[2:])
             and not any(a.name == "training_mode" and a.i for a in norm.attribute)
         ):
             _fold(graph, tensors, conv, norm)
@@ -118,7 +119,7 @@ def drop_dead(graph: onnx.GraphProto) -> None:
     for node in reversed(graph.node):
         if used.intersection(node.output):
             kept.append(node)
-            used.update(_read(node))
+            used.update(names_read(node))
     keep_nodes(graph, kept[::-1])
     _drop_unused(graph)
 
@@ -131,12 +132,15 @@ def keep_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.node.extend(copies.node)
 
 
-def _read(node: onnx.NodeProto) -> list[str]:
-    inner = [name for a in node.attribute for n in a.g.node for name in _read(n)]
+def names_read(node: onnx.NodeProto) -> list[str]:
+    """What an operator reads, in the graphs inside it too."""
+    inner = [name for a in node.attribute for n in a.g.node for name in names_read(n)]
     return [*node.input, *inner]
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in _read(node)} | {output.name for output in graph.output}
+    used = {name for node in graph.node for name in names_read(node)} | {
+        output.name for output in graph.output
+    }
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)

@@ -10,6 +10,7 @@ from onnx import version_converter
 from hwprune.errors import ModelError
 from hwprune.structure.onnx_fold import fold, keep_nodes
 from hwprune.structure.onnx_graph import consistency, parse_model
+from hwprune.structure.resolve import CUTTABLE
 
 _OLDEST_OPSET = 13  # in older ones sizes of parts and axes are attributes
 
@@ -81,7 +82,7 @@ def _name_operators(model: onnx.ModelProto) -> None:
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
         value = node.attribute[0].t if node.op_type == "Constant" and len(node.attribute) == 1 else None
-        if value is not None and value.data_type == onnx.TensorProto.FLOAT and len(value.dims):
+        if value is not None and value.data_type in CUTTABLE and len(value.dims):
             tensor = model.graph.initializer.add()
             tensor.CopyFrom(value)
             tensor.name = node.output[0]

@@ -61,6 +61,11 @@ class OnnxProver(Bisection):
                 got=f"{type(error).__name__}: {error}"[:300],
                 do="export it again, or look for an operator that the runtime does not have",
             ) from error
+        if _differs(self._run(content, again=True), self.full):
+            raise ModelError(
+                "The outputs of this model differ between two equal runs.",
+                do="export it in eval mode, without operators that draw random numbers",
+            )
 
     def check_prepared(self, original: bytes) -> None:
         """Compare the prepared file with the one that was given.
@@ -82,12 +87,14 @@ class OnnxProver(Bisection):
         """Whether networks run, then whether they are the right ones."""
         yield from (self._runs, self._masks, self._permutes)
 
-    def _run(self, content: bytes) -> list[Array]:
+    def _run(self, content: bytes, *, again: bool = False) -> list[Array]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        if again:
+            session.run(None, self.feeds)
         return [np.asarray(value) for value in session.run(None, self.feeds)]
 
     def _runs(self, groups: Sequence[int]) -> str:

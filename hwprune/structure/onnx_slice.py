@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from hwprune.errors import ModelError
+from hwprune.errors import ModelError, UsageError
 from hwprune.structure import graph as graphs
 from hwprune.structure.follow import Followed
-from hwprune.structure.onnx_fold import drop_dead
+from hwprune.structure.onnx_fold import drop_dead, names_read
 from hwprune.structure.onnx_graph import consistency, parse_model
 from hwprune.structure.onnx_metadata import batched
 from hwprune.structure.onnx_shapes import SHAPED, ConstantShapes
@@ -72,6 +72,7 @@ class OnnxSlicer:
         with consistency():
             self.graph = graphs.read(base)
             self.followed = Followed(self.graph, space)
+            _check_whole(self.followed)
             self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
             held = [node for node in base.graph.node if node.op_type == "Constant"]
             self.arrays |= {node.output[0]: self.graph.constants[node.output[0]] for node in held}
@@ -94,6 +95,8 @@ class OnnxSlicer:
     def slice(self, widths: Sequence[int], *, batch: int | None = None) -> bytes:
         """The serialised ONNX of one pruned network; see `slice_onnx`."""
         chosen = self.space.check(widths)
+        if batch is not None and batch < 1:
+            raise UsageError("A batch has at least one image.", got=batch, allowed="1 or more")
         model = onnx.ModelProto()
         model.CopyFrom(self.skeleton)
         arrays = self._sliced(chosen, self.batch if batch is None else batch)
@@ -104,7 +107,9 @@ class OnnxSlicer:
                 if node is not None:
                     self._adapt(proto, node, keeps, arrays, batch or self.batch)
             left_out = self._leave_out(model.graph, chosen)
-            used = {name for proto in model.graph.node for name in proto.input} | set(self.graph.outputs)
+            used = {name for proto in model.graph.node for name in names_read(proto)} | set(
+                self.graph.outputs
+            )
             for name, array in arrays.items():
                 if name in used or (name in self.arrays and array.dtype != np.int64 and not left_out):
                     model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
@@ -201,6 +206,24 @@ class OnnxSlicer:
             sizes = self.followed.sizes(node.outputs[0], keeps)
             if moved or sizes != node.output_shapes[0]:
                 _replace(proto, 2, self.shapes.ends(node, value, sizes), arrays)
+
+
+def _check_whole(followed: Followed) -> None:
+    """Refuse a graph in which some group has no weight: it is that of another model.
+
+    Raises:
+        ModelError: It is.
+    """
+    named = (followed.axis(name, axis) for name, axis in list(followed.flow.axes))
+    found = {group for channels in named if channels is not None for group in channels.groups}
+    missing = [one.name for index, one in enumerate(followed.space.groups) if index not in found]
+    if missing:
+        raise ModelError(
+            "This ONNX is not the unpruned model of the search space.",
+            where=missing[0],
+            got="no weight of this channel group",
+            do="export the unpruned model again",
+        )
 
 
 def _replace(proto: Any, place: int, value: Array, arrays: dict[str, Array]) -> None:

@@ -6,7 +6,7 @@ Checks, all on a copy with shaken weights, so that no constant hides a fault:
 - `masking`: a pruned network equals the full one whose removed channels are not read (where no statistic over
   channels, such as layer normalisation, sees them go);
 - `onnx`: the sliced ONNX, which is made by the labels alone, equals the pruned module, which runs the model's
-  own code, at two batches;
+  own code, at random and at the narrowest widths, and at another batch;
 - `counts`: parameters, and how many MACs go, are those that torch counts;
 - blocks that are left out: the sliced ONNX and the counts again. A block that fails is none.
 
@@ -58,6 +58,7 @@ _ROUNDING = 20  # times the difference that float32 makes to torch itself
 _EXACT, _NEAR = 1e-6, 1e-3  # of two runs of torch, in float64 and in float32
 _MOST_EXACT = 50_000_000  # parameters up to which float64 is cheap
 _OTHER_BATCH = 3
+_FACTORS = (0, -10)  # of the inputs, that should not take another path
 
 
 class Prover(Bisection):
@@ -68,10 +69,17 @@ class Prover(Bisection):
         inputs: Example inputs.
         base: Its ONNX, with the same weights.
         readers: (weight, axis) of every axis from which channels are read.
+        idle: Whether some layers take no part in eval mode: pruned networks must then run in training mode.
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Inputs, base: bytes, readers: Collection[tuple[str, int]]
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        base: bytes,
+        readers: Collection[tuple[str, int]],
+        *,
+        idle: bool = False,
     ) -> None:
         super().__init__(base, readers)
         self.model = model
@@ -83,6 +91,8 @@ class Prover(Bisection):
         self.full, self.full_flops = self._counted(self.model)
         self.names = input_names(model, len(inputs))
         self._last: tuple[Widths, _Outcome] | None = None
+        self._loaded: tuple[bytes, onnxruntime.InferenceSession] | None = None
+        self._trains = idle and self._runs_in_training(self.model)
         self._choose_precision()
 
     def _choose_precision(self) -> None:
@@ -101,13 +111,13 @@ class Prover(Bisection):
             self.exact, self.exact_inputs, self.exact_full, self.near = twin, inputs, full, _EXACT
 
     def check_base(self) -> None:
-        """Compare the unpruned model with its ONNX.
+        """Compare the unpruned model with its ONNX, for inputs of other sizes too.
 
         Raises:
             ModelError: They differ, or no runtime loads it.
         """
         try:
-            fault = self._compare(self.base, self.inputs, self.full, self.tolerance)
+            fault = self._compare(self.base, self.inputs, self.full, self.tolerance) or self._other_paths()
         except Exception as error:  # runtimes raise errors of their own
             fault = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         if fault:
@@ -128,6 +138,18 @@ class Prover(Bisection):
         self._last = None
         with torch.no_grad():
             return super().refused_by(space, mixed)
+
+    def _other_paths(self) -> str:
+        """Whether other inputs take another way through the model than the one that was exported."""
+        for factor in _FACTORS:
+            inputs = tuple(factor * x if x.is_floating_point() else x for x in self.inputs)
+            with torch.no_grad():
+                expected = self._run(self.model, inputs)
+            fixed = [x.shape for x in expected] == [x.shape for x in self.full]  # as many boxes as there were
+            floats = all(x.is_floating_point() and _finite(x) for x in expected)
+            if fixed and floats and self._compare(self.base, inputs, expected, _MOST_TOLERANCE):
+                return f"its path changes with the data: inputs times {factor} give other outputs"
+        return ""
 
     def with_blocks(self, space: SearchSpace) -> SearchSpace:
         """The space with those of its blocks that may be left out: alone and all together."""
@@ -163,7 +185,19 @@ class Prover(Bisection):
 
     def _runs(self, groups: Sequence[int]) -> str:
         """Torch runs the pruned model, and what it counts is what the space counts."""
-        return self._counts(self.narrowest(groups)) or self._counts(self.drawn(groups))
+        widths = self.drawn(groups)
+        fault = self._counts(self.narrowest(groups)) or self._counts(widths)
+        if not fault and self._trains and not self._runs_in_training(self._pruned(widths)[0]):
+            fault = "layers that only training uses fail"
+        return fault
+
+    def _runs_in_training(self, model: nn.Module) -> bool:
+        twin = copy.deepcopy(model).train()
+        try:
+            self._run(twin, self.others)
+        except Exception:  # the user's own forward may raise anything
+            return False
+        return True
 
     def _counts(self, widths: Widths) -> str:
         pruned, outputs, flops = self._pruned(widths)
@@ -180,9 +214,10 @@ class Prover(Bisection):
 
     def _slices(self, groups: Sequence[int]) -> str:
         """The sliced ONNX equals the pruned module, at another batch too."""
-        widths = self.drawn(groups)
+        narrow, widths = self.narrowest(groups), self.drawn(groups)
+        fault = self._onnx(narrow, self.inputs, self._pruned(narrow)[1], None)
         pruned, outputs, _ = self._pruned(widths)
-        return self._onnx(widths, self.inputs, outputs, None) or self._batches(pruned, widths)
+        return fault or self._onnx(widths, self.inputs, outputs, None) or self._batches(pruned, widths)
 
     def _permutes(self, groups: Sequence[int]) -> str:
         """The channels of each group in another order compute the same."""
@@ -248,9 +283,12 @@ class Prover(Bisection):
         self, content: bytes, inputs: Inputs, expected: Sequence[torch.Tensor], tolerance: float
     ) -> str:
         """How far the outputs of an ONNX model are from those of torch; "" within the tolerance."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        if self._loaded is None or self._loaded[0] is not content:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._loaded = content, session
+        session = self._loaded[1]
         known = {entry.name for entry in session.get_inputs()}
         feeds = {n: x.numpy(force=True) for n, x in zip(self.names, inputs, strict=True) if n in known}
         got = [torch.from_numpy(np.asarray(value)) for value in session.run(None, feeds)]

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from hwprune.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from hwprune.structure.layers import Attribute
+    from hwprune.structure.layers import Attribute, Tensor
     from hwprune.structure.space import SearchSpace
 
 _CONVS = nn.modules.conv._ConvNd
@@ -38,6 +40,7 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
 
     Raises:
         UsageError: The widths do not belong to the space.
+        ModelError: The model is not the one that was traced.
     """
     chosen = space.check(widths)
     return prune_in_place(copy.deepcopy(model), space, chosen)
@@ -56,7 +59,7 @@ def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) 
         for tensor in layer.tensors:
             if any(channels.groups for _, channels in tensor.axes):
                 keep = [(axis, channels.kept(widths)) for axis, channels in tensor.axes]
-                _shrink(modules, tensor.name, keep, shared)
+                _shrink(modules, tensor, keep, shared)
         module = modules[layer.name.partition(_PARAMETRISED)[0]]
         set_channels(module, int(layer.inputs.count(widths)), int(layer.outputs.count(widths)))
     for attribute in space.attributes:
@@ -75,13 +78,21 @@ def _leave_out(model: nn.Module, block: str) -> None:
 
 def _shrink(
     modules: dict[str, nn.Module],
-    name: str,
+    tensor: Tensor,
     keep: list[tuple[int, NDArray[np.int64]]],
     shared: dict[int, tuple[torch.Tensor, torch.Tensor]],
 ) -> None:
     """Cut one tensor; one that several modules share stays shared."""
-    owner, _, leaf = name.rpartition(".")
-    old: torch.Tensor = getattr(modules[owner], leaf)
+    owner, _, leaf = tensor.name.rpartition(".")
+    old = getattr(modules.get(owner), leaf, None)
+    if old is None or tuple(old.shape or (1,)) != tensor.shape:
+        raise ModelError(
+            "This is not the model that the search space was traced from.",
+            where=tensor.name,
+            got="no such tensor" if old is None else f"shape {tuple(old.shape)}",
+            allowed=f"shape {tensor.shape}",
+            do="give the unpruned model, or trace this one",
+        )
     if id(old) not in shared:
         new = old.detach()
         for axis, indices in keep:

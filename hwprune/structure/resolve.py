@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Shapes = dict[str, tuple[int, ...]]
 
-_CUTTABLE = frozenset({1, 2, 3, 10, 11, 16})  # ONNX's floating-point formats, and 8-bit integers
+CUTTABLE = frozenset({1, 2, 3, 10, 11, 16})  # ONNX's floating-point formats, and 8-bit integers
 _MOST_GIVEN = 1024  # elements of a constant that shape inference is told
 _VALUES = ("raw_data", "float_data", "int64_data", "int32_data", "double_data")
 
@@ -70,7 +70,7 @@ class Resolver:
     def _enter(self, tensor: onnx.TensorProto, name: str, may: set[str] | None) -> None:
         shape = tuple(tensor.dims)
         self.shapes[name] = shape
-        numbers = tensor.data_type in _CUTTABLE or name in self.recoded
+        numbers = tensor.data_type in CUTTABLE or name in self.recoded
         if numbers and (name in may if may is not None else bool(shape)):
             self.weights[name] = shape
         else:

@@ -8,17 +8,20 @@ Numbers written in the code itself freeze.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from hwprune.structure.layers import FROZEN, Attribute, ChannelMap
 from hwprune.structure.onnx_metadata import is_open
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
+    from hwprune.structure.export import Inputs
     from hwprune.structure.flow import Flow
     from hwprune.structure.groups import Groups
     from hwprune.structure.labels import Labels
@@ -30,13 +33,14 @@ _LEAST = 2  # smaller numbers are too common to be taken for sizes
 
 
 def find_attributes(
-    model: nn.Module, groups: Groups
+    model: nn.Module, groups: Groups, inputs: Inputs
 ) -> tuple[list[tuple[Attribute, Labels]], list[tuple[Labels, str]]]:
     """Attributes of modules that hold numbers of channels.
 
     Args:
         model: The model.
         groups: Its channel groups.
+        inputs: Example inputs.
 
     Returns:
         The attributes, with the labels that each counts, (size,); and labels that stay because no attribute
@@ -59,7 +63,34 @@ def find_attributes(
             if not holders and node.operator in ("Split", "Slice"):
                 reason = "cuts channels at sizes that are written in the model's code; take them from x.shape"
                 constant.append((part.labels, f"{node.place} {reason}"))
-    return list(attributes.values()), constant
+    read = _attributes_read(model, inputs, {path for path, _, _ in attributes}) if attributes else set()
+    return [found for key, found in attributes.items() if key[:2] in read], constant
+
+
+def _attributes_read(model: nn.Module, inputs: Inputs, paths: Collection[str]) -> set[tuple[str, str]]:
+    """(module, attribute) that a forward pass reads of some modules: others may be equal by chance."""
+    read: set[tuple[str, str]] = set()
+    modules = {path: model.get_submodule(path) for path in paths}
+    kinds = {path: type(module) for path, module in modules.items()}
+    try:
+        for path, module in modules.items():
+            module.__class__ = _watched(kinds[path], path, read)
+        with torch.no_grad():
+            model(*copy.deepcopy(inputs))
+    finally:
+        for path, module in modules.items():
+            module.__class__ = kinds[path]
+    return read
+
+
+def _watched(kind: type[nn.Module], path: str, read: set[tuple[str, str]]) -> type[nn.Module]:
+    """A class that notes which attributes are read of its instance."""
+
+    def getter(self: nn.Module, name: str) -> Any:
+        read.add((path, name))
+        return kind.__getattribute__(self, name)
+
+    return type(kind.__name__, (kind,), {"__getattribute__": getter})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from hwprune.structure.layers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
@@ -167,10 +168,10 @@ class SearchSpace:
         Raises:
             UsageError: Wrong length, a width that its group cannot have, or a gate that is not 0 or 1.
         """
-        if len(widths) != len(self.genes):
+        if not isinstance(widths, Sequence | np.ndarray) or len(widths) != len(self.genes):
             raise UsageError(
                 "A network needs one width for each channel group, and one gate for each block.",
-                got=f"{len(widths)} entries",
+                got=f"{len(widths)} entries" if isinstance(widths, Sequence) else widths,
                 allowed=f"{len(self.groups)} widths and {len(self.blocks)} gates",
             )
         for width, group in zip(widths, self.groups, strict=False):

@@ -20,7 +20,7 @@ from torch import nn
 from hwprune.errors import HwpruneError, ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure.assemble import Owned, products, weighted
-from hwprune.structure.export import Inputs, as_inputs, export_graph, tensors_of
+from hwprune.structure.export import Inputs, as_inputs, check_exportable, export_graph, tensors_of
 from hwprune.structure.flow import analyse
 from hwprune.structure.layers import FROZEN
 from hwprune.structure.onnx_fold import fold
@@ -69,6 +69,7 @@ def trace(
     """
     begun = time.perf_counter()
     inputs = as_inputs(example_inputs)
+    check_exportable(model)
     _check_runs(model, inputs)
     try:
         tracer, prover = _started(model, inputs, name)
@@ -96,7 +97,8 @@ def _started(model: nn.Module, inputs: Inputs, name: str) -> tuple[_TorchTracer,
     """The labels of a model and what tries them, with calmer weights where rounding errors grow."""
     for calm in (False, True):
         tracer = _TorchTracer(shake(model, inputs, calm=calm), inputs, name)
-        prover = Prover(tracer.model, inputs, tracer.base, tracer.readers())
+        readers, idle = tracer.readers(), bool(tracer.idle)
+        prover = Prover(tracer.model, inputs, tracer.base, readers, idle=idle)
         try:
             prover.check_base()
             break
@@ -141,7 +143,10 @@ def _check_runs(model: nn.Module, inputs: Inputs) -> None:
         )
     if not any(True for _ in model.parameters()):
         raise ModelError(
-            "Nothing in this model can be pruned.", where=type(model).__name__, got="no parameters"
+            "Nothing in this model can be pruned.",
+            where=type(model).__name__,
+            got="no parameters",
+            do="give a model with convolutions or linear layers",
         )
 
 
@@ -172,12 +177,24 @@ class _TorchTracer(Tracer):
         self.aliases = _aliases(tensors)
         graph = graphs.read(exported, [n for n in owned if owned[n].shape])
         super().__init__(graph, owned, name, tuple(inputs[0].shape))
+        self.idle = self._idle_layers()
         self._part_conv_groups()
-        self.attributes, constant = find_attributes(self.model, self.groups)
+        self.attributes, constant = find_attributes(self.model, self.groups, self.inputs)
         for labels, reason in constant:
             self.flow.freeze(labels, reason)
         if constant:
             self.settle()
+
+    def _idle_layers(self) -> list[str]:
+        """Convolutions and linear layers that no operator uses: heads for training, layers left over."""
+        modules = dict(self.model.named_modules())
+        used = {name for node in self.graph.nodes for name in node.inputs}
+        layers: dict[str, bool] = {}
+        for name, one in self.owned.items():
+            if isinstance(modules.get(one.layer), nn.modules.conv._ConvNd | nn.Linear):
+                read = not used.isdisjoint(self.aliases.get(name, [name]))
+                layers[one.layer] = layers.get(one.layer, False) or read
+        return [layer for layer, read in layers.items() if not read]
 
     def _part_conv_groups(self) -> None:
         """Where whole conv groups cannot go, equally many channels of each of them may."""
@@ -208,7 +225,9 @@ class _TorchTracer(Tracer):
         sized = (replace(one, size=self.groups.map(labels)) for one, labels in self.attributes)
         least = space.smallest()
         return replace(
-            space, attributes=tuple(one for one in sized if int(one.size.count(least)) < one.size.size)
+            space,
+            attributes=tuple(one for one in sized if int(one.size.count(least)) < one.size.size),
+            frozen={**space.frozen, **{one: f"{one} takes no part in eval mode" for one in self.idle}},
         )
 
     def blocks(self, space: SearchSpace, exclude: Sequence[str]) -> tuple[Block, ...]:

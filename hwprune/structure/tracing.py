@@ -65,6 +65,10 @@ class Tracer:
         Raises:
             ModelError: A pattern fits no layer.
         """
+        if isinstance(patterns, str):
+            raise ModelError(
+                "Patterns of layers to exclude are a list.", got=repr(patterns), do=f"give [{patterns!r}]"
+            )
         names = self.names() if patterns else []
         for pattern in patterns:
             if not fnmatch.filter(names, pattern):
@@ -89,7 +93,12 @@ class Tracer:
         space = make_space(self.groups, self.name, self.shape, self.owned)
         if not space.groups:
             reasons = _listed(space.frozen) or "no convolution or linear layer"
-            raise ModelError("Nothing in this model can be pruned.", where=self.name, got=reasons)
+            raise ModelError(
+                "Nothing in this model can be pruned.",
+                where=self.name,
+                got=reasons,
+                do="see docs/structure.md for what would free these layers",
+            )
         return space
 
     def readers(self) -> set[tuple[str, int]]:

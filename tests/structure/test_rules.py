@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -14,6 +16,7 @@ from hwprune.structure.flow import analyse
 from hwprune.structure.groups import find_groups
 from hwprune.structure.layers import ChannelGroup, ChannelMap, Layer, Run, Tensor
 from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.structure.remedies import REMEDIES, remedy
 from hwprune.structure.rules import RULES, channel_labels
 from hwprune.structure.space import SearchSpace
 
@@ -118,3 +121,10 @@ def test_one_rule_serves_several_operators(monkeypatch):
         return [inputs[0]]
 
     assert [RULES[name] for name in names] == [both, both]
+
+
+def test_the_page_lists_what_would_free_channels():
+    page = (Path(__file__).parents[2] / "docs" / "structure.md").read_text()
+    rows = [f"| ... {words} ... | {text} |" for words, text in REMEDIES.items()]
+    assert [row for row in rows if row not in page] == []
+    assert remedy("LSTM in rnn has no rule").startswith("give the operator a rule")

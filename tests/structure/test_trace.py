@@ -10,6 +10,7 @@ import torch
 from oracle import assert_right
 from torch import Tensor, nn
 
+import hwprune
 from hwprune.errors import HwpruneWarning, ModelError
 from hwprune.structure.layers import Layer, Run
 from hwprune.structure.prune import prune
@@ -292,3 +293,128 @@ def test_prelu_with_a_weight_for_each_channel_is_pruned_with_its_channels() -> N
     space = trace(model, X)
     assert [g.width for g in space.groups] == [8]
     assert tuple(prune(model, space, (3,))[1].weight.shape) == (3,)
+
+
+class Paths(nn.Module):
+    """Takes the way that the largest pixel asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = (nn.Conv2d(c, 16, 3, padding=1) for c in (3, 16, 16))
+        self.head = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x):
+        y = self.stem(x)
+        return self.head(self.a(y) if x.max() > 1 else self.b(y))
+
+
+class Auxiliary(nn.Module):
+    """Has a head that only training uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.aux, self.head = nn.Conv2d(16, 5, 1), nn.Conv2d(16, 5, 1)
+
+    def forward(self, x):
+        y = self.a(x).relu()
+        z = self.head(self.b(y).relu())
+        return (z, self.aux(y)) if self.training else z
+
+
+class Halved(nn.Module):
+    """Splits by one of two numbers that are equal by chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.half = self.num_classes = 8
+        self.a, self.b, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 8, 1)
+
+    def forward(self, x):
+        one, other = self.a(x).relu().split([self.half, self.half], 1)
+        return self.head(torch.cat([self.b(one), other], 1))
+
+
+class Wide(nn.Module):
+    """Computes something else where few channels are left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 16, 3), nn.Conv2d(16, 5, 1)
+
+    def forward(self, x):
+        y = self.a(x)
+        return self.head(self.b(y.relu() if y.shape[1] >= 8 else y))
+
+
+class Tokens(nn.Module):
+    """A linear layer on a sequence: its weight is transposed in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = nn.Conv2d(3, 16, 3), nn.Linear(16, 5, bias=False)
+
+    def forward(self, x):
+        return self.head(self.a(x).flatten(2).transpose(1, 2))
+
+
+def traced(model, size=16):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HwpruneWarning)
+        return hwprune.trace(model.eval(), torch.randn(2, 3, size, size))
+
+
+def test_a_path_that_depends_on_the_data_is_refused():
+    with pytest.raises(ModelError, match="path changes with the data"):
+        traced(Paths())
+
+
+def test_layers_that_only_training_uses_go_on_working():
+    model = Auxiliary()
+    space = traced(model)
+    assert [group.name for group in space.groups] == ["b"]
+    assert "only training uses" in space.frozen["a"]
+    assert "eval mode" in space.frozen["aux"]
+    hwprune.prune(model, space, space.smallest()).train()(torch.randn(2, 3, 16, 16))
+
+
+def test_numbers_that_forward_does_not_read_stay():
+    model = Halved()
+    space = traced(model)
+    pruned = hwprune.prune(model, space, space.uniform(0.5))
+    assert (pruned.half, pruned.num_classes) == (4, 8)
+
+
+def test_what_only_wide_networks_do_freezes():
+    space = traced(Wide())
+    assert [group.name for group in space.groups] == ["b"]
+    assert "sliced ONNX" in space.frozen["a"]
+
+
+def test_a_transposed_weight_is_followed():
+    assert [(group.name, group.width) for group in traced(Tokens()).groups] == [("a", 16)]
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("resnet", "no model"),
+        (torch.jit.script(nn.Conv2d(3, 8, 3)), "no model"),
+        (nn.Conv2d(3, 8, 3, dtype=torch.bfloat16), "format"),
+        (nn.Conv2d(3, 8, 3, device="meta"), "no weights yet"),
+        (nn.LazyConv2d(8, 3), "no weights yet"),
+    ],
+    ids=["text", "script", "bfloat16", "meta", "lazy"],
+)
+def test_what_is_no_model_to_prune_is_said(model, words):
+    with pytest.raises(ModelError, match=words):
+        hwprune.trace(model, torch.randn(1, 3, 8, 8))
+
+
+def test_another_model_than_the_traced_one_is_refused():
+    space = traced(Halved())
+    with pytest.raises(ModelError, match="not the model"):
+        hwprune.prune(Tokens(), space, space.uniform(0.5))
+    other = hwprune.export_base(Tokens(), (1, 3, 16, 16))
+    with pytest.raises(ModelError, match="not the unpruned model"):
+        hwprune.slice_onnx(other, space, space.uniform(0.5))
