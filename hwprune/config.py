@@ -39,12 +39,14 @@ class ModelConfig:
         exclude: Patterns of layers whose output channels must stay, such as `layer4.*`.
         blocks: Patterns of modules that are one block each, such as `layer?.*`, whose inner layers get one
             width and whose weights are generated for all its widths, as in MetaPruning.
+        depth: Whether whole blocks may go, not channels alone.
     """
 
     name: str = "resnet20"
     weights: str = ""
     exclude: tuple[str, ...] = ()
     blocks: tuple[str, ...] = ()
+    depth: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

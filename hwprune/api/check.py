@@ -35,14 +35,15 @@ class CheckResult:
         profile: The target profile.
         input_shape: Shape of one input.
         groups: Channel groups that can be pruned.
+        blocks: Blocks that may go.
         macs: Multiply-accumulates of the unpruned network, for one image.
-        removable_macs: Share of them that can go at the narrowest widths.
+        removable_macs: Share of them that can go: at the narrowest widths, without blocks that may go.
         frozen: Layer -> why its channels, or some of them, stay.
         checks: What was tried on the model; see `structure.proof`.
         trace_seconds: Time of tracing, without the checks.
         proof_seconds: Time of the checks.
         base_ms: Latency of the unpruned network.
-        smallest_ms: Latency of the narrowest network.
+        smallest_ms: Latency of that network.
         networks: Networks that were measured.
         kernels: Kernels of the network, by operation.
         error_percent: Cross-validated error of a latency model fitted to these networks; None when they are
@@ -55,6 +56,7 @@ class CheckResult:
     profile: str
     input_shape: tuple[int, ...]
     groups: int
+    blocks: tuple[str, ...]
     macs: int
     removable_macs: float
     frozen: dict[str, str]
@@ -146,6 +148,7 @@ def _result(
         profile=target.name,
         input_shape=space.input_shape,
         groups=len(space.groups),
+        blocks=tuple(block.name for block in space.blocks),
         macs=macs,
         removable_macs=1 - int(space.macs(space.smallest())) / max(macs, 1),
         frozen=dict(space.frozen),

@@ -28,6 +28,7 @@ class InitResult:
         image_size: Side of the images in pixels.
         train_images: Training images, before sub-val is split off.
         groups: Channel groups that can be pruned.
+        blocks: Blocks that may go.
     """
 
     path: str
@@ -36,6 +37,7 @@ class InitResult:
     image_size: int
     train_images: int
     groups: int = 0
+    blocks: int = 0
 
 
 @locked
@@ -81,12 +83,14 @@ def init(
     opened.target()
     check_settings(opened)
     reporter.note(f"Tracing {model}.")
-    groups = len(traced(opened).groups)
+    space = traced(opened)
     images = len(opened.dataset.train) if data else 0
     if data:
         config = _recipe(config, images, _smallest_class(opened))
     save_config(path, config)
-    return InitResult(str(path), model, opened.num_classes, opened.image_size, images, groups)
+    return InitResult(
+        str(path), model, opened.num_classes, opened.image_size, images, len(space.groups), len(space.blocks)
+    )
 
 
 def _smallest_class(opened: Project) -> int:

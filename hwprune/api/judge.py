@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _CHANGE_NO_STEP = ("recompute", "recalibration_images", "eval_batch_size")  # of PruningNet's training
 _UNIFORM = 3
+_DEPTHS = 11  # shares of the blocks
 _AT_ONCE = 4  # networks that each worker scores before worker 0 keeps what all found
 _IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
 
@@ -70,7 +71,7 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
     if config.generator == "residual":
         start = (*start, base.checkpoint_path(project).name)
     trained = {name: value for name, value in asdict(config).items() if name not in _CHANGE_NO_STEP}
-    key = digest(trained, kept, start, [group.choices for group in space.groups])
+    key = digest(trained, kept, start, [gene.choices for gene in space.genes])
     return project.path(f"pruningnet-{key}.safetensors")
 
 
@@ -243,11 +244,27 @@ def sanity(net: PruningNet, score: AccuracyScore, classes: int) -> None:
 
 
 def starts(problem: Problem) -> list[Widths]:
-    """Networks to try first: the largest uniform ones in the budget, and wider ones, to be shrunk into it."""
+    """Networks to try first, by rules.
+
+    The largest uniform ones in the budget, wider ones, to be shrunk into it, and where blocks may go, for
+    each depth the widest uniform one in the budget.
+    """
     space = problem.space
     uniform = list(dict.fromkeys(space.uniform(float(ratio)) for ratio in np.linspace(0.1, 1.0, 91)))
     networks = np.array(uniform)
     inside = problem.feasible(networks)
     largest = np.argsort(-np.where(inside, space.macs(networks), -1), kind="stable")
     shrunk = [space.uniform(float(ratio)) for ratio in np.linspace(0.4, 1.0, 5)]
-    return [*(uniform[i] for i in largest[: min(_UNIFORM, int(inside.sum()))]), *shrunk]
+    chosen = [*(uniform[i] for i in largest[: min(_UNIFORM, int(inside.sum()))]), *shrunk]
+    return [*chosen, *_shallow(problem)] if space.blocks else chosen
+
+
+def _shallow(problem: Problem) -> list[Widths]:
+    """The widest uniform network in the budget of each depth, which covers depth alone and both together."""
+    space, found = problem.space, []
+    ratios = np.linspace(1.0, 0.1, 46).tolist()
+    for depth in np.linspace(0.0, 1.0, _DEPTHS).tolist():
+        networks = [space.uniform(ratio, depth) for ratio in ratios]
+        inside = np.flatnonzero(problem.feasible(np.array(networks)))
+        found += [networks[int(inside[0])]] if len(inside) else []
+    return list(dict.fromkeys(found))

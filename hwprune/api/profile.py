@@ -225,6 +225,7 @@ def _result(
         structure=opened.structure(),
         error_percent=100 * error if math.isfinite(error) else None,
         seconds=table.seconds,
+        blocks=len(space.blocks),
     )
 
 

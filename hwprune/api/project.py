@@ -165,7 +165,8 @@ class Project:
         images = (kind, str(Path(root).expanduser().resolve()) if root else "")
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
-        rest = (model.exclude, *([model.blocks] if model.blocks else []), images, data.image_size)
+        more = [*([model.blocks] if model.blocks else []), *([] if model.depth else ["widths alone"])]
+        rest = (model.exclude, *more, images, data.image_size)
         whole = Path(model.name).expanduser()
         if is_onnx(model.name) and whole.is_file():
             return digest(whole.read_bytes(), *rest)

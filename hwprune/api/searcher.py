@@ -269,7 +269,7 @@ class Searcher:
         kind = judge.score_kind(self.project)
         weights = judge.fingerprint(self.project, self.space) if kind == "pruningnet" else ""
         tables = [(one.table, self._current(one).speed) for one in self.targets]
-        groups = [group.choices for group in self.space.groups]
+        groups = [gene.choices for gene in self.space.genes]
         return digest(kind, weights, self.project.structure(), tables, groups)
 
     def _key(self, problem: Problem, levels: Sequence[float]) -> str:
@@ -306,6 +306,7 @@ class Searcher:
             model=self.project.config.model.name,
             widths=widths,
             groups=tuple(group.name for group in space.groups),
+            blocks=tuple(block.name for block in space.blocks),
             full_widths=space.full(),
             profile=target.name,
             target=target.profile.to_payload(),

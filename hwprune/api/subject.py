@@ -72,7 +72,7 @@ def _traced_torch(project: Project) -> SearchSpace:
 
     images = torch.zeros(1, 3, project.image_size, project.image_size)
     model, settings = project.new_model(), project.config.model
-    space = trace(model, images, name=settings.name, exclude=settings.exclude)
+    space = trace(model, images, name=settings.name, exclude=settings.exclude, depth=settings.depth)
     if project.config.data.source:
         _check_outputs(model, images, project.num_classes)
     return space

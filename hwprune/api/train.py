@@ -83,7 +83,7 @@ class Trainer:
     def __init__(self, project: Project, found: SearchResult, reporter: Reporter) -> None:
         self.project, self.found, self.reporter = project, found, reporter
         self.space: SearchSpace = project.searched_space()
-        if tuple(g.name for g in self.space.groups) != found.groups:
+        if tuple(gene.name for gene in self.space.genes) != (*found.groups, *found.blocks):
             raise MismatchError(
                 "The search result belongs to another search space.",
                 where=project.path("search.json"),

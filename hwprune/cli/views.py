@@ -74,7 +74,7 @@ def _init(result: InitResult) -> Iterable[RenderableType | Next]:
     images = f"{result.train_images} training images, " if result.train_images else "no images, "
     yield Text(
         f"Wrote {result.path}: {result.model}, {images}{result.classes} classes, {result.image_size} px, "
-        f"{result.groups} channel groups that can be pruned."
+        f"{result.groups} channel groups that can be pruned, {result.blocks} blocks that may go."
     )
     yield Next("profile")
 
@@ -86,6 +86,7 @@ def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
     yield _facts(
         f"{result.model}, input {sizes}, on {result.profile}",
         ("channel groups that can be pruned", str(result.groups)),
+        ("blocks that may go", ": ".join(filter(None, [str(len(result.blocks)), ", ".join(result.blocks)]))),
         ("MACs", f"{format_count(result.macs)}, {result.removable_macs:.1%} of them can go"),
         ("unpruned network", format_ms(result.base_ms)),
         ("at the narrowest", f"{format_ms(result.smallest_ms)}, {least:.1%} of the latency"),
@@ -121,6 +122,7 @@ def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
         f"{result.model} on {result.profile}",
         ("unpruned network", f"{format_ms(result.base_ms)} ± {format_ms(result.base_error_ms)}"),
         ("channel groups", str(result.groups)),
+        ("blocks that may go", str(result.blocks)),
         ("latency table", f"{result.kernels} kernels from {result.networks} networks"),
         ("error on held-out networks", error_words(result.error_percent)),
         ("channel multiple", str(result.channel_multiple)),
@@ -208,7 +210,9 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
     yield from _unmeasured(result)
     if len(result.budgets) > 1 and result.binding:
         yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
-    yield Text("widths: " + " ".join(map(str, result.widths)))
+    yield Text("widths: " + " ".join(map(str, result.widths[: len(result.groups)])))
+    if result.blocks:
+        yield Text(f"blocks left out: {', '.join(result.left_out) or 'none'}")
     if result.score_kind == "macs" and not result.base_meets_budget:
         why = "Scored by MACs" if result.images else "No images"
         yield Text(f"{why}: the network with the most MACs in the budget was chosen, not the most accurate.")

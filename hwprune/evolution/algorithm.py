@@ -250,7 +250,7 @@ class Evolution:
         return np.concatenate([parents, rescued])[:count], [*map(tuple, genome.widths(rescued).tolist())]
 
     def _rescued(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Those of the best networks that the last correction put outside, shrunk back: (N, groups)."""
+        """Those of the best networks that the last correction put outside, shrunk back: (N, genes)."""
         best = self._by_score()[: self.settings.parents] if self._rescue else []
         genomes = self._sampler.genome.nearest([c.widths for c, inside in best if not inside])
         return self._sampler.repair(genomes, rng) if len(genomes) else genomes

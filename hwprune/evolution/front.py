@@ -155,7 +155,7 @@ class FrontEvolution(Evolution):
                 break
 
     def _children(self, parents: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """As many children as a generation has networks, of parents chosen in tournaments: (N, groups)."""
+        """As many children as a generation has networks, of parents chosen in tournaments: (N, genes)."""
         genome, count = self._sampler.genome, self.settings.population
         rivals = rng.integers(len(parents), size=(2, count, 2))
         mothers, fathers = parents[rivals.min(axis=2)]  # the better one comes first
@@ -163,7 +163,7 @@ class FrontEvolution(Evolution):
         return polynomial_mutation(genome, children, _INDEX, rng)
 
     def _survivors(self, inside: Sequence[Candidate]) -> NDArray[np.int64]:
-        """As many networks as a generation has, the best by rank and then crowding: (N, groups)."""
+        """As many networks as a generation has, the best by rank and then crowding: (N, genes)."""
         scores, shares = [one.score for one in inside], [self._share(one) for one in inside]
         rank = ranks(scores, shares)
         best = np.lexsort((-crowding(scores, shares, rank), rank))[: self.settings.population]

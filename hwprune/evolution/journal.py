@@ -52,7 +52,7 @@ def fingerprint(
         "seed": seed,
         "settings": asdict(settings),
         "constraints": [[c.name, c.limit, c.unit, c.factor] for c in problem.constraints],
-        "groups": [[g.name, _text(g.choices)] for g in problem.space.groups],
+        "groups": [[g.name, _text(g.choices)] for g in problem.space.genes],
         "starts": [_text(widths) for widths in starts],
     }
 

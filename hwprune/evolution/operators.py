@@ -1,7 +1,7 @@
 """Networks as choice indices; the operators of the paper (MetaPruning, section 3.3) and of NSGA-II on them.
 
-A *genome* is one row of small integers: for each channel group the index of the chosen width. Everything
-here works on many genomes at once, as arrays (N, groups).
+A *genome* is one row of small integers: for each channel group the index of the chosen width, for each block
+its gate. Everything here works on many genomes at once, as arrays (N, genes).
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ if TYPE_CHECKING:
 
 
 class Genome:
-    """Translates between choice indices and widths of a space.
+    """Translates between choice indices and the networks of a space.
 
     Attributes:
-        sizes: Number of choices of each group, (groups,).
-        full: Indices of the unpruned network, (groups,).
+        sizes: Number of choices of each gene, (genes,).
+        full: Indices of the unpruned network, (genes,).
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self.sizes = np.array([len(group.choices) for group in space.groups], dtype=np.int64)
+        self._space = space
+        self.sizes = np.array([len(gene.choices) for gene in space.genes], dtype=np.int64)
         self.full: NDArray[np.int64] = self.sizes - 1
-        self._choices = np.zeros((len(space.groups), int(self.sizes.max(initial=0))), dtype=np.int64)
-        for row, group in zip(self._choices, space.groups, strict=True):
-            row[: len(group.choices)] = group.choices
-        self._columns = np.arange(len(space.groups))
+        self._choices = np.zeros((len(space.genes), int(self.sizes.max(initial=0))), dtype=np.int64)
+        for row, gene in zip(self._choices, space.genes, strict=True):
+            row[: len(gene.choices)] = gene.choices
+        self._columns = np.arange(len(space.genes))
 
     def widths(self, genomes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Indices (..., groups) -> widths (..., groups)."""
+        """Indices (..., genes) -> networks in their canonical form (..., genes)."""
         widths: NDArray[np.int64] = self._choices[self._columns, genomes]
-        return widths
+        return self._space.canonical(widths) if self._space.blocks else widths
 
     def nearest(self, widths: Sequence[Widths]) -> NDArray[np.int64]:
-        """Widths of N networks -> indices of the nearest choices, (N, groups)."""
+        """Widths of N networks -> indices of the nearest choices, (N, genes)."""
         table = np.array(widths, dtype=np.int64).reshape(len(widths), len(self.sizes))
         genomes = np.empty_like(table)
         for group, size in enumerate(self.sizes):
@@ -49,14 +50,18 @@ class Genome:
         return genomes
 
     def random(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Uniform draws from every group's choices, (count, groups)."""
-        return rng.integers(self.sizes, size=(count, len(self.sizes)))
+        """Uniform draws of every group's choices, and of the share of blocks that stay: (count, genes)."""
+        drawn = rng.integers(self.sizes, size=(count, len(self.sizes)))
+        if self._space.blocks:
+            gates = drawn[:, len(self._space.groups) :]
+            gates[:] = rng.random(gates.shape) < rng.random((count, 1))
+        return drawn
 
 
 def mutate(
     genome: Genome, parents: NDArray[np.int64], probability: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Move each gene, with `probability`, to another choice drawn uniformly: (N, groups) -> (N, groups)."""
+    """Move each gene, with `probability`, to another choice drawn uniformly: (N, genes) -> (N, genes)."""
     chosen = (rng.random(parents.shape) < probability) & (genome.sizes > 1)
     step = rng.integers(1, np.maximum(genome.sizes, 2), size=parents.shape)
     return np.where(chosen, (parents + step) % genome.sizes, parents)
@@ -65,7 +70,7 @@ def mutate(
 def crossover(
     mothers: NDArray[np.int64], fathers: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Take each gene from one of two parents by a fair coin: (N, groups) twice -> (N, groups)."""
+    """Take each gene from one of two parents by a fair coin: (N, genes) twice -> (N, genes)."""
     return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
 
 
@@ -76,7 +81,7 @@ def simulated_binary_crossover(
     index: float,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Half of the genes of each child near one of its parents': (N, groups) twice -> (N, groups).
+    """Half of the genes of each child near one of its parents': (N, genes) twice -> (N, genes).
 
     Deb and Agrawal, "Simulated binary crossover for continuous search space" (1995); the smaller the
     distribution `index`, the farther from the parents. Rounded to whole choices.
@@ -92,7 +97,7 @@ def simulated_binary_crossover(
 def polynomial_mutation(
     genome: Genome, parents: NDArray[np.int64], index: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Move one gene on average, mostly to a choice nearby: (N, groups) -> (N, groups).
+    """Move one gene on average, mostly to a choice nearby: (N, genes) -> (N, genes).
 
     Deb and Goyal, "A combined genetic adaptive search" (1996); `index` as above. Rounded to whole choices.
     """

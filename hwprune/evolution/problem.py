@@ -55,12 +55,12 @@ class Constraint:
 
     Attributes:
         name: What is limited, as the user wrote it: `latency`, `cuda:0`, `macs`.
-        predict: The figure of networks: widths (N, groups) -> (N,), in `unit`.
+        predict: The figure of networks: widths (N, genes) -> (N,), in `unit`.
         limit: The most that a network may have, in `unit`.
         unit: `ms`, `MACs`, `params` or `bytes`.
         factor: What predictions are multiplied with; measuring leaders corrects it.
         refit: Makes a predictor that follows measured networks, for when a factor does not do, from their
-            widths (N, groups), figures and standard errors (N,); None where there is none.
+            widths (N, genes), figures and standard errors (N,); None where there is none.
 
     Raises:
         UsageError: The limit or the factor is not a number above zero.
@@ -81,7 +81,7 @@ class Constraint:
                 )
 
     def values(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Corrected figures of networks: widths (N, groups) -> (N,)."""
+        """Corrected figures of networks: widths (N, genes) -> (N,)."""
         return np.asarray(self.predict(widths), dtype=np.float64).reshape(len(widths)) * self.factor
 
     def text(self, value: float) -> str:
@@ -148,11 +148,11 @@ class Problem:
             raise UsageError("A budget is given twice.", got=", ".join(names), do="name each device once")
 
     def values(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Figures of networks: widths (N, groups) -> (N, constraints)."""
+        """Figures of networks: widths (N, genes) -> (N, constraints)."""
         return np.stack([constraint.values(widths) for constraint in self.constraints], axis=1)
 
     def load(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Use of the tightest budget, 1 at its limit: widths (N, groups) -> (N,)."""
+        """Use of the tightest budget, 1 at its limit: widths (N, genes) -> (N,)."""
         return self.load_of(self.values(widths))
 
     def load_of(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,7 +162,7 @@ class Problem:
         return load
 
     def feasible(self, widths: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which networks keep every limit: widths (N, groups) -> (N,)."""
+        """Which networks keep every limit: widths (N, genes) -> (N,)."""
         return within(self.load(widths))
 
     def use(self, candidate: Candidate) -> float:

@@ -37,7 +37,7 @@ class Sampler:
 
     Attributes:
         genome: Translates choice indices into widths.
-        fastest: A network that keeps every limit, as choice indices (groups,).
+        fastest: A network that keeps every limit, as choice indices (genes,).
 
     Raises:
         ImpossibleBudgetError: Even the fastest network exceeds a limit; tells its figure.
@@ -70,7 +70,7 @@ class Sampler:
             known: Networks not to return again.
 
         Returns:
-            Choice indices, (count, groups); fewer rows when the space has hardly any other networks.
+            Choice indices, (count, genes); fewer rows when the space has hardly any other networks.
         """
         found: dict[tuple[int, ...], None] = {}
         for _ in range(_ROUNDS):
@@ -84,11 +84,11 @@ class Sampler:
         return np.array(list(found)[:count], dtype=np.int64).reshape(-1, len(self.genome.sizes))
 
     def fit(self, genomes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Shrink or grow networks to the edge of the budget: (N, groups) -> (N, groups)."""
+        """Shrink or grow networks to the edge of the budget: (N, genes) -> (N, genes)."""
         return self._along_paths(genomes, rng, grow=True)
 
     def repair(self, genomes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Shrink networks that exceed a limit until they keep it: (N, groups) -> (N, groups)."""
+        """Shrink networks that exceed a limit until they keep it: (N, genes) -> (N, genes)."""
         return self._along_paths(genomes, rng, grow=False)
 
     def _along_paths(
@@ -146,7 +146,7 @@ class _Paths:
         self._first, self._speed = first, 1 / np.maximum(length, np.float32(1e-3))
 
     def at(self, place: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Choice indices at `place` (N,), 0..2, on the paths `rows` (N,): (N, groups)."""
+        """Choice indices at `place` (N,), 0..2, on the paths `rows` (N,): (N, genes)."""
         beyond = place > 1.0
         part = np.where(beyond, place - 1.0, place).astype(np.float32)[:, None]
         moved = np.clip((part - self._first[rows]) * self._speed[rows], 0.0, 1.0)  # 0..1 of each gene's way

@@ -93,8 +93,8 @@ class PruningNet(nn.Module):
             torch.manual_seed(seed)
             self.model = self._convert(copy.deepcopy(model))
         for name in set(self._in_block.values()) if recompute else ():
-            block = self.model.get_submodule(name)
-            block.forward = types.MethodType(_recomputed, block)
+            _at_will(self.model.get_submodule(name)).__dict__["recomputed"] = True
+        self._blocks = tuple((_at_will(self.model.get_submodule(block.name)),) for block in space.blocks)
         self.set_widths(self.widths)
 
     def _convert(self, model: nn.Module) -> nn.Module:
@@ -142,6 +142,8 @@ class PruningNet(nn.Module):
                 module.set_widths(self.widths)
         for attribute, (module,) in self._sized:
             set_size(module, attribute, int(attribute.size.count(self.widths)))
+        for (block,), gate in zip(self._blocks, self.widths[len(self.space.groups) :], strict=True):
+            block.__dict__["left_out"] = not gate
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward at the present widths: (N, C, H, W) -> (N, classes)."""
@@ -216,10 +218,18 @@ class PruningNet(nn.Module):
         return {"generator": self.generator, "hidden": self.hidden, "groups": groups, "blocks": seen}
 
 
-def _recomputed(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """The forward pass of `block`, of which nothing but the inputs is kept for the backward pass."""
+def _at_will(block: nn.Module) -> nn.Module:
+    """Let a block's forward pass depend on whether it is left out, or recomputed."""
+    block.forward = types.MethodType(_forward, block)
+    return block
+
+
+def _forward(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The forward pass of `block`; where it is recomputed, only its inputs are kept for the backward pass."""
+    if block.__dict__.get("left_out"):
+        return args[0]
     inside = functools.partial(type(block).forward, block)
-    if not (block.training and torch.is_grad_enabled()):
+    if not (block.__dict__.get("recomputed") and block.training and torch.is_grad_enabled()):
         return inside(*args, **kwargs)
     return checkpoint(inside, *args, use_reentrant=False, **kwargs)
 

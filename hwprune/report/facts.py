@@ -163,7 +163,8 @@ def _layers(path: Path, search: SearchResult) -> tuple[LayerRow, ...]:
     rows = []
     for layer in space.layers:
         if layer.op in ("conv", "deconv", "linear"):
-            reads, makes = layer.inputs.count(both).tolist(), layer.outputs.count(both).tolist()
+            there = both[:, list(space.gates(layer.name))].prod(axis=1)
+            reads, makes = ((side.count(both) * there).tolist() for side in (layer.inputs, layer.outputs))
             rows.append(LayerRow(name=layer.name, op=layer.op, inputs=tuple(reads), outputs=tuple(makes)))
     return tuple(rows)
 

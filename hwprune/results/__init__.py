@@ -89,6 +89,7 @@ class ProfileResult(Stored):
         structure: Stands for the model, its images' size and its exclusions.
         error_percent: Mean error of predictions for networks that were held out, percent; None if unknown.
         seconds: Device time spent.
+        blocks: Blocks found that may go.
     """
 
     kind: ClassVar[str] = "profile-result"
@@ -108,6 +109,7 @@ class ProfileResult(Stored):
     structure: str
     error_percent: float | None
     seconds: float
+    blocks: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ class SearchResult(WithFigures, Stored):
         model: Name of the model.
         widths: Channels of each group.
         groups: Name of each group.
-        full_widths: Channels of each group in the unpruned network.
+        full_widths: Channels of each group in the unpruned network; 1 for each block behind them.
         figures: Latency on each device, MACs and parameters of both networks, and whatever else has a budget.
         binding: Name of the figure that comes nearest to its budget.
         base_meets_budget: Whether the unpruned network keeps all budgets, so that nothing was pruned.
@@ -174,15 +176,20 @@ class SearchResult(WithFigures, Stored):
     held_out: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
     devices: tuple[DeviceFacts, ...] = field(repr=False)
     command: str = ""
+    blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not len(self.widths) == len(self.groups) == len(self.full_widths):
+        count = len(self.groups)
+        if not len(self.widths) == count + len(self.blocks) == len(self.full_widths):
             raise ValueError("widths and groups do not go together")
         if not all(map(is_file_name, (self.profile, self.pruningnet or "none"))):
             raise ValueError(f"{self.profile!r} or {self.pruningnet!r} is not the name of a file")
-        if not all(0 < width <= full for width, full in zip(self.widths, self.full_widths, strict=True)):
+        pairs = zip(self.widths[:count], self.full_widths, strict=False)
+        if not all(0 < width <= full for width, full in pairs):
             raise ValueError("a group without channels, or with more than the unpruned network's")
+        if not set(self.widths[count:]) <= {0, 1}:
+            raise ValueError("a block that is neither there nor left out")
         checks = (row[1] for one in self.corrections for row in one["checks"])
         if any(guess < LEAST for guess in (*checks, *(row[0] for row in self.held_out))):
             raise ValueError("a predicted latency is not above zero")
@@ -191,6 +198,12 @@ class SearchResult(WithFigures, Stored):
             raise ValueError("the devices are not those of the latencies")
         if self.binding and self.binding not in {one.name for one in self.figures}:
             raise ValueError(f"no figure is called {self.binding!r}")
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The blocks that the network does without."""
+        gates = zip(self.blocks, self.widths[len(self.groups) :], strict=True)
+        return tuple(name for name, gate in gates if not gate)
 
     @property
     def met(self) -> bool:

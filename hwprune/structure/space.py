@@ -118,10 +118,21 @@ class SearchSpace:
         """Every group at its narrowest choice, and no block that may go."""
         return tuple(gene.choices[0] for gene in self.genes)
 
-    def uniform(self, ratio: float) -> Widths:
-        """Every group at the choice nearest to `ratio` of its width, and all blocks."""
-        widths = (min(g.choices, key=lambda c: (abs(c - ratio * g.width), c)) for g in self.groups)
-        return (*widths, *(1 for _ in self.blocks))
+    def uniform(self, ratio: float, depth: float = 1.0) -> Widths:
+        """Every group at the choice nearest to `ratio` of its width; a share `depth` of each stage's blocks.
+
+        A stage is the blocks that are parts of one module. Those that stay are spread evenly over it.
+        """
+        widths = [min(g.choices, key=lambda c: (abs(c - ratio * g.width), c)) for g in self.groups]
+        stages: dict[str, list[int]] = {}
+        for index, block in enumerate(self.blocks):
+            stages.setdefault(block.name.rpartition(".")[0], []).append(index)
+        gates = [0] * len(self.blocks)
+        for places in stages.values():
+            kept = round(depth * len(places))
+            for index in range(kept):
+                gates[places[int((index + 0.5) * len(places) / kept)]] = 1
+        return self.check([*widths, *gates])
 
     def sample(self, rng: np.random.Generator) -> Widths:
         """Widths drawn uniformly from each group's choices; a share of the blocks, itself drawn uniformly."""

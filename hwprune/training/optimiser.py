@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.optim import SGD
 
 from hwprune.training import workers
@@ -98,9 +99,17 @@ class Optimiser:
         """
         self._rate(lr)
         for part in self._parts:
+            self._begin_momentum(part)
             part.step()
             if not keep:
                 part.zero_grad()
+
+    def _begin_momentum(self, part: SGD) -> None:
+        """Give parameters that first get a gradient after others did, as in blocks left out, a momentum."""
+        if part.state and self._recipe.momentum:
+            for parameter in (p for group in part.param_groups for p in group["params"]):
+                if parameter.grad is not None and parameter not in part.state:
+                    part.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
 
     def _rate(self, lr: float) -> None:
         for part in self._parts:

@@ -152,7 +152,7 @@ def test_fc_does_not_depend_on_the_base_weights_but_on_the_seed(model, space):
 
 def test_impossible_widths_are_refused(model, space):
     net = PruningNet(model, space)
-    with pytest.raises(UsageError, match="one entry for each"):
+    with pytest.raises(UsageError, match="one width for each"):
         net.set_widths((1,))
     with pytest.raises(UsageError, match="cannot have this width"):
         net.materialise((0, *space.full()[1:]))

@@ -75,7 +75,7 @@ def curves(report: Report) -> Section:
     """Latency over width, one small plot for each channel group, and the inversions."""
     if report.curves is None:
         return missing(_CURVES, _ELSEWHERE)
-    chosen = dict(zip(report.search.groups, report.search.widths, strict=True))
+    chosen = dict(zip(report.search.groups, report.search.widths, strict=False))
     return Section(
         title=_CURVES,
         text=(

@@ -17,21 +17,28 @@ def widths(report: Report) -> Section:
     search = report.search
     groups = tuple(
         (name, str(full), str(width), f"{width / full:.0%}")
-        for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=True)
+        for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=False)
     )
     table = Table(title="Channel groups", head=("channel group", "unpruned", "pruned", "kept"), rows=groups)
-    plots = [_plot("channel group", search.groups, search.full_widths, search.widths, table)]
-    text = "Layers of one channel group keep the same channels, for what they make is added or read together."
+    count = len(search.groups)
+    plots = [_plot("channel group", search.groups, search.full_widths[:count], search.widths[:count], table)]
+    told = ["Layers of one channel group keep the same channels: what they make is added or read together."]
+    if search.blocks:
+        gone = ", ".join(search.left_out) or "none"
+        told.append(
+            f"Of {len(search.blocks)} blocks that may go, {len(search.left_out)} are left out: {gone}. The "
+            "widths inside them mean nothing."
+        )
     if not report.layers:
-        gone = "The layers are not shown: the search space (search-space.json) is gone."
-        return Section(title="Widths", text=(text, gone), plots=tuple(plots))
+        told.append("The layers are not shown: the search space (search-space.json) is gone.")
+        return Section(title="Widths", text=tuple(told), plots=tuple(plots))
     rows = tuple((one.name, one.op, change(one.inputs), change(one.outputs)) for one in report.layers)
     layers = Table(title="Layers", head=("layer", "operation", "channels read", "channels made"), rows=rows)
     # A classifier's thousand outputs, which are never pruned, would leave no room for the others.
     drawn = [one for one in report.layers if one.op == "conv"]
     before, after = (tuple(one.outputs[which] for one in drawn) for which in (0, 1))
     plots.append(_plot("convolution", tuple(one.name for one in drawn), before, after, layers))
-    return Section(title="Widths", text=(text,), plots=tuple(plots))
+    return Section(title="Widths", text=tuple(told), plots=tuple(plots))
 
 
 def _plot(
