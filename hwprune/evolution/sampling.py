@@ -72,16 +72,18 @@ class Sampler:
         Returns:
             Choice indices, (count, genes); fewer rows when the space has hardly any other networks.
         """
-        found: dict[tuple[int, ...], None] = {}
+        found: dict[Widths, list[int]] = {}  # by networks: what lies inside missing blocks does not count
         for _ in range(_ROUNDS):
             missing = count - len(found)
             if missing <= 0:
                 break
             genomes = self.fit(self.genome.random(missing + 8, rng), rng)
             widths = map(tuple, self.genome.widths(genomes).tolist())
-            rows = map(tuple, genomes.tolist())
-            found.update((row, None) for row, net in zip(rows, widths, strict=True) if net not in known)
-        return np.array(list(found)[:count], dtype=np.int64).reshape(-1, len(self.genome.sizes))
+            pairs = zip(widths, genomes.tolist(), strict=True)
+            for net, row in pairs:
+                if net not in known:
+                    found.setdefault(net, row)
+        return np.array([*found.values()][:count], dtype=np.int64).reshape(-1, len(self.genome.sizes))
 
     def fit(self, genomes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """Shrink or grow networks to the edge of the budget: (N, genes) -> (N, genes)."""

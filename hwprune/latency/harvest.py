@@ -2,7 +2,7 @@
 
 The profiler slows a network down, and the machine drifts between profiling and timing. So the profile only
 says how a network's time is *shared out*: each kernel gets its share of the end-to-end latency that was
-measured unprofiled against the reference. The kernels of a network add up to it exactly.
+measured unprofiled against the reference. Kernels and the cost of a run add up to it exactly.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hwprune.environment import library_versions, machine_load
+from hwprune.latency.overhead import Overhead
 from hwprune.latency.records import steady
 from hwprune.nvml import summarise
 from hwprune.structure.fusion import observe
@@ -73,13 +74,15 @@ def harvest(
         float(np.median([record.reference_ms for record in ordered])),
         float(np.median([record.heavy_ms for record in ordered])),
     )
-    rows = [row for record in ordered for row in _kernel_rows(record, kernels, units_ms)]
+    overhead = _overhead(ordered, units_ms)
+    rows = [row for record in ordered for row in _kernel_rows(record, kernels, units_ms, overhead)]
     provenance = {
         **identity,
         "libraries": library_versions(),
         "load": machine_load(),
         "left_out": len(records) - len(ordered),
         "fusion": fusion.to_payload(),
+        "overhead": {"run_us": overhead.run_us, "kernel_us": overhead.kernel_us},
         "reference": {"widths": list(reference), "ms": units_ms[0], "heavy_ms": units_ms[1]},
         "noise": float(np.median([record.noise for record in ordered])),
         "date": max(record.date for record in ordered),
@@ -87,6 +90,16 @@ def harvest(
     if gpu := summarise([record.gpu for record in ordered]):
         provenance["gpu"] = gpu
     return Harvest(rows, [_network_row(record, units_ms) for record in ordered], provenance)
+
+
+def _overhead(records: Sequence[NetworkRecord], units_ms: tuple[float, float]) -> Overhead:
+    """What runs and their profiles cost beside the kernels."""
+    figures = [
+        (sum(kernel.time_us for kernel in one.kernels), len(one.kernels), 1e3 * one.latency_ms(units_ms))
+        for one in records
+    ]
+    reported_us, kernels, latency_us = np.array(figures, dtype=np.float64).T
+    return Overhead.fit(reported_us, kernels, latency_us)
 
 
 def _left_out(space: SearchSpace, widths: Widths) -> list[Block]:
@@ -116,7 +129,7 @@ def _network_row(record: NetworkRecord, units_ms: tuple[float, float]) -> tuple[
 
 
 def _kernel_rows(
-    record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, float]
+    record: NetworkRecord, kernels: NetworkKernels, units_ms: tuple[float, float], overhead: Overhead
 ) -> list[tuple[Any, ...]]:
     network = np.array([record.widths], dtype=np.int64)
     parts: dict[int, list[KernelTime]] = {
@@ -135,14 +148,15 @@ def _kernel_rows(
     if not found_us:
         _log.warning("no kernel of network %d is known to the graph: only its latency counts", record.index)
         return []
-    scale = record.latency_ms(units_ms) * 1e3 / found_us
+    times_us = {slot: sum(overhead.less(one.time_us) for one in parts[slot]) for slot in parts}
+    scale = max(record.latency_ms(units_ms) * 1e3 - overhead.run_us, 0.0) / sum(times_us.values())
     specs = kernels.specs(record.widths)
     return [
         (
             record.index,
             kernels.slots[slot].tensor,
             *astuple(specs[slot]),
-            scale * sum(kernel.time_us for kernel in members),
+            scale * times_us[slot],
             sum(kernel.time_us for kernel in members),
             float(np.sqrt(sum(kernel.spread_us**2 for kernel in members))),
             len(members),

@@ -1,8 +1,8 @@
 """`LatencyModel`: predicts every network of a space from a latency table.
 
-A network's latency is the sum of its kernels, corrected once at the level of networks. A kernel's time is
-what a regressor for its family says, pulled towards what was measured for exactly this kernel, as far as
-each of the two can be trusted; without noise a measured kernel keeps its measurement.
+A network's latency is the sum of its kernels and the cost of a run, corrected once at the level of networks.
+A kernel's time is what a regressor for its family says, pulled towards what was measured for exactly this
+kernel, as far as each of the two can be trusted; without noise a measured kernel keeps its measurement.
 """
 
 from __future__ import annotations
@@ -60,12 +60,18 @@ class LatencyModel:
         judgement: Which regressors are in use, and how much each misses.
         kernels: The kernels of the space's networks.
         space: The search space.
+        run_ms: What a run costs beside its kernels.
     """
 
     def __init__(
-        self, kernels: NetworkKernels, space: SearchSpace, model: KernelModel, judgement: Judgement
+        self,
+        kernels: NetworkKernels,
+        space: SearchSpace,
+        model: KernelModel,
+        judgement: Judgement,
+        run_ms: float = 0.0,
     ) -> None:
-        self.kernels, self.space, self.judgement = kernels, space, judgement
+        self.kernels, self.space, self.judgement, self.run_ms = kernels, space, judgement, run_ms
         self.errors, self.calibration = judgement.errors, judgement.calibration
         self.judged_ms = judgement.judged_ms
         self.relative_error, self.relative_error_interval = mean_error(self.errors)
@@ -136,14 +142,16 @@ class LatencyModel:
             REGRESSORS if table.provenance["profile"]["device"] == "cpu" else GPU_REGRESSORS,
         )
         calibration, judged_ms = (
-            (judged.calibration, judged.judged_ms) if judged else _crossed(model, numbers, figures_ms)
+            (judged.calibration, judged.judged_ms)
+            if judged
+            else _crossed(model, numbers, figures_ms, table.run_ms)
         )
         judgement = Judgement(model.chosen, model.errors, model.spreads, calibration, judged_ms)
-        return cls(kernels, space, model, judgement)
+        return cls(kernels, space, model, judgement, table.run_ms)
 
     def scaled(self, factors: Mapping[KernelSlot, float]) -> Self:
         """This model with the times of the kernels at some places of the network multiplied."""
-        other = type(self)(self.kernels, self.space, self._model, self.judgement)
+        other = type(self)(self.kernels, self.space, self._model, self.judgement, self.run_ms)
         other._sums = KernelSums(self.kernels, self.space, self._sums.values, factors)
         return other
 
@@ -154,7 +162,7 @@ class LatencyModel:
             MismatchError: A network has a kernel of an operation that the table knows nothing about.
         """
         table = np.atleast_2d(np.asarray(widths, dtype=np.int64))
-        return self.calibration(self._sums(table) / 1e3)
+        return self.calibration(self._sums(table) / 1e3 + self.run_ms)
 
     def uncertainty_ms(self, widths: ArrayLike) -> NDArray[np.float64]:
         """One standard error of `predict`: widths (N, groups) -> milliseconds (N,).
@@ -185,7 +193,7 @@ def _measured_ms(table: LatencyTable) -> NDArray[np.float64]:
 
 
 def _crossed(
-    model: KernelModel, numbers: NDArray[np.int64], measured_ms: NDArray[np.float64]
+    model: KernelModel, numbers: NDArray[np.int64], measured_ms: NDArray[np.float64], run_ms: float
 ) -> tuple[Calibration, NDArray[np.float64]]:
     """The calibration of networks by kernels that were predicted without having seen them, and what it gives.
 
@@ -193,7 +201,8 @@ def _crossed(
         model: The kernels' model.
         numbers: The networks, (N,).
         measured_ms: Their latencies and errors, (N, 2).
+        run_ms: What a run costs beside its kernels.
     """
-    sums_ms = model.unseen_sums_ms(numbers)
+    sums_ms = model.unseen_sums_ms(numbers) + run_ms
     calibration, known = Calibration.fit(sums_ms, measured_ms[:, 0]), np.isfinite(sums_ms)
     return calibration, np.column_stack([calibration(sums_ms[known]), measured_ms[known]])

@@ -52,7 +52,7 @@ KERNEL_COLUMNS = {
     "activation": "fused activation, empty when none",
     "precision": "number format",
     "time_us": "time in the network's run, microseconds: drift and profiling cost removed; the kernels of a "
-    "network add up to its measured end-to-end latency",
+    "network and the cost of a run add up to its measured end-to-end latency",
     "reported_us": "time that the runtime's profiler reported, microseconds, less the profiler's floor",
     "spread_us": "half the distance between the quartiles of the reported time, microseconds",
     "parts": "kernels of the runtime that make it up; 0 for a reorder that was not needed",
@@ -85,12 +85,14 @@ _OPTIONAL: Mapping[str, type | tuple[type, ...]] = {
     "regressor_errors": dict,
     "merged_from": list,
     "builds": dict,
+    "overhead": dict,
     "noise": (int, float),
     "left_out": int,
     "date": str,
 }
 _TEXTS = ("widths", "date", "tensor", "op", "activation", "precision")
 _MOST_SPREAD = 100.0  # of builds of one network; a real one is a few percent
+_MOST_RUN_US = 1e6  # a second; a real one is microseconds
 _MOST_PARTS = 1000  # kernels of the runtime behind one row; a real one has a handful
 _NUMBERS = {*KERNEL_COLUMNS, *NETWORK_COLUMNS} - set(_TEXTS)
 
@@ -176,6 +178,11 @@ class LatencyTable:
     def build_spread(self) -> float:
         """How far builds of one network differ: a relative standard deviation; 0 where they do not."""
         return float(self.provenance.get("builds", {}).get("spread", 0.0))
+
+    @property
+    def run_ms(self) -> float:
+        """What a run costs beside its kernels; 0 in tables in which the kernels bear it."""
+        return float(self.provenance.get("overhead", {}).get("run_us", 0.0)) / 1e3
 
     @property
     def fusion(self) -> Fusion:
@@ -309,6 +316,9 @@ def _check_provenance(found: Mapping[str, Any]) -> None:
     spread = found.get("builds", {}).get("spread", 0.0)
     if not isinstance(spread, int | float) or not 0 <= spread < _MOST_SPREAD:
         raise ValueError("its provenance is wrong: builds")
+    run_us = found.get("overhead", {}).get("run_us", 0.0)
+    if not isinstance(run_us, int | float) or not 0 <= run_us < _MOST_RUN_US:
+        raise ValueError("its provenance is wrong: overhead")
 
 
 def _check_ranges(table: LatencyTable) -> None:

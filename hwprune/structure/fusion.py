@@ -112,7 +112,7 @@ def _assign(graph: NetGraph, made: Sequence[str], left_out: Sequence[Block]) -> 
     entries = {block.output: block.input for block in left_out}
     for node in graph.nodes:
         if node.output in gone:
-            if (entry := entries.get(node.output, "")) in assigned:
+            if (entry := entries.get(node.output, "")) in assigned:  # for those that read it
                 assigned[node.output] = assigned[entry]
             continue
         further = next((name for name in node.outputs[1:] if name in position), None)
@@ -128,7 +128,7 @@ def _assign(graph: NetGraph, made: Sequence[str], left_out: Sequence[Block]) -> 
                 assigned[node.output] = max(sources, key=lambda tensor: position[tensor])
         if node.output in assigned:
             assigned.update(dict.fromkeys(node.outputs, assigned[node.output]))
-    return assigned
+    return {tensor: kernel for tensor, kernel in assigned.items() if tensor not in entries}
 
 
 def _behind(graph: NetGraph, tensor: str, reported: Mapping[str, int], gone: Collection[str]) -> str | None:
