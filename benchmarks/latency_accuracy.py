@@ -84,7 +84,7 @@ class Case:
         self.runtime: Runtime = get_runtime(self.target)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            space = trace(model, torch.zeros(1, 3, size, size), name=options.model)
+            space = trace(model, torch.zeros(1, 3, size, size), name=options.model, depth=options.depth)
         self.multiple = channel_multiple(self.runtime, self.target) if options.widths == "aligned" else 1
         self.space: SearchSpace = space.with_choices(self.multiple)
         self.base = self.runtime.lower(export_base(model, (1, 3, size, size)), self.target)
@@ -159,10 +159,12 @@ def main() -> None:
         "--truth-seconds", type=float, default=1.2, help="for one network in one of the two sessions"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the table of a killed run")
+    parser.add_argument("--depth", action="store_true", help="networks without some of their blocks too")
     parser.add_argument("--disturb", action="store_true", help="load one core in bursts while profiling")
     options = parser.parse_args()
     name = f"latency_accuracy_{options.model.rpartition(':')[2]}_{options.threads}t_{options.widths}"
     name += "_int8" if options.precision == "int8" else ""
+    name += "_depth" if options.depth else ""
     name += "_disturbed" if options.disturb else ""
     case = Case(options)
     folder = Path("runs") / name
@@ -270,7 +272,7 @@ def tau(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
 def prediction_rate(space: SearchSpace, model: LatencyModel) -> int:
     """Networks predicted in a second on one core."""
     rng = np.random.default_rng(0)
-    networks = np.column_stack([rng.choice(group.choices, 300_000) for group in space.groups])
+    networks = space.canonical(np.column_stack([rng.choice(one.choices, 300_000) for one in space.genes]))
     model.predict(networks[:1000])
     started = time.process_time()
     model.predict(networks)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _READERS = (nn.modules.conv._ConvNd, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_OVER_CHANNELS = ("StdConv", "AdditiveAttention")  # in names of classes that norms over channels are part of
 _NORMS = (
     "LayerNorm",
     "GroupNorm",
@@ -42,7 +43,8 @@ def masked_fault(
 
     Returns:
         What is wrong, empty where nothing is, None where the two cannot be compared: weights that are
-        standardised over the channels they read change with those.
+        standardised over the channels they read, and maps normalised over channels by the code of an
+        attention, change with those channels.
     """
     from trace_child import fault, one_line, outputs
 
@@ -54,7 +56,8 @@ def masked_fault(
         got = outputs(twin, image)
     except Exception as error:
         return one_line(f"does not run: {error}")
-    if any("StdConv" in type(module).__name__ for module in model.modules()):
+    kinds = {type(module).__name__ for module in model.modules()}
+    if any(word in kind for kind in kinds for word in _OVER_CHANNELS):
         expected = outputs(model, image)
         same = [one.shape for one in got] == [one.shape for one in expected]
         return None if same else fault(got, expected)

@@ -35,6 +35,7 @@ class Stored:
     kind: ClassVar[str]
     made_by: ClassVar[str]
     schema_version: ClassVar[int] = 1
+    later: ClassVar[dict[str, Any]] = {}  # fields that older files lack, and what they then hold
 
     def save(self, path: Path) -> None:
         """Write the result as JSON, atomically."""
@@ -60,6 +61,8 @@ class Stored:
         Raises:
             ValueError: The fields are not those that are declared, or do not go together.
         """
+        if isinstance(payload, dict):
+            payload = {**cls.later, **payload}
         if wrong := misfits(payload, cls):
             raise ValueError(f"unexpected fields: {', '.join(wrong)}")
         return cls._made(as_tuples(payload))
@@ -93,6 +96,7 @@ class ProfileResult(Stored):
     """
 
     kind: ClassVar[str] = "profile-result"
+    later: ClassVar[dict[str, Any]] = {"blocks": 0}
     made_by: ClassVar[str] = "hwprune profile"
 
     model: str
@@ -148,6 +152,7 @@ class SearchResult(WithFigures, Stored):
     """
 
     kind: ClassVar[str] = "search-result"
+    later: ClassVar[dict[str, Any]] = {"blocks": []}
     made_by: ClassVar[str] = "hwprune search"
     schema_version: ClassVar[int] = 4
 
