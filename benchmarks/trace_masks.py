@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 _READERS = (nn.modules.conv._ConvNd, nn.Linear)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_OVER_CHANNELS = ("StdConv", "AdditiveAttention")  # in names of classes that norms over channels are part of
+_OVER_CHANNELS = (
+    "StdConv",
+    "AdditiveAttention",
+    "SSDFeatureExtractor",
+)  # in names of classes that norms over channels are part of
 _NORMS = (
     "LayerNorm",
     "GroupNorm",

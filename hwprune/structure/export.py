@@ -27,7 +27,7 @@ from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure import symbolics
 from hwprune.structure.onnx_fold import fold
-from hwprune.structure.onnx_metadata import batched, note_batched, note_open
+from hwprune.structure.onnx_metadata import batched, note_batched, note_decides, note_open
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,6 +194,8 @@ def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]
                 other = tuple(torch.cat([x] * _TIMES) if x.ndim else x for x in inputs)
                 with contextlib.suppress(Exception):  # a model made for one batch
                     _note_batch(found, inputs, _attempt(twin, other, names, outputs, axes)[0], other)
+            if counted:
+                note_decides(found)
             if axes is not None:
                 note_open(found)
             return found

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _BATCHED = "hwprune.batched"
 _FOLLOWING = "hwprune.following"
+_DECIDES = "hwprune.decides"
 _OPEN = "hwprune.open"
 
 
@@ -80,3 +81,13 @@ def is_open(model: onnx.ModelProto) -> bool:
 def note_open(model: onnx.ModelProto) -> None:
     """Note that `is_open`."""
     set_metadata(model, {_OPEN: "1"})
+
+
+def decides(model: onnx.ModelProto) -> bool:
+    """Whether the code of the exported model made Python values of tensors, and so may decide by them."""
+    return _DECIDES in properties(model)
+
+
+def note_decides(model: onnx.ModelProto) -> None:
+    """Note that it `decides`."""
+    set_metadata(model, {_DECIDES: "1"})

@@ -56,7 +56,7 @@ TOLERANCE = 2e-3  # of the largest output, in float32: ONNX Runtime and torch ad
 _MOST_TOLERANCE = 0.05  # where a model blows up rounding errors
 _ROUNDING = 20  # times the difference that float32 makes to torch itself
 _EXACT, _NEAR = 1e-6, 1e-3  # of two runs of torch, in float64 and in float32
-_MOST_EXACT = 50_000_000  # parameters up to which float64 is cheap
+_MOST_EXACT = 50_000_000, 5 * 10**8  # parameters and FLOPs up to which float64 is cheap
 _OTHER_BATCH = 3
 _FACTORS = (0, -10)  # of the inputs, that should not take another path
 
@@ -70,6 +70,7 @@ class Prover(Bisection):
         base: Its ONNX, with the same weights.
         readers: (weight, axis) of every axis from which channels are read.
         idle: Whether some layers take no part in eval mode: pruned networks must then run in training mode.
+        decides: Whether the model's code may decide by the values of tensors.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Prover(Bisection):
         readers: Collection[tuple[str, int]],
         *,
         idle: bool = False,
+        decides: bool = False,
     ) -> None:
         super().__init__(base, readers)
         self.model = model
@@ -92,6 +94,7 @@ class Prover(Bisection):
         self.names = input_names(model, len(inputs))
         self._last: tuple[Widths, _Outcome] | None = None
         self._loaded: tuple[bytes, onnxruntime.InferenceSession] | None = None
+        self._decides = decides
         self._trains = idle and self._runs_in_training(self.model)
         self._choose_precision()
 
@@ -99,7 +102,8 @@ class Prover(Bisection):
         """Try torch against itself in float64, where that is cheap and the model runs so."""
         self.exact, self.exact_inputs, self.exact_full, self.near = self.model, self.inputs, self.full, _NEAR
         self.tolerance = TOLERANCE
-        if sum(p.numel() for p in self.model.parameters()) > _MOST_EXACT:
+        size = sum(p.numel() for p in self.model.parameters()), self.full_flops
+        if size[0] > _MOST_EXACT[0] or size[1] > _MOST_EXACT[1]:
             return
         # A forward may make tensors of float32 itself.
         with contextlib.suppress(Exception), torch.no_grad():
@@ -141,7 +145,7 @@ class Prover(Bisection):
 
     def _other_paths(self) -> str:
         """Whether other inputs take another way through the model than the one that was exported."""
-        for factor in _FACTORS:
+        for factor in _FACTORS if self._decides else ():
             inputs = tuple(factor * x if x.is_floating_point() else x for x in self.inputs)
             with torch.no_grad():
                 expected = self._run(self.model, inputs)

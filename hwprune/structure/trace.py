@@ -24,6 +24,7 @@ from hwprune.structure.export import Inputs, as_inputs, check_exportable, export
 from hwprune.structure.flow import analyse
 from hwprune.structure.layers import FROZEN
 from hwprune.structure.onnx_fold import fold
+from hwprune.structure.onnx_metadata import decides
 from hwprune.structure.proof import CHECKS, Prover
 from hwprune.structure.removable import find_blocks
 from hwprune.structure.shake import random_like, shake
@@ -97,8 +98,8 @@ def _started(model: nn.Module, inputs: Inputs, name: str) -> tuple[_TorchTracer,
     """The labels of a model and what tries them, with calmer weights where rounding errors grow."""
     for calm in (False, True):
         tracer = _TorchTracer(shake(model, inputs, calm=calm), inputs, name)
-        readers, idle = tracer.readers(), bool(tracer.idle)
-        prover = Prover(tracer.model, inputs, tracer.base, readers, idle=idle)
+        flags = {"idle": bool(tracer.idle), "decides": decides(tracer.graph.model)}
+        prover = Prover(tracer.model, inputs, tracer.base, tracer.readers(), **flags)
         try:
             prover.check_base()
             break
