@@ -279,7 +279,8 @@ def _check_together(targets: Sequence[Target]) -> None:
             "The latency tables are of different models.",
             got=", ".join(strangers),
             allowed=targets[0].space.model,
-            do="profile the same model on every device",
+            do="profile the same model on every device; where only some tables know networks without blocks, "
+            "set depth = false under [model] and profile again",
         )
 
 

@@ -234,6 +234,7 @@ def _with_metadata(
         "hwprune.version": hwprune.__version__,
         "hwprune.model": found.model,
         "hwprune.widths": json.dumps(found.widths),
+        **({"hwprune.left_out": json.dumps(found.left_out)} if found.blocks else {}),
         "hwprune.budget": found.budget,
         # its own size cannot stand in a file
         "hwprune.figures": json.dumps([asdict(one) for one in figures if one.name != "size"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -256,7 +257,8 @@ def starts(problem: Problem) -> list[Widths]:
     largest = np.argsort(-np.where(inside, space.macs(networks), -1), kind="stable")
     shrunk = [space.uniform(float(ratio)) for ratio in np.linspace(0.4, 1.0, 5)]
     chosen = [*(uniform[i] for i in largest[: min(_UNIFORM, int(inside.sum()))]), *shrunk]
-    return [*chosen, *_shallow(problem)] if space.blocks else chosen
+    pairs = itertools.zip_longest(chosen, _shallow(problem) if space.blocks else [])
+    return [one for pair in pairs for one in pair if one is not None]
 
 
 def _shallow(problem: Problem) -> list[Widths]:

@@ -50,7 +50,8 @@ def predict(
         project: The project folder.
         table: The folder of a latency table to ask in place of the project's; it may be another device's.
         uniform: Networks with all groups at a share of their width, such as 50% 75%.
-        widths: Networks by their widths, one number for each group, such as 16,32,64.
+        widths: Networks by their widths, one number for each group, such as 16,32,64; then, unless all blocks
+            are there, 1 or 0 for each block.
         device: cpu or cuda:0; "" takes the project's.
         profile: A target profile; "" takes the project's or the device's default.
         reporter: Told about progress.
@@ -102,5 +103,6 @@ def _networks(
             raise UsageError(
                 "--widths is not a list of numbers.", got=repr(text), allowed="16,32,64"
             ) from error
-        networks.append((text, space.check(numbers)))
+        gates = [1] * len(space.blocks) if len(numbers) == len(space.groups) else []
+        networks.append((text, space.check([*numbers, *gates])))
     return networks

@@ -165,7 +165,7 @@ class Project:
         images = (kind, str(Path(root).expanduser().resolve()) if root else "")
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
-        more = [*([model.blocks] if model.blocks else []), *([] if model.depth else ["widths alone"])]
+        more = [*([model.blocks] if model.blocks else []), *(["depth"] if model.depth else [])]
         rest = (model.exclude, *more, images, data.image_size)
         whole = Path(model.name).expanduser()
         if is_onnx(model.name) and whole.is_file():

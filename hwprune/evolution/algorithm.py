@@ -263,7 +263,7 @@ class Evolution:
         self, parents: NDArray[np.int64], count: int, rng: np.random.Generator
     ) -> NDArray[np.int64]:
         pairs = rng.integers(len(parents), size=(2, count))
-        return crossover(parents[pairs[0]], parents[pairs[1]], rng)
+        return crossover(self._sampler.genome, parents[pairs[0]], parents[pairs[1]], rng)
 
     def _breed(
         self, fresh: Fresh, count: int, make: Callable[[int], NDArray[np.int64]], rng: np.random.Generator

@@ -49,6 +49,30 @@ class Genome:
             genomes[:, group] = distance.argmin(axis=1)
         return genomes
 
+    def revived(
+        self, children: NDArray[np.int64], parents: Sequence[NDArray[np.int64]], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Children whose blocks have insides: a parent's that has the block, or else random ones.
+
+        What is inside a block that is left out is as small as it can be, and says nothing.
+
+        Args:
+            children: (N, genes).
+            parents: The parents of each, (N, genes) for each parent.
+            rng: Source of randomness.
+        """
+        children = children.copy()
+        for gate, inside in self._space.insides:
+            if not len(inside):
+                continue
+            have: NDArray[np.bool_] = np.stack(parents)[:, :, gate] > 0  # (parents, N)
+            first = np.stack(parents)[have.argmax(axis=0), np.arange(len(children))][:, inside]
+            drawn = rng.integers(self.sizes[inside], size=first.shape)
+            count = have.sum(axis=0)
+            rows = np.flatnonzero((children[:, gate] > 0) & (count < len(parents)))
+            children[np.ix_(rows, inside)] = np.where(count[:, None] > 0, first, drawn)[rows]
+        return children
+
     def random(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Uniform draws of every group's choices, and of the share of blocks that stay: (count, genes)."""
         drawn = rng.integers(self.sizes, size=(count, len(self.sizes)))
@@ -64,14 +88,15 @@ def mutate(
     """Move each gene, with `probability`, to another choice drawn uniformly: (N, genes) -> (N, genes)."""
     chosen = (rng.random(parents.shape) < probability) & (genome.sizes > 1)
     step = rng.integers(1, np.maximum(genome.sizes, 2), size=parents.shape)
-    return np.where(chosen, (parents + step) % genome.sizes, parents)
+    return genome.revived(np.where(chosen, (parents + step) % genome.sizes, parents), [parents], rng)
 
 
 def crossover(
-    mothers: NDArray[np.int64], fathers: NDArray[np.int64], rng: np.random.Generator
+    genome: Genome, mothers: NDArray[np.int64], fathers: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Take each gene from one of two parents by a fair coin: (N, genes) twice -> (N, genes)."""
-    return np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
+    children = np.where(rng.random(mothers.shape) < 0.5, mothers, fathers)
+    return genome.revived(children, [mothers, fathers], rng)
 
 
 def simulated_binary_crossover(
@@ -91,7 +116,8 @@ def simulated_binary_crossover(
     spread = np.where(u <= 0.5, (2 * u) ** power, (1 / (2 * (1 - u))) ** power)
     near, far = np.where(rng.random(mothers.shape) < 0.5, (mothers, fathers), (fathers, mothers))
     child = 0.5 * ((1 + spread) * near + (1 - spread) * far)
-    return _rounded(genome, np.where(rng.random(mothers.shape) < 0.5, child, mothers))
+    children = _rounded(genome, np.where(rng.random(mothers.shape) < 0.5, child, mothers))
+    return genome.revived(children, [mothers, fathers], rng)
 
 
 def polynomial_mutation(
@@ -104,8 +130,10 @@ def polynomial_mutation(
     u = rng.random(parents.shape)
     power = 1.0 / (index + 1.0)
     step = np.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 * (1 - u)) ** power)
+    step = np.where(genome.sizes == 2, 1 - 2 * parents, step)  # a gate has one other value
     chosen = rng.random(parents.shape) < 1.0 / max(len(genome.sizes), 1)
-    return _rounded(genome, np.where(chosen, parents + step * (genome.sizes - 1), parents))
+    moved = _rounded(genome, np.where(chosen, parents + step * (genome.sizes - 1), parents))
+    return genome.revived(moved, [parents], rng)
 
 
 def _rounded(genome: Genome, genes: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -176,7 +176,9 @@ def _steps(model: LatencyModel, name: str, widths: Widths) -> list[tuple[Inversi
     """(figures, the narrower network, the wider network) for each step of each group."""
     found = []
     for index, group in enumerate(model.space.groups):
-        networks = _sweep(widths, index, group.choices)
+        networks = model.space.canonical(_sweep(widths, index, group.choices))
+        if (networks == networks[0]).all():  # inside a block that is left out
+            continue
         slower = model.predict(networks)
         percents = (100 * (slower[:-1] / slower[1:] - 1)).tolist()
         for (narrow, wide), percent, pair in zip(

@@ -63,14 +63,14 @@ def follow(
     factor, missed, noise = _against(model, networks, measured_ms, error_ms)
     slots = model.kernels.slots
     times_us = np.stack([model.kernel_us(slot, networks) for slot in slots], axis=1)
-    shares = times_us / times_us.sum(axis=1, keepdims=True)  # (N, slots)
+    shares = times_us / (times_us.sum(axis=1, keepdims=True) + 1e3 * model.run_ms)  # (N, slots)
     families = np.array([slot.full.family for slot in slots])
     prior = _PRIOR**2 * np.where(families[:, None] == families, _SHARED, 0.0)
     prior += _PRIOR**2 * (1 - _SHARED) * np.eye(len(slots))
     seen = shares @ prior @ shares.T + np.diag(noise**2)
     departures = prior @ shares.T @ np.linalg.solve(seen, missed)  # (slots,)
     factors = np.maximum(factor * (1 + departures), _LEAST_FACTOR).tolist()
-    return model.scaled(dict(zip(slots, factors, strict=True)))
+    return model.scaled(dict(zip(slots, factors, strict=True)), run=factor)
 
 
 def _against(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from hwprune.latency.records import NetworkRecord
     from hwprune.runtimes.base import KernelTime, TargetProfile
-    from hwprune.structure.layers import Block
     from hwprune.structure.onnx_graph import NetGraph
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -67,7 +66,7 @@ def harvest(
         reference: Widths of the network that all were interleaved with.
     """
     ordered = sorted(steady(records), key=lambda record: record.index)
-    missing = [_left_out(space, record.widths) for record in ordered]
+    missing = [space.left_out(record.widths) for record in ordered]
     fusion = observe(graph, [record.report for record in ordered], missing)
     kernels = derive_kernels(graph, space, fusion, batch=profile.batch, precision=profile.precision)
     units_ms = (
@@ -102,11 +101,6 @@ def _overhead(records: Sequence[NetworkRecord], units_ms: tuple[float, float]) -
     return Overhead.fit(reported_us, kernels, latency_us)
 
 
-def _left_out(space: SearchSpace, widths: Widths) -> list[Block]:
-    gates = zip(space.blocks, widths[len(space.groups) :], strict=True)
-    return [block for block, gate in gates if not gate]
-
-
 def _network_row(record: NetworkRecord, units_ms: tuple[float, float]) -> tuple[Any, ...]:
     latency_ms = record.latency_ms(units_ms)
     return (
@@ -138,7 +132,7 @@ def _kernel_rows(
     lost_us = 0.0
     for kernel in record.kernels:
         slot = (kernels.reorder_of if kernel.reorder else kernels.kernel_of).get(kernel.tensor or "")
-        if slot is None:
+        if slot is None or not kernels.slots[slot].present(network)[0]:
             lost_us += kernel.time_us
         else:
             parts.setdefault(slot, []).append(kernel)

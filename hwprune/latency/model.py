@@ -149,9 +149,9 @@ class LatencyModel:
         judgement = Judgement(model.chosen, model.errors, model.spreads, calibration, judged_ms)
         return cls(kernels, space, model, judgement, table.run_ms)
 
-    def scaled(self, factors: Mapping[KernelSlot, float]) -> Self:
-        """This model with the times of the kernels at some places of the network multiplied."""
-        other = type(self)(self.kernels, self.space, self._model, self.judgement, self.run_ms)
+    def scaled(self, factors: Mapping[KernelSlot, float], run: float = 1.0) -> Self:
+        """This model with the times of the kernels at some places, and of a run, multiplied."""
+        other = type(self)(self.kernels, self.space, self._model, self.judgement, run * self.run_ms)
         other._sums = KernelSums(self.kernels, self.space, self._sums.values, factors)
         return other
 

@@ -98,7 +98,7 @@ class Evaluator:
             self._batches(sub_val.subset(order[first:stop]), size, len(sub_val))
             for first, stop in itertools.pairwise((0, *self.stops))
         ]
-        self._pairs = conv_norm_pairs(net.materialise(net.space.smallest()))
+        self._pairs = conv_norm_pairs(net.materialise(net.space.uniform(0.0)))  # narrow, with all blocks
 
     def _batches(self, images: TrainImages, size: int, of: int = 0) -> Iterable[Batch]:
         # Batches of one size: recalibration gives each the same weight.

@@ -46,9 +46,14 @@ def conv_norm_pairs(model: nn.Module) -> tuple[Pair, ...]:
 
 
 def fold(model: nn.Module, pairs: Iterable[Pair]) -> None:
-    """Fold each norm of `pairs` into its convolution, in place; an identity takes the place of the norm."""
+    """Fold each norm of `pairs` into its convolution, in place; an identity takes the place of the norm.
+
+    Pairs in blocks that the model does not have are passed over.
+    """
     modules = dict(model.named_modules())
     for conv, norm in pairs:
+        if conv not in modules:
+            continue
         fused = fuse_conv_bn_eval(modules[conv], modules[norm])
         for name, new in ((conv, fused), (norm, nn.Identity())):
             parent, _, leaf = name.rpartition(".")

@@ -93,8 +93,8 @@ class PruningNet(nn.Module):
             torch.manual_seed(seed)
             self.model = self._convert(copy.deepcopy(model))
         for name in set(self._in_block.values()) if recompute else ():
-            _at_will(self.model.get_submodule(name)).__dict__["recomputed"] = True
-        self._blocks = tuple((_at_will(self.model.get_submodule(block.name)),) for block in space.blocks)
+            _at_will(self._owners[name]).__dict__["recomputed"] = True
+        self._blocks = tuple((_at_will(self._owners[block.name]),) for block in space.blocks)
         self.set_widths(self.widths)
 
     def _convert(self, model: nn.Module) -> nn.Module:
@@ -215,7 +215,9 @@ class PruningNet(nn.Module):
     def _identity(self) -> dict[str, Any]:
         groups = [[group.name, group.width] for group in self.space.groups]
         seen = [[layer, *groups] for layer, groups in self._seen.items() if layer in self._in_block]
-        return {"generator": self.generator, "hidden": self.hidden, "groups": groups, "blocks": seen}
+        left_out = {"gates": [block.name for block in self.space.blocks]} if self.space.blocks else {}
+        own = {"generator": self.generator, "hidden": self.hidden, "groups": groups, "blocks": seen}
+        return own | left_out
 
 
 def _at_will(block: nn.Module) -> nn.Module:

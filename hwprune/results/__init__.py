@@ -62,10 +62,15 @@ class Stored:
             ValueError: The fields are not those that are declared, or do not go together.
         """
         if isinstance(payload, dict):
-            payload = {**cls.later, **payload}
+            payload = cls._completed(payload)
         if wrong := misfits(payload, cls):
             raise ValueError(f"unexpected fields: {', '.join(wrong)}")
         return cls._made(as_tuples(payload))
+
+    @classmethod
+    def _completed(cls, payload: dict[str, Any]) -> dict[str, Any]:
+        """The payload of a file that may be older than some of the fields."""
+        return {**cls.later, **payload}
 
     @classmethod
     def _made(cls, fields: dict[str, Any]) -> Self:
@@ -235,6 +240,15 @@ class FrontResult(Stored):
     points: tuple[SearchResult, ...]
     searched: int
     structure: str
+
+    @classmethod
+    def _completed(cls, payload: dict[str, Any]) -> dict[str, Any]:
+        """The same for each point."""
+        points = payload.get("points")
+        if isinstance(points, list):
+            later = SearchResult.later
+            points = [{**later, **one} if isinstance(one, dict) else one for one in points]
+        return {**payload, "points": points}
 
     def __post_init__(self) -> None:
         made = tuple(one if isinstance(one, SearchResult) else SearchResult(**one) for one in self.points)

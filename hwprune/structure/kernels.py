@@ -229,12 +229,8 @@ class _Deriver:
         group_inputs = inputs.size // main.groups if main.groups > 1 and not fixed else 0
         full = self._spec(main, nodes, inputs.size, outputs.size)
         name = layer.name if layer else ""
-        gates = self._gates([node.output for node in nodes])
+        gates = tuple(gate for gate, own in enumerate(self.inside, self.first_gate) if main.output in own)
         return KernelSlot(nodes[-1].output, name, full, inputs, outputs, group_inputs, fixed, gates)
-
-    def _gates(self, made: Sequence[str]) -> tuple[int, ...]:
-        """The gates of the blocks that all operators of a kernel are in."""
-        return tuple(gate for gate, own in enumerate(self.inside, self.first_gate) if own.issuperset(made))
 
     def _inputs(self, main: GraphNode, outputs: ChannelMap) -> ChannelMap:
         if main.op in BINARY or main.op == "Concat" or not main.inputs:

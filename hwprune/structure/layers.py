@@ -35,6 +35,11 @@ class Run:
     step: int = 1
 
 
+def within(path: str, module: str) -> bool:
+    """Whether a module is another one or inside it, by their qualified names."""
+    return f"{path}.".startswith(f"{module}.")
+
+
 @dataclass(frozen=True)
 class ChannelMap:
     """How the channels of one tensor dimension follow the groups, in local order.

@@ -120,8 +120,7 @@ class OnnxSlicer:
 
     def _leave_out(self, graph: onnx.GraphProto, widths: Widths) -> bool:
         """Let the readers of the blocks that are left out read what the blocks read; drop the rest."""
-        gates = zip(self.space.blocks, widths[len(self.space.groups) :], strict=True)
-        inputs = {block.output: block.input for block, gate in gates if not gate}
+        inputs = {block.output: block.input for block in self.space.left_out(widths)}
         for name in inputs:
             while inputs[name] in inputs:
                 inputs[name] = inputs[inputs[name]]
@@ -209,19 +208,26 @@ class OnnxSlicer:
 
 
 def _check_whole(followed: Followed) -> None:
-    """Refuse a graph in which some group has no weight: it is that of another model.
+    """Refuse a graph in which some group has no weight, or some block no place: it is that of another model.
 
     Raises:
         ModelError: It is.
     """
     named = (followed.axis(name, axis) for name, axis in list(followed.flow.axes))
     found = {group for channels in named if channels is not None for group in channels.groups}
+    made = [*followed.graph.inputs, *(name for node in followed.graph.nodes for name in node.outputs)]
+    place = {name: index for index, name in enumerate(made)}
     missing = [one.name for index, one in enumerate(followed.space.groups) if index not in found]
+    missing += [
+        one.name
+        for one in followed.space.blocks
+        if not place.get(one.input, len(made)) < place.get(one.output, -1)
+    ]
     if missing:
         raise ModelError(
             "This ONNX is not the unpruned model of the search space.",
             where=missing[0],
-            got="no weight of this channel group",
+            got="no weight of this channel group, or not this block",
             do="export the unpruned model again",
         )
 

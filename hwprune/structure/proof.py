@@ -156,25 +156,31 @@ class Prover(Bisection):
         return ""
 
     def with_blocks(self, space: SearchSpace) -> SearchSpace:
-        """The space with those of its blocks that may be left out: alone and all together."""
+        """The space with those of its blocks that may be left out, the others among what stays."""
         self.space, self.slicer = space, OnnxSlicer(self.base, space)
         self._last, self.stop = None, time.process_time() + MOST_SECONDS
         with torch.no_grad():
             while space.blocks and self._fault(self._leaves_out, range(len(space.blocks))):
                 wrong = self._halve(self._leaves_out, range(len(space.blocks)))
-                wrong = wrong or dict.fromkeys(range(len(space.blocks)), "")  # they fail together only
+                together = "the model fails without several of these blocks"
+                wrong = wrong or dict.fromkeys(range(len(space.blocks)), together)
                 kept = tuple(block for index, block in enumerate(space.blocks) if index not in wrong)
-                space = self.space = replace(space, blocks=kept)
+                reasons = {space.blocks[index].name: f"as a block: {fault}" for index, fault in wrong.items()}
+                space = self.space = replace(space, blocks=kept, frozen={**space.frozen, **reasons})
                 self.slicer, self._last = OnnxSlicer(self.base, space), None
         return space
 
     def _leaves_out(self, blocks: Sequence[int]) -> str:
-        """Without some blocks, torch and the sliced ONNX give the same, and the counts are right."""
-        widths = list(self.drawn(range(len(self.space.groups))))
-        for index in blocks:
-            widths[len(self.space.groups) + index] = 0
-        chosen = self.space.check(widths)
-        return self._counts(chosen) or self._onnx(chosen, self.inputs, self._pruned(chosen)[1], None)
+        """Without some blocks, and every second of them, torch and ONNX agree, and the counts are right."""
+        for gone in (blocks, blocks[::2]) if len(blocks) > 1 else (blocks,):
+            widths = list(self.drawn(range(len(self.space.groups))))
+            for index in gone:
+                widths[len(self.space.groups) + index] = 0
+            chosen = self.space.check(widths)
+            fault = self._counts(chosen) or self._onnx(chosen, self.inputs, self._pruned(chosen)[1], None)
+            if fault:
+                return fault
+        return ""
 
     def checks(self) -> Iterator[Check]:
         """Torch alone first, then with ONNX Runtime."""

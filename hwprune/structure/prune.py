@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hwprune.errors import ModelError
+from hwprune.structure.layers import within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
 
 def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Module:
     """Shrink `model` itself; see `prune`. The model may live on the meta device."""
-    gone = [b.name for b, gate in zip(space.blocks, widths[len(space.groups) :], strict=True) if not gate]
+    gone = [block.name for block in space.left_out(widths)]
     for name in gone:
         _leave_out(model, name)
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -63,7 +64,7 @@ def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) 
         module = modules[layer.name.partition(_PARAMETRISED)[0]]
         set_channels(module, int(layer.inputs.count(widths)), int(layer.outputs.count(widths)))
     for attribute in space.attributes:
-        if any(f"{attribute.module}.".startswith(f"{name}.") for name in gone):
+        if any(within(attribute.module, name) for name in gone):
             continue
         set_size(modules[attribute.module], attribute, int(attribute.size.count(widths)))
     return model

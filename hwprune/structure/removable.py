@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from hwprune.structure.layers import Block
+from hwprune.structure.layers import Block, within
 from hwprune.structure.sizes import module_path
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def find_blocks(
         graph: Its graph.
         space: Its space, without blocks.
         costs: The operators of the space's products.
-        exclude: Patterns of blocks that must stay.
+        exclude: Patterns of blocks that must stay; a pattern that fits only layers inside one keeps their
+            channels, not the block.
     """
     names = [name for name in _passing(model, inputs) if not any(fnmatch.fnmatch(name, p) for p in exclude)]
     found = [block for name in names if (block := _block(name, model, graph, space, costs)) is not None]
@@ -63,9 +64,11 @@ def _passing(model: nn.Module, inputs: Inputs) -> list[str]:
         if name and any(True for _ in module.children())
     ]
     with torch.no_grad():
-        model(*inputs)
-        for hook in hooks:
-            hook.remove()
+        try:
+            model(*inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
         return [
             name
             for name, seen in calls.items()
@@ -90,6 +93,8 @@ def _passes(module: nn.Module, x: torch.Tensor) -> bool:
     hooks = [one.register_forward_hook(_silence) for one in silent]
     try:
         result = _single(module(x.clone()))
+    except Exception:  # code that cannot stand zeros; what it does then is not known
+        return False
     finally:
         for hook in hooks:
             hook.remove()
@@ -115,21 +120,17 @@ def _block(
 ) -> Block | None:
     """A module as a block; None where the graph shows more than one way in or out."""
     modules = dict(model.named_modules())
-    inside = [node for node in graph.nodes if _within(module_path(modules, node.scope), name)]
+    inside = [node for node in graph.nodes if within(module_path(modules, node.scope), name)]
     made = {one for node in inside for one in node.outputs}
     everywhere = {one for node in graph.nodes for one in node.outputs} | set(graph.inputs)
     read = {one for node in inside for one in node.inputs if one in everywhere and one not in made}
     outside = {one for node in graph.nodes if node.outputs[0] not in made for one in node.inputs}
     left = made & (outside | set(graph.outputs))
-    layers = tuple(layer.name for layer in space.layers if _within(layer.name, name))
+    layers = tuple(layer.name for layer in space.layers if within(layer.name, name))
     if len(read) != 1 or len(left) != 1 or not layers:
         return None
     products = tuple(index for index, node in enumerate(costs) if node.outputs[0] in made)
     return Block(name, read.pop(), left.pop(), layers, products)
-
-
-def _within(path: str, module: str) -> bool:
-    return f"{path}.".startswith(f"{module}.")
 
 
 def _contained(block: Block, found: Sequence[Block]) -> bool:
@@ -139,4 +140,4 @@ def _contained(block: Block, found: Sequence[Block]) -> bool:
 
 
 def _is_inside(one: Block, block: Block) -> bool:
-    return one.name != block.name and _within(one.name, block.name)
+    return one.name != block.name and within(one.name, block.name)

@@ -144,14 +144,14 @@ class SearchSpace:
         """Networks (..., genes) with what lies inside blocks that are left out as small as it can be."""
         table = np.array(networks, dtype=np.int64)
         least = np.array(self.smallest(), dtype=np.int64)
-        for gate, inside in self._insides:
+        for gate, inside in self.insides:
             if len(inside):
                 table[..., inside] = np.where(table[..., gate, None] > 0, table[..., inside], least[inside])
         return table
 
     @functools.cached_property
-    def _insides(self) -> tuple[tuple[int, NDArray[np.int64]], ...]:
-        """Each block's gate, outer blocks first, and the genes of which all is inside."""
+    def insides(self) -> tuple[tuple[int, NDArray[np.int64]], ...]:
+        """The gate of each block, outer blocks first, and the genes of which all is inside it."""
         count = len(self.groups)
         names = [set(block.layers) for block in self.blocks]
         homes: list[set[str]] = [set() for _ in self.groups]
@@ -197,6 +197,11 @@ class SearchSpace:
             if gate not in block.choices:
                 raise UsageError("A block is there or not.", where=block.name, got=gate, allowed="0 or 1")
         return tuple(self.canonical(widths).tolist())
+
+    def left_out(self, network: Sequence[int]) -> list[Block]:
+        """The blocks that a network does without."""
+        gates = zip(self.blocks, network[len(self.groups) :], strict=True)
+        return [block for block, gate in gates if not gate]
 
     def gates(self, layer: str) -> tuple[int, ...]:
         """The entries of a network that are the gates of the blocks around a layer."""

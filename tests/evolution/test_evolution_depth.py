@@ -8,7 +8,7 @@ import pytest
 from hwprune.api.judge import starts
 from hwprune.errors import ImpossibleBudgetError
 from hwprune.evolution import Constraint, Evolution, Problem, SearchSettings
-from hwprune.evolution.operators import Genome
+from hwprune.evolution.operators import Genome, crossover, mutate, polynomial_mutation
 from hwprune.evolution.sampling import Sampler
 from hwprune.structure.layers import Block, ChannelGroup, ChannelMap, Layer, Product, Run, Tensor
 from hwprune.structure.space import SearchSpace
@@ -116,6 +116,30 @@ def test_evolution_finds_the_best_depth(share):
     )
     assert evolution.best is not None
     assert evolution.best.score >= even
+
+
+@pytest.mark.parametrize("parents", [1, 2])
+def test_a_block_that_comes_back_has_the_inside_of_a_parent_or_a_random_one(parents):
+    genome, rng = Genome(SPACE), np.random.default_rng(0)
+    without = np.repeat(genome.nearest([SPACE.check([4] * BLOCKS + [0] * BLOCKS)]), 400, axis=0)
+    other = np.repeat(genome.nearest([SPACE.check([20] * BLOCKS + [1] * BLOCKS)]), 400, axis=0)
+    if parents == 1:
+        children = genome.widths(mutate(genome, without, 0.3, rng))
+        inside = children[:, :BLOCKS][children[:, BLOCKS:] > 0]
+        assert set(inside.tolist()) == set(SPACE.groups[0].choices)
+    else:
+        children = genome.widths(crossover(genome, without, other, rng))
+        inside = children[:, :BLOCKS][children[:, BLOCKS:] > 0]
+        assert len(inside)
+        assert set(inside.tolist()) == {20}
+
+
+def test_gates_mutate_in_fronts_as_often_as_widths():
+    genome, rng = Genome(SPACE), np.random.default_rng(0)
+    parents = np.repeat(genome.full[None], 4000, axis=0)
+    children = polynomial_mutation(genome, parents, 3.0, rng)
+    moved = (children != parents).mean(axis=0)
+    assert moved[BLOCKS:].mean() == pytest.approx(1 / (2 * BLOCKS), rel=0.2)
 
 
 def test_uniform_depth_is_spread_over_the_stage():

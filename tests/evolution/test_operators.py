@@ -35,7 +35,7 @@ def test_operators_stay_inside_the_space(groups, probability, seed):
     parents = genome.random(10, rng)
     children = mutate(genome, parents, probability, rng)
     assert ((children >= 0) & (children < genome.sizes)).all()
-    mixed = crossover(parents, children, rng)
+    mixed = crossover(genome, parents, children, rng)
     assert ((mixed == parents) | (mixed == children)).all()
 
 
@@ -59,6 +59,6 @@ def test_mutation_probability_is_per_gene():
 
 def test_crossover_tosses_a_fair_coin_for_each_gene():
     mothers, fathers = np.zeros((4000, 10), dtype=int), np.ones((4000, 10), dtype=int)
-    children = crossover(mothers, fathers, np.random.default_rng(0))
+    children = crossover(Genome(space(*[(1, 2)] * 10)), mothers, fathers, np.random.default_rng(0))
     assert children.mean(axis=0) == pytest.approx(0.5, abs=0.04)
     assert len(np.unique(children, axis=0)) > 900, "genes are tossed one by one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 import hwprune
+from hwprune.errors import MismatchError
 from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.prune import prune
 from hwprune.training.optimiser import Optimiser
@@ -41,6 +43,37 @@ def space(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return hwprune.trace(model, IMAGES, depth=True)
+
+
+class Framed(nn.Module):
+    """Owns a parameter, so that a stand-in takes its place, and has a block inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.stem = nn.Parameter(torch.rand(1, 8, 1, 1) + 0.5), nn.Conv2d(3, 8, 3)
+        self.block, self.head = Residual(8), nn.Conv2d(8, 5, 1)
+
+    def forward(self, x):
+        return self.head(self.block(torch.relu(self.stem(x)) * self.scale))
+
+
+def test_blocks_inside_stand_ins_are_found():
+    model = Framed().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        space = hwprune.trace(model, IMAGES, depth=True)
+    assert [block.name for block in space.blocks] == ["block"]
+    net = PruningNet(model, space, "shared").eval()
+    for widths in (space.full(), space.smallest()):
+        net.set_widths(widths)
+        with torch.no_grad():
+            torch.testing.assert_close(net(IMAGES), prune(model, space, widths)(IMAGES))
+
+
+def test_weights_of_another_depth_are_refused(model, space, tmp_path):
+    PruningNet(model, replace(space, blocks=()), "shared").save(tmp_path / "net")
+    with pytest.raises(MismatchError):
+        PruningNet(model, space, "shared").load(tmp_path / "net")
 
 
 def networks(space):

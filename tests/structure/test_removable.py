@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hwprune
-from hwprune.errors import UsageError
+from hwprune.errors import ModelError, UsageError
 from hwprune.structure.space import SearchSpace
 
 IMAGE = (1, 3, 16, 16)
@@ -79,6 +80,20 @@ class Squeezed(nn.Module):
         return x * torch.sigmoid(self.fc(x))
 
 
+class Picky(nn.Module):
+    """Cannot stand zeros: what it would do without its layers is not known."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.a = conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        if not bool(y.abs().max() > 0):
+            raise ValueError("nothing there")
+        return x + y
+
+
 class Twice(nn.Module):
     """Calls the same block two times: only both calls together may go."""
 
@@ -123,8 +138,21 @@ def left(model: nn.Module, image: Tensor) -> Tensor:
         ([Squeezed(), Residual()], ["2"]),
         ([Twice(), Residual()], ["1", "2"]),
         ([nn.Dropout(0.5), cbr(8, 8)], []),
+        ([Picky(), PreActivation()], ["2"]),
     ],
-    ids=["plain", "container", "container_of_one", "stride", "pre", "se", "nested", "scale", "twice", "none"],
+    ids=[
+        "plain",
+        "container",
+        "container_of_one",
+        "stride",
+        "pre",
+        "se",
+        "nested",
+        "scale",
+        "twice",
+        "none",
+        "picky",
+    ],
 )
 def test_blocks_are_found_by_what_they_do(body, found):
     assert names(traced(network(*body))) == found
@@ -185,6 +213,17 @@ def test_what_is_inside_a_missing_block_means_nothing():
     assert space.check(missing) == space.check(other)
     assert space.macs(missing) == space.macs(other)
     assert space.params(missing) == space.params(other)
+
+
+@pytest.mark.parametrize(
+    ("entering", "leaving"), [("output", "output"), ("x", "output"), ("output", "input")]
+)
+def test_a_block_that_is_not_in_the_graph_is_refused(entering, leaving):
+    model = network(Residual())
+    space, base = traced(model), hwprune.export_base(model, IMAGE)
+    wrong = replace(space.blocks[0], input=ends[0], output=ends[1])
+    with pytest.raises(ModelError, match="not the unpruned model"):
+        hwprune.slice_onnx(base, replace(space, blocks=(wrong,)), space.smallest())
 
 
 def test_exclude_keeps_a_block():
