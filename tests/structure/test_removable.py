@@ -221,7 +221,7 @@ def test_what_is_inside_a_missing_block_means_nothing():
 def test_a_block_that_is_not_in_the_graph_is_refused(entering, leaving):
     model = network(Residual())
     space, base = traced(model), hwprune.export_base(model, IMAGE)
-    wrong = replace(space.blocks[0], input=ends[0], output=ends[1])
+    wrong = replace(space.blocks[0], input=entering, output=leaving)
     with pytest.raises(ModelError, match="not the unpruned model"):
         hwprune.slice_onnx(base, replace(space, blocks=(wrong,)), space.smallest())
 
