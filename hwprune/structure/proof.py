@@ -56,7 +56,8 @@ TOLERANCE = 2e-3  # of the largest output, in float32: ONNX Runtime and torch ad
 _MOST_TOLERANCE = 0.05  # where a model blows up rounding errors
 _ROUNDING = 20  # times the difference that float32 makes to torch itself
 _EXACT, _NEAR = 1e-6, 1e-3  # of two runs of torch, in float64 and in float32
-_MOST_EXACT = 50_000_000, 5 * 10**8  # parameters and FLOPs up to which float64 is cheap
+_CHEAP = 5 * 10**8  # FLOPs up to which float64 is tried first; beyond, where float32 does not do
+_MOST_EXACT = 50_000_000  # parameters up to which it is tried at all
 _OTHER_BATCH = 3
 _FACTORS = (0, -10)  # of the inputs, that should not take another path
 
@@ -96,15 +97,15 @@ class Prover(Bisection):
         self._loaded: tuple[bytes, onnxruntime.InferenceSession] | None = None
         self._decides = decides
         self._trains = idle and self._runs_in_training(self.model)
-        self._choose_precision()
-
-    def _choose_precision(self) -> None:
-        """Try torch against itself in float64, where that is cheap and the model runs so."""
         self.exact, self.exact_inputs, self.exact_full, self.near = self.model, self.inputs, self.full, _NEAR
         self.tolerance = TOLERANCE
-        size = sum(p.numel() for p in self.model.parameters()), self.full_flops
-        if size[0] > _MOST_EXACT[0] or size[1] > _MOST_EXACT[1]:
-            return
+        if self.full_flops <= _CHEAP:
+            self._be_exact()
+
+    def _be_exact(self) -> bool:
+        """Try torch against itself in float64 from now on; whether that is news, and the model runs so."""
+        if self.exact is not self.model or sum(p.numel() for p in self.model.parameters()) > _MOST_EXACT:
+            return False
         # A forward may make tensors of float32 itself.
         with contextlib.suppress(Exception), torch.no_grad():
             twin = copy.deepcopy(self.model).double()
@@ -113,6 +114,7 @@ class Prover(Bisection):
             rounding = max(map(_distance, self.full, full), default=0.0)
             self.tolerance = min(max(TOLERANCE, _ROUNDING * rounding), _MOST_TOLERANCE)
             self.exact, self.exact_inputs, self.exact_full, self.near = twin, inputs, full, _EXACT
+        return self.exact is not self.model
 
     def check_base(self) -> None:
         """Compare the unpruned model with its ONNX, for inputs of other sizes too.
@@ -121,7 +123,10 @@ class Prover(Bisection):
             ModelError: They differ, or no runtime loads it.
         """
         try:
-            fault = self._compare(self.base, self.inputs, self.full, self.tolerance) or self._other_paths()
+            fault = self._compare(self.base, self.inputs, self.full, self.tolerance)
+            if fault and self._be_exact():  # which tells how large rounding errors are
+                fault = self._compare(self.base, self.inputs, self.full, self.tolerance)
+            fault = fault or self._other_paths()
         except Exception as error:  # runtimes raise errors of their own
             fault = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         if fault:
@@ -233,7 +238,8 @@ class Prover(Bisection):
         """The channels of each group in another order compute the same."""
         scores = [torch.from_numpy(one) for one in self.scores(groups)]
         got = self._run(sort_channels(self.exact, self.space, scores), self.exact_inputs)
-        return _difference(got, self.exact_full, self.near) and OTHER_ORDER
+        fault = _difference(got, self.exact_full, self.near) and OTHER_ORDER
+        return self._permutes(groups) if fault and self._be_exact() else fault
 
     def _masks(self, groups: Sequence[int]) -> str:
         """A pruned network equals the full one that does not read the removed channels."""
@@ -247,7 +253,8 @@ class Prover(Bisection):
             state[name].index_fill_(axis, torch.from_numpy(gone).to(state[name].device), 0)
         pruned = prune_in_place(copy.deepcopy(self.exact), self.space, widths)
         got, expected = (self._run(one, self.exact_inputs) for one in (pruned, masked))
-        return _difference(got, expected, self.near) and NOT_MASKED
+        fault = _difference(got, expected, self.near) and NOT_MASKED
+        return self._masks(groups) if fault and self._be_exact() else fault
 
     def _images(self) -> int:
         return max(1, self.inputs[0].shape[0] if self.inputs[0].ndim else 1)
@@ -277,13 +284,15 @@ class Prover(Bisection):
     ) -> str:
         content = self.slicer.slice(widths, batch=batch)
         fault = self._compare(content, inputs, expected, self.tolerance)
-        if fault and (rounding := self._rounding(widths, inputs, expected)) > self.tolerance:
-            fault = self._compare(content, inputs, expected, rounding)
+        if fault:  # which may be rounding: how much of it there is to be is asked only then
+            fault = self._compare(
+                content, inputs, expected, max(self._rounding(widths, inputs, expected), self.tolerance)
+            )
         return fault and f"its sliced ONNX computes something else ({fault})"
 
     def _rounding(self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor]) -> float:
         """How far rounding alone may carry the outputs of a pruned network, by torch in float64."""
-        if self.exact is self.model or not self.space.groups:
+        if not self.space.groups or (self.exact is self.model and not self._be_exact()):
             return 0.0
         pruned = prune_in_place(copy.deepcopy(self.exact), self.space, widths)
         wide = tuple(x.double() if x.is_floating_point() else x for x in inputs)

@@ -14,7 +14,8 @@ from hwprune.api.export import export
 from hwprune.api.profile import profile
 from hwprune.api.search import search
 from hwprune.api.train import train
-from hwprune.config import ModelConfig, save_config
+from hwprune.config import ModelConfig, load_config, save_config
+from hwprune.errors import ImpossibleBudgetError
 from hwprune.results import ExportResult
 from hwprune.runtimes.probes import conv_chain
 
@@ -65,6 +66,22 @@ def test_a_unet_is_searched_by_macs(tmp_path: Path) -> None:
     profile(project=folder)
     search(project=folder, latency="90%", score="macs")
     verified(folder, export(project=folder))
+
+
+def test_blocks_go_where_widths_do_not_reach(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", "resnet20", images=False)
+    profile(project=folder)
+    found = search(project=folder, latency="20%", score="macs")
+    assert found.left_out
+    assert found.latency.value <= found.latency.limit
+    verified(folder, export(project=folder))
+
+    alone = project(tmp_path / "alone", "resnet20", images=False)
+    config = load_config(alone / "hwprune.toml")
+    save_config(alone / "hwprune.toml", replace(config, model=replace(config.model, depth=False)))
+    assert profile(project=alone).blocks == 0
+    with pytest.raises(ImpossibleBudgetError):
+        search(project=alone, latency="20%", score="macs")
 
 
 def test_an_onnx_file_is_searched_by_macs(tmp_path: Path) -> None:
