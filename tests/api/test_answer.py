@@ -150,7 +150,7 @@ class Unsteady:
             return np.full(len(widths), LIMIT)
 
         group = SimpleNamespace(name="g", choices=(1, 2))
-        model = SimpleNamespace(predict=predict, space=SimpleNamespace(groups=(group,)))
+        model = SimpleNamespace(predict=predict, space=SimpleNamespace(groups=(group,), canonical=np.asarray))
         target = SimpleNamespace(
             device=self, base_ms=2 * LIMIT, base_error_ms=0.0, drift=0.0, pressure=self.pressure, model=model
         )
