@@ -24,10 +24,11 @@ class Genome:
     Attributes:
         sizes: Number of choices of each gene, (genes,).
         full: Indices of the unpruned network, (genes,).
+        groups: How many of the genes are widths.
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        self._space = space
+        self._space, self.groups = space, len(space.groups)
         self.sizes = np.array([len(gene.choices) for gene in space.genes], dtype=np.int64)
         self.full: NDArray[np.int64] = self.sizes - 1
         self._choices = np.zeros((len(space.genes), int(self.sizes.max(initial=0))), dtype=np.int64)

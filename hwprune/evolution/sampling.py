@@ -231,15 +231,21 @@ class _Least:
     constraint: Constraint
     value: float
     widths: Widths
+    groups: int
 
     @classmethod
     def of(cls, genome: Genome, constraint: Constraint) -> _Least:
         """Look for it."""
         widths = genome.widths(_least(genome, constraint.values)[None])
-        return cls(constraint, float(constraint.values(widths)[0]), tuple(widths[0].tolist()))
+        value = float(constraint.values(widths)[0])
+        return cls(constraint, value, tuple(widths[0].tolist()), genome.groups)
 
     @property
     def text(self) -> str:
         """`1.2 ms (cpu-1t of the network that needs least: widths 8 8 16)`."""
-        name, widths = self.constraint.name, " ".join(map(str, self.widths))
-        return f"{self.constraint.text(self.value)} ({name} of the network that needs least: widths {widths})"
+        name, count = self.constraint.name, self.groups
+        parts = ["widths " + " ".join(map(str, self.widths[:count]))]
+        if gates := self.widths[count:]:
+            parts.append(f"{gates.count(0)} of {len(gates)} blocks left out")
+        told = ", ".join(parts)
+        return f"{self.constraint.text(self.value)} ({name} of the network that needs least: {told})"

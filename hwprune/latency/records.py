@@ -212,6 +212,6 @@ def _refuse_others(kept: dict[str, Any], identity: dict[str, Any], folder: Path)
             "The records of this profile were made under other conditions.",
             where=folder,
             got="; ".join(different),
-            do="delete that folder to profile anew, or choose another one; for records of widths alone, set "
-            "depth = false under [model]",
+            do="delete that folder to profile anew, or choose another one; where only `depth` under [model] "
+            "changed since, set it back (false before there was any)",
         )

@@ -109,7 +109,7 @@ def _assign(graph: NetGraph, made: Sequence[str], left_out: Sequence[Block]) -> 
     position = {tensor: index for index, tensor in enumerate(made)}
     assigned: dict[str, str] = {}
     gone = frozenset[str]().union(*map(graph.inside, left_out))
-    entries = {block.output: block.input for block in left_out}
+    entries = {b.output: b.input for b in sorted(left_out, key=lambda block: len(block.layers))}
     for node in graph.nodes:
         if node.output in gone:
             if (entry := entries.get(node.output, "")) in assigned:  # for those that read it

@@ -120,7 +120,9 @@ class OnnxSlicer:
 
     def _leave_out(self, graph: onnx.GraphProto, widths: Widths) -> bool:
         """Let the readers of the blocks that are left out read what the blocks read; drop the rest."""
-        inputs = {block.output: block.input for block in self.space.left_out(widths)}
+        # Of blocks that end at one tensor, the outer one counts: it comes last.
+        gone = sorted(self.space.left_out(widths), key=lambda block: len(block.layers))
+        inputs = {block.output: block.input for block in gone}
         for name in inputs:
             while inputs[name] in inputs:
                 inputs[name] = inputs[inputs[name]]

@@ -50,9 +50,14 @@ def find_blocks(
         exclude: Patterns of blocks that must stay; a pattern that fits only layers inside one keeps their
             channels, not the block.
     """
-    names = [name for name in _passing(model, inputs) if not any(fnmatch.fnmatch(name, p) for p in exclude)]
+    names = _passing(model, inputs)
     found = [block for name in names if (block := _block(name, model, graph, space, costs)) is not None]
-    return tuple(block for block in found if not _contained(block, found))
+    kept = [block for block in found if any(fnmatch.fnmatch(block.name, one) for one in exclude)]
+    return tuple(
+        block
+        for block in found
+        if not _contained(block, found) and not any(within(one.name, block.name) for one in kept)
+    )
 
 
 def _passing(model: nn.Module, inputs: Inputs) -> list[str]:

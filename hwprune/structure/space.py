@@ -123,13 +123,15 @@ class SearchSpace:
 
         A stage is the blocks that are parts of one module. Those that stay are spread evenly over it.
         """
+        if not 0 <= depth <= 1:
+            raise UsageError("The depth of a network is a share of its blocks.", got=depth, allowed="0 to 1")
         widths = [min(g.choices, key=lambda c: (abs(c - ratio * g.width), c)) for g in self.groups]
         stages: dict[str, list[int]] = {}
         for index, block in enumerate(self.blocks):
             stages.setdefault(block.name.rpartition(".")[0], []).append(index)
         gates = [0] * len(self.blocks)
         for places in stages.values():
-            kept = round(depth * len(places))
+            kept = int(depth * len(places) + 0.5)
             for index in range(kept):
                 gates[places[int((index + 0.5) * len(places) / kept)]] = 1
         return self.check([*widths, *gates])

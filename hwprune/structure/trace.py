@@ -90,7 +90,7 @@ def trace(
             do="report this with the model; until then, prune a part of it that can be traced",
         ) from error
     one_batch = {} if prover.batches else {"onnx": "onnx at one batch"}
-    checks = tuple(one_batch.get(check, check) for check in CHECKS)
+    checks = tuple(one_batch.get(check, check) for check in (*CHECKS, *(["blocks"] if space.blocks else [])))
     return proved(space, checks, analysed - begun, time.perf_counter() - analysed)
 
 

@@ -431,7 +431,7 @@ def test_each_point_of_a_front_keeps_the_room_of_its_own_share(
 def test_points_of_a_front_that_cannot_be_met_leave_the_others(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = search(project=project, latency="30%:110%", points=5)
+    front = search(project=project, latency="3%:110%", points=5)
     assert isinstance(front, FrontResult)
     assert front.points[-1].base_meets_budget
     assert len(front.points) < 5

@@ -226,6 +226,36 @@ def test_a_block_that_is_not_in_the_graph_is_refused(entering, leaving):
         hwprune.slice_onnx(base, replace(space, blocks=(wrong,)), space.smallest())
 
 
+class EndsInside(nn.Module):
+    """A block whose last layer is a block: both end at one tensor."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.a, self.inner = conv(width, width), PreActivation(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x + self.a(x))
+
+
+@pytest.mark.parametrize("gates", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_blocks_that_end_at_one_tensor(gates):
+    model, image = network(EndsInside(), PreActivation()), torch.randn(IMAGE)
+    space, base = traced(model), hwprune.export_base(model, IMAGE)
+    assert names(space) == ["1", "1.inner", "2"]
+    widths = space.check([*space.full()[: len(space.groups)], *gates, 1])
+    (got,) = onnxruntime.InferenceSession(hwprune.slice_onnx(base, space, widths)).run(
+        None, {"input": image.numpy()}
+    )
+    expected = left(hwprune.prune(model, space, widths), image).numpy()
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    assert "blocks" in space.proof.checks
+
+
+def test_a_block_around_an_excluded_one_stays():
+    model = network(EndsInside(), nn.Sequential(PreActivation(), PreActivation()))
+    assert names(traced(model, exclude=["1.inner", "2.0"])) == ["2.1"]
+
+
 def test_exclude_keeps_a_block():
     model = network(Residual(), Residual())
     assert names(traced(model, exclude=["2*"])) == ["1"]

@@ -8,6 +8,7 @@ from hwprune.report.draw import digits, errors, points
 from hwprune.report.parts import Plot, Section, Table, missing
 from hwprune.report.style import SERIES, axis, line_at
 from hwprune.report.words import inversion_lines
+from hwprune.structure.layers import within
 
 if TYPE_CHECKING:
     from hwprune.latency.curves import WidthCurve
@@ -75,7 +76,12 @@ def curves(report: Report) -> Section:
     """Latency over width, one small plot for each channel group, and the inversions."""
     if report.curves is None:
         return missing(_CURVES, _ELSEWHERE)
-    chosen = dict(zip(report.search.groups, report.search.widths, strict=False))
+    search = report.search
+    chosen = {
+        name: width
+        for name, width in zip(search.groups, search.widths, strict=False)
+        if not any(within(name, block) for block in search.left_out)
+    }
     return Section(
         title=_CURVES,
         text=(

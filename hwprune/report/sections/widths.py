@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hwprune.report.draw import before_after
 from hwprune.report.parts import Plot, Section, Table
 from hwprune.report.words import change
+from hwprune.structure.layers import within
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
@@ -15,19 +16,22 @@ if TYPE_CHECKING:
 def widths(report: Report) -> Section:
     """The section."""
     search = report.search
+    count = len(search.groups)
+    chosen = tuple(
+        0 if any(within(name, block) for block in search.left_out) else width
+        for name, width in zip(search.groups, search.widths[:count], strict=True)
+    )
     groups = tuple(
-        (name, str(full), str(width), f"{width / full:.0%}")
-        for name, full, width in zip(search.groups, search.full_widths, search.widths, strict=False)
+        (name, str(full), str(width) if width else "left out", f"{width / full:.0%}")
+        for name, full, width in zip(search.groups, search.full_widths, chosen, strict=False)
     )
     table = Table(title="Channel groups", head=("channel group", "unpruned", "pruned", "kept"), rows=groups)
-    count = len(search.groups)
-    plots = [_plot("channel group", search.groups, search.full_widths[:count], search.widths[:count], table)]
+    plots = [_plot("channel group", search.groups, search.full_widths[:count], chosen, table)]
     told = ["Layers of one channel group keep the same channels: what they make is added or read together."]
     if search.blocks:
         gone = ", ".join(search.left_out) or "none"
         told.append(
-            f"Of {len(search.blocks)} blocks that may go, {len(search.left_out)} are left out: {gone}. The "
-            "widths inside them mean nothing."
+            f"Of {len(search.blocks)} blocks that may go, {len(search.left_out)} are left out: {gone}."
         )
     if not report.layers:
         told.append("The layers are not shown: the search space (search-space.json) is gone.")
