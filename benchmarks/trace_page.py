@@ -26,8 +26,7 @@ channels alike.
 - *checked*: independently of that proof, four networks of the space (full, narrowest, two at random) run in
   torch and give the outputs of their sliced ONNX files within 1e-3, and their MACs and parameters are what
   torch counts; a network of half of the widths is the unpruned one whose removed channels nobody reads. This
-  last comparison does not know every norm that takes statistics over channels, nor weights that are mixed
-  from experts: *not the masked network* may there be a fault of the comparison.
+  last comparison is not made where the model's own code takes statistics over channels.
 - *reasons*: why layers other than the model's outputs keep their width, each with the number of layers.
 """
 RIVALS = """
@@ -88,20 +87,20 @@ def rivals(rows: dict[str, Any], found: dict[str, Any]) -> list[str]:
     right = sum(not row.get("wrong") and row.get("part") == "done" for row in traced)
     crashed = outcomes["traceback"] + outcomes["crash"]
     other = len(rows) - right - wrong - crashed
-    head = ["pruner", "right", "wrong", "result does not run", "crashed"]
+    head = ["pruner", "networks", "right", "wrong", "result does not run", "crashed"]
     lines = table([*head, "refused, too slow or not exported", "removed, %"])
     broken = sum("not run" in "".join(row.get("wrong", [])) for row in traced)
     gone = [row["removed"] for row in traced if "removed" in row and not row["wrong"]]
     removed = f"{100 * median(gone):.0f}" if gone else ""
-    lines.append(line(["hwprune", right, wrong - broken, broken, crashed, other, removed]))
+    lines.append(line(["hwprune", len(rows), right, wrong - broken, broken, crashed, other, removed]))
     for name, one in found.items():
         if isinstance(one, str):
-            lines.append(line([name, one, "", "", "", "", ""]))
+            lines.append(line([name, "", one, "", "", "", "", ""]))
             continue
         middle = one["median_removed_of_right"]
         removed = "" if middle is None else f"{100 * middle:.0f}"
         other = one["timeouts"] + one["not_exported"]
-        counts = [one[key] for key in ("right", "wrong", "does_not_run", "crashed")]
+        counts = [one[key] for key in ("networks", "right", "wrong", "does_not_run", "crashed")]
         lines.append(line([name, *counts, other, removed]))
     return lines
 

@@ -263,6 +263,8 @@ def ratios(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def rival(job: str, networks: list[Network], options: argparse.Namespace) -> dict[str, Any] | str:
     """The records of one rival, or why there are none."""
+    if options.known:
+        return {one.name: kept(kept_at(job, one)) for one in networks if kept(kept_at(job, one))}
     if job == "onnxsim" and not ONNXSIM.exists():
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(ONNXSIM)]
         done = subprocess.run([*command, RIVALS[job]], capture_output=True, text=True)
@@ -318,6 +320,7 @@ def tally(found: dict[str, Any] | str) -> dict[str, Any] | str:
     outcomes = Counter(row["outcome"] for row in found.values())
     removed = [row["removed"] for row in found.values() if row["outcome"] == "right"]
     return {
+        "networks": len(found),
         "right": outcomes["right"],
         "wrong": outcomes["wrong"],
         "crashed": outcomes["traceback"] + outcomes["crash"],
