@@ -264,7 +264,8 @@ def ratios(options: argparse.Namespace) -> dict[str, Any] | None:
 def rival(job: str, networks: list[Network], options: argparse.Namespace) -> dict[str, Any] | str:
     """The records of one rival, or why there are none."""
     if options.known:
-        return {one.name: kept(kept_at(job, one)) for one in networks if kept(kept_at(job, one))}
+        found = {one.name: kept(kept_at(job, one)) for one in networks}
+        return {name: row for name, row in found.items() if row} or "not run yet"
     if job == "onnxsim" and not ONNXSIM.exists():
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(ONNXSIM)]
         done = subprocess.run([*command, RIVALS[job]], capture_output=True, text=True)
