@@ -93,7 +93,7 @@ class Prover(Bisection):
         self.batches: bool | None = None  # whether the model takes another batch; not known yet
         self.full, self.full_flops = self._counted(self.model)
         self.names = input_names(model, len(inputs))
-        self._last: tuple[Widths, _Outcome] | None = None
+        self._outcomes: dict[Widths, _Outcome] = {}
         self._loaded: tuple[bytes, onnxruntime.InferenceSession] | None = None
         self._decides = decides
         self._trains = idle and self._runs_in_training(self.model)
@@ -144,7 +144,7 @@ class Prover(Bisection):
             space: The space.
             mixed: Groups that masking cannot be tried on.
         """
-        self._last = None
+        self._outcomes = {}
         with torch.no_grad():
             return super().refused_by(space, mixed)
 
@@ -163,7 +163,7 @@ class Prover(Bisection):
     def with_blocks(self, space: SearchSpace) -> SearchSpace:
         """The space with those of its blocks that may be left out, the others among what stays."""
         self.space, self.slicer = space, OnnxSlicer(self.base, space)
-        self._last, self.stop = None, time.process_time() + MOST_SECONDS
+        self._outcomes, self.stop = {}, time.process_time() + MOST_SECONDS
         with torch.no_grad():
             while space.blocks and self._fault(self._leaves_out, range(len(space.blocks))):
                 wrong = self._halve(self._leaves_out, range(len(space.blocks)))
@@ -172,7 +172,7 @@ class Prover(Bisection):
                 kept = tuple(block for index, block in enumerate(space.blocks) if index not in wrong)
                 reasons = {space.blocks[index].name: f"as a block: {fault}" for index, fault in wrong.items()}
                 space = self.space = replace(space, blocks=kept, frozen={**space.frozen, **reasons})
-                self.slicer, self._last = OnnxSlicer(self.base, space), None
+                self.slicer, self._outcomes = OnnxSlicer(self.base, space), {}
         return space
 
     def _leaves_out(self, blocks: Sequence[int]) -> str:
@@ -192,11 +192,12 @@ class Prover(Bisection):
         yield from (self._runs, self._slices, self._permutes, self._masks)
 
     def _pruned(self, widths: Widths) -> _Outcome:
-        """A pruned network, its outputs and FLOPs; the one asked for last is kept."""
-        if self._last is None or self._last[0] != widths:
+        """A pruned network, its outputs and FLOPs; the two made last are kept."""
+        if widths not in self._outcomes:
             pruned = prune_in_place(copy.deepcopy(self.model), self.space, widths)
-            self._last = widths, (pruned, *self._counted(pruned))
-        return self._last[1]
+            self._outcomes = dict([*self._outcomes.items()][-1:])
+            self._outcomes[widths] = pruned, *self._counted(pruned)
+        return self._outcomes[widths]
 
     def _runs(self, groups: Sequence[int]) -> str:
         """Torch runs the pruned model, and what it counts is what the space counts."""

@@ -50,8 +50,10 @@ def find_blocks(
         exclude: Patterns of blocks that must stay; a pattern that fits only layers inside one keeps their
             channels, not the block.
     """
+    modules = dict(model.named_modules())
+    paths = [module_path(modules, node.scope) for node in graph.nodes]
     names = _passing(model, inputs)
-    found = [block for name in names if (block := _block(name, model, graph, space, costs)) is not None]
+    found = [block for name in names if (block := _block(name, paths, graph, space, costs)) is not None]
     kept = [block for block in found if any(fnmatch.fnmatch(block.name, one) for one in exclude)]
     return tuple(
         block
@@ -121,11 +123,18 @@ def _near(result: torch.Tensor | None, x: torch.Tensor) -> bool:
 
 
 def _block(
-    name: str, model: nn.Module, graph: Graph, space: SearchSpace, costs: Sequence[Node]
+    name: str, paths: Sequence[str], graph: Graph, space: SearchSpace, costs: Sequence[Node]
 ) -> Block | None:
-    """A module as a block; None where the graph shows more than one way in or out."""
-    modules = dict(model.named_modules())
-    inside = [node for node in graph.nodes if within(module_path(modules, node.scope), name)]
+    """A module as a block; None where the graph shows more than one way in or out.
+
+    Args:
+        name: Its name.
+        paths: The module that each operator of the graph is in.
+        graph: The graph.
+        space: Its space.
+        costs: The operators of the space's products.
+    """
+    inside = [node for node, path in zip(graph.nodes, paths, strict=True) if within(path, name)]
     made = {one for node in inside for one in node.outputs}
     everywhere = {one for node in graph.nodes for one in node.outputs} | set(graph.inputs)
     read = {one for node in inside for one in node.inputs if one in everywhere and one not in made}
