@@ -13,6 +13,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded
 
+import copy
 import json
 import logging
 import signal
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
 
 TOLERANCE = 1e-3
+GATED = "blocks"  # in the names of networks without some blocks
 
 
 class Record:
@@ -151,7 +153,9 @@ def distance(got: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
     return float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-12))
 
 
-def traced(name: str, size: int, record: Record) -> tuple[nn.Module, SearchSpace, torch.Tensor]:
+def traced(
+    name: str, size: int, record: Record, **options: Any
+) -> tuple[nn.Module, SearchSpace, torch.Tensor]:
     """Build and trace, and keep what `trace` found."""
     import hwprune
 
@@ -159,7 +163,7 @@ def traced(name: str, size: int, record: Record) -> tuple[nn.Module, SearchSpace
     loaded = hwprune.trace  # what it imports is not part of its time
     record.keep(part="trace")
     started = time.monotonic()
-    space = loaded(model, image, name=name)
+    space = loaded(model, image, name=name, **options)
     seconds = time.monotonic() - started
     proof = getattr(space, "proof", None)
     record.keep(
@@ -168,7 +172,8 @@ def traced(name: str, size: int, record: Record) -> tuple[nn.Module, SearchSpace
         proof_seconds=round(proof.seconds, 2) if proof is not None else None,
         checks=list(getattr(proof, "checks", ())),
         groups=len(space.groups),
-        removable=round(1 - int(space.macs(space.smallest())) / int(space.macs(space.full())), 4),
+        removable=round(1 - int(space.macs(space.uniform(0.0))) / int(space.macs(space.full())), 4),
+        blocks=len(getattr(space, "blocks", ())),
         macs=int(space.macs(space.full())),
         frozen=dict(space.frozen),
     )
@@ -176,34 +181,67 @@ def traced(name: str, size: int, record: Record) -> tuple[nn.Module, SearchSpace
 
 
 def time_trace(name: str, size: int, record: Record) -> None:
-    """Trace only."""
+    """Trace only, for widths alone."""
     traced(name, size, record)
     record.keep(part="done", loaded_from=Path(str(sys.modules["hwprune"].__file__)).parents[1].name)
 
 
 def check(name: str, size: int, record: Record) -> None:
-    """Trace, then hold four networks of the space against torch's counters and ONNX Runtime."""
+    """Trace, then hold some networks of the space against torch's counters and ONNX Runtime."""
     from trace_masks import masked_fault
 
     import hwprune
 
-    model, space, image = traced(name, size, record)
+    model, space, image = traced(name, size, record, depth=True)
     record.keep(part="verify", wrong=[])
     full = outputs(model, image)
     base = hwprune.export_base(model, tuple(image.shape))
-    rng = np.random.default_rng(0)
-    networks = {"full": space.full(), "narrowest": space.smallest()}
-    networks |= {"random 1": space.sample(rng), "random 2": space.sample(rng)}
+    networks = {"full": space.full(), "narrowest": space.uniform(0.0), **drawn(space)}
     for number, (label, widths) in enumerate(networks.items(), 1):
         faults = verify(model, space, widths, base, image, full)
         record.found["wrong"] += [f"{label}: {one}" for one in faults]
         record.keep(verified=number)
-    widths = space.uniform(0.5)
-    masked = masked_fault(model, lambda twin: hwprune.prune(twin, space, widths), image)
-    if masked:
-        record.found["wrong"].append(f"half: not the masked network, {masked}")
-    removed = 1 - int(space.params(widths)) / int(space.params(space.full()))
-    record.keep(part="done", masked=masked, removed=round(removed, 4))
+    masks = {"half": space.uniform(0.5)}
+    if space.blocks:
+        masks[f"half, no {GATED}"] = space.uniform(0.5, depth=0.0)
+    for label, widths in masks.items():
+        passing = passed(model, [block.name for block in space.left_out(widths)])
+        masked = masked_fault(passing, lambda twin, to=widths: hwprune.prune(twin, space, to), image)
+        if masked:
+            record.found["wrong"].append(f"{label}: not the masked network, {masked}")
+        record.keep(masked=masked)
+    removed = 1 - int(space.params(masks["half"])) / int(space.params(space.full()))
+    without = sum(one.partition(":")[0].endswith(GATED) for one in record.found["wrong"])
+    record.keep(part="done", removed=round(removed, 4), wrong_without_blocks=without)
+
+
+def drawn(space: SearchSpace) -> dict[str, Widths]:
+    """Networks of random widths, two with all blocks, one with every second and one with none of them."""
+    rng = np.random.default_rng(0)
+    widths = [space.sample(rng)[: len(space.groups)] for _ in range(3)]
+    found = {
+        f"random {index + 1}": space.check([*widths[index], *[1] * len(space.blocks)]) for index in (0, 1)
+    }
+    if space.blocks:
+        gates = [index % 2 for index in range(len(space.blocks))]
+        found[f"every second {GATED}"] = space.check([*widths[2], *gates])
+        found[f"no {GATED}"] = space.uniform(1.0, depth=0.0)
+    return found
+
+
+def passed(model: nn.Module, blocks: list[str]) -> nn.Module:
+    """The model with the outputs of some modules replaced by their inputs, where these have one shape."""
+    if not blocks:
+        return model
+    model = copy.deepcopy(model)
+
+    def back(_: nn.Module, inputs: Any, output: Any) -> Any:
+        same = torch.is_tensor(inputs[0]) and inputs[0].shape == output.shape
+        return inputs[0].clone() if same else output
+
+    for name in blocks:
+        model.get_submodule(name).register_forward_hook(back)
+    return model
 
 
 def verify(

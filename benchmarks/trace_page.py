@@ -19,14 +19,16 @@ in a process of its own, with one thread and a limit of {limit} s for each part.
 channels alike.
 
 - *groups*: channel groups that can be pruned. *can go*: share of the MACs that is gone with every group at
-  its narrowest.
-- *seconds*: of `trace`, its proof included, at the image size given{at_size}.
+  its narrowest and all blocks in place. *blocks*: modules that may be left out as a whole, proved likewise.
+- *seconds*: of `trace`, its proof included, at the image size given with blocks{at_size}.
 - *proof*: *proved* where `trace` has proved its space itself; *traced* without that; *refused* with a
   documented error; *traceback*, *crash* and *timeout* as they say.
-- *checked*: independently of that proof, four networks of the space (full, narrowest, two at random) run in
-  torch and give the outputs of their sliced ONNX files within 1e-3, and their MACs and parameters are what
-  torch counts; a network of half of the widths is the unpruned one whose removed channels nobody reads. This
-  last comparison is not made where the model's own code takes statistics over channels.
+- *checked*: independently of that proof, networks of the space (full, narrowest, two at random; where there
+  are blocks also one without every second of them and one without any) run in torch and give the outputs of
+  their sliced ONNX files within 1e-3, and their MACs and parameters are what torch counts; a network of half
+  of the widths, with all blocks and with none, is the unpruned one whose removed channels nobody reads and
+  whose blocks return their input. This last comparison is not made where the model's own code takes
+  statistics over channels.
 - *reasons*: why layers other than the model's outputs keep their width, each with the number of layers.
 """
 RIVALS = """
@@ -50,11 +52,11 @@ def write(networks: list[Network], content: dict[str, Any]) -> None:
     rows, timed = content["by_network"], content["at_size"]["by_network"]
     size = content["at_size"]["size"]
     limit = next(iter(rows.values()))["key"]["limit"]
-    at_size = f", and at {size} x {size}" if timed else ""
+    at_size = f", and at {size} x {size} for widths alone" if timed else ""
     parts = [INTRODUCTION.format(limit=limit, at_size=at_size), *overview(content)]
     if content["rivals_by_network"]:
         parts += [RIVALS, *rivals(rows, content["rivals"])]
-    head = ["network", "family", "image", "groups", "can go, %", "seconds"]
+    head = ["network", "family", "image", "groups", "can go, %", "blocks", "seconds"]
     head += [f"at {size}"] if timed else []
     head += ["proof", "checked", "reasons"]
     parts += ["", "## Network by network", "", *table(head)]
@@ -75,6 +77,9 @@ def overview(content: dict[str, Any]) -> list[str]:
         "time_ratio": "time beside the tracer before, on its 24 networks",
     }  # fmt: skip
     shown = [(text, content[key]) for key, text in names.items()]
+    blocks = content["blocks_found"]
+    shown += [("blocks that may go", f"{blocks['blocks']} in {blocks['networks']} networks")]
+    shown += [("networks wrong without blocks", blocks["wrong"])]
     lines = [line([text, "not measured" if value is None else value]) for text, value in shown]
     return ["", *table(["figure", "value"]), *lines]
 
@@ -111,7 +116,7 @@ def row_of(network: Network, row: dict[str, Any], timed: dict[str, Any]) -> list
     wrong = row.get("wrong")
     checked = "**wrong**" if wrong else "right" if row.get("part") == "done" else "not all"
     cells = [network.name, network.family + (", attention" if network.attention else ""), network.size]
-    cells += [row.get("groups", ""), removable, row.get("seconds", "")]
+    cells += [row.get("groups", ""), removable, row.get("blocks", ""), row.get("seconds", "")]
     cells += [timed[network.name].get("seconds", "-")] if timed else []
     told = wrong or ([row["message"]] if row.get("message") else [])
     return [*cells, row["outcome"], checked, "; ".join([*told, *reasons(row.get("frozen", {}))])]

@@ -144,6 +144,7 @@ def record(
     told = [found["outcome"], f"{found['seconds']} s"] if "seconds" in found else [found["outcome"]]
     told += [found["message"]] if found.get("message") else []
     told += [f"{100 * found['removable']:.0f} % can go"] if "removable" in found else []
+    told += [f"{found['blocks']} blocks"] if found.get("blocks") else []
     told += found.get("wrong") or []
     print(f"{job} {network.name}: {', '.join(told)}"[:300], file=sys.stderr, flush=True)
     return found
@@ -283,7 +284,7 @@ def summary(
     ratio: dict[str, Any] | None,
     rivals: dict[str, Any],
 ) -> dict[str, Any]:
-    """The figures that issue 20 asks for."""
+    """The figures of the whole zoo."""
     outcomes = Counter(row["outcome"] for row in rows.values())
     shares = [rows[one.name].get("removable", 0.0) for one in networks if not one.attention]
     late = [row["key"]["limit"] for row in timed.values() if row["outcome"] == "timeout"]
@@ -297,6 +298,7 @@ def summary(
         "traced": outcomes["traced"] + outcomes["proved"],
         "proved": outcomes["proved"],
         "wrong": sum(bool(row.get("wrong")) for row in rows.values()),
+        "blocks_found": blocks_found(rows),
         "tracebacks": outcomes["traceback"] + outcomes["crash"],
         "refused": outcomes["refused"],
         "timeouts": outcomes["timeout"],
@@ -307,6 +309,13 @@ def summary(
         "time_ratio": ratio and ratio["ratio"],
         "rivals": {job: tally(found) for job, found in rivals.items()},
     }
+
+
+def blocks_found(rows: dict[str, Any]) -> dict[str, int]:
+    """How many networks have blocks that may go, how many blocks, and how many networks are wrong without."""
+    found = [row for row in rows.values() if row.get("blocks")]
+    wrong = sum(bool(row.get("wrong_without_blocks")) for row in found)
+    return {"networks": len(found), "blocks": sum(row["blocks"] for row in found), "wrong": wrong}
 
 
 def share(part: int, whole: int) -> float | None:
