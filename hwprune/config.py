@@ -56,15 +56,22 @@ class DataConfig:
     Attributes:
         source: `digits`, `cifar10:ROOT`, `imagefolder:ROOT`, `parquet:DIR`; "" has none (latency only).
         image_size: Side of the images in pixels; 0 takes the data's own, or the model's without data.
+        mean: What is subtracted from red, green and blue of pixels in 0..1; [] takes what trained weights
+            expect, else the images' own mean, above 64 pixels ImageNet's.
+        std: What is then divided by, three numbers too; [] likewise.
         sub_val_per_class: Images of each class kept from training to score candidates on.
     """
 
     source: str = "digits"
     image_size: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     sub_val_per_class: int = 30
 
     def __post_init__(self) -> None:
         _require(self, {"image_size": (0, 10_000), "sub_val_per_class": (1, math.inf)})
+        if problems := _channel_problems(self.mean, self.std):
+            raise ConfigError("The normalisation is not possible.", got="; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +200,20 @@ class Config:
             )
 
 
+def _channel_problems(mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
+    """What is wrong with the normalisation of images."""
+    allowed = "(allowed: three numbers, of red, green and blue, or [])"
+    both = (("mean", mean), ("std", std))
+    problems = [f"{name}={list(values)} {allowed}" for name, values in both if len(values) not in (0, 3)]
+    if bool(mean) != bool(std):
+        problems.append("mean and std: one is set without the other")
+    if any(value <= 0 for value in std):
+        problems.append(f"std={list(std)} (allowed: numbers above 0)")
+    if any(not 0 <= value <= 1 for value in mean):
+        problems.append(f"mean={list(mean)} (allowed: 0 to 1, the scale of the pixels)")
+    return problems
+
+
 def _require(settings: object, bounds: dict[str, tuple[float, float]]) -> None:
     if problems := outside(settings, bounds):
         raise ConfigError("A setting is out of range.", got="; ".join(problems))
@@ -269,6 +290,9 @@ def _convert(hint: Any, value: Any, label: str, problems: list[str]) -> Any:
     elif hint == tuple[str, ...]:
         allowed, fits = "a list of texts", isinstance(value, list) and all(isinstance(v, str) for v in value)
         value = tuple(value) if fits else value
+    elif hint == tuple[float, ...]:
+        allowed, fits = "a list of finite numbers", isinstance(value, list) and all(map(_is_number, value))
+        value = tuple(map(float, value)) if fits else value
     elif hint is float:
         allowed, fits = "a finite number", _is_number(value)
         value = float(value) if fits else value

@@ -54,6 +54,25 @@ def test_problems_of_all_sections_are_told_at_once(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_a_normalisation_is_three_and_three_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "hwprune.toml"
+    path.write_text("[data]\nmean = [0.5, 0.5, 1]\nstd = [0.5, 0.25, 1]\n")
+    config = load_config(path)
+    assert (config.data.mean, config.data.std) == ((0.5, 0.5, 1.0), (0.5, 0.25, 1.0))
+    save_config(path, config)
+    assert load_config(path) == config
+    for lines, words in (
+        ("mean = [0.5, 0.5]\nstd = [1.0, 1.0, 1.0]", "mean=[0.5, 0.5] (allowed: three numbers"),
+        ("mean = [0.5, 0.5, 0.5]", "one is set without the other"),
+        ("mean = [123.0, 116.0, 103.0]\nstd = [1.0, 1.0, 0.0]", "0 to 1, the scale of the pixels"),
+        ('mean = "imagenet"', "allowed: a list of finite numbers"),
+    ):
+        path.write_text(f"[data]\n{lines}\n")
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert words in str(caught.value)
+
+
 @pytest.mark.parametrize("content", ["[model", "\xff", "a = 1 = 2", "[model]\nname = 'x'\nname = 'y'"])
 def test_what_is_not_toml_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "hwprune.toml"

@@ -245,7 +245,7 @@ def _with_metadata(
     if top1 is not None:
         dataset = opened.dataset
         facts["hwprune.top1"] = f"{top1:.6g}"
-        facts["hwprune.normalisation"] = json.dumps({"mean": dataset.mean, "std": dataset.std})
+        facts["hwprune.normalisation"] = json.dumps(opened.normalisation._asdict())
         facts["hwprune.classes"] = json.dumps(dataset.classes)
     set_metadata(model, facts)
     return bytes(model.SerializeToString())

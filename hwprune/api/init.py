@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hwprune.api.lock import locked
 from hwprune.api.project import Project, is_onnx
@@ -12,12 +13,15 @@ from hwprune.config import FILE_NAME, Config, DataConfig, ModelConfig, TargetCon
 from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
 
+if TYPE_CHECKING:
+    from hwprune.models.normalisation import Normalisation
+
 _EXAMPLE = "digits"
 _DIGITS = 2000  # data sets with fewer training images keep the embedded example's recipe
 _FEW = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InitResult:
     """What `init` wrote.
 
@@ -29,6 +33,9 @@ class InitResult:
         train_images: Training images, before sub-val is split off.
         groups: Channel groups that can be pruned.
         blocks: Blocks that may go.
+        normalisation: Whose figures the images are normalised by; "" without images.
+        mean: Of red, green and blue, subtracted from pixels in 0..1.
+        std: What is then divided by.
     """
 
     path: str
@@ -38,6 +45,9 @@ class InitResult:
     train_images: int
     groups: int = 0
     blocks: int = 0
+    normalisation: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 @locked
@@ -86,11 +96,34 @@ def init(
     space = traced(opened)
     images = len(opened.dataset.train) if data else 0
     if data:
-        config = _recipe(config, images, _smallest_class(opened))
+        config = _recipe(_normalised(config, opened), images, _smallest_class(opened))
     save_config(path, config)
     return InitResult(
-        str(path), model, opened.num_classes, opened.image_size, images, len(space.groups), len(space.blocks)
+        path=str(path),
+        model=model,
+        classes=opened.num_classes,
+        image_size=opened.image_size,
+        train_images=images,
+        groups=len(space.groups),
+        blocks=len(space.blocks),
+        **(_told(opened.normalisation) if data else {}),
     )
+
+
+def _told(normalisation: Normalisation) -> dict[str, Any]:
+    return {
+        "normalisation": normalisation.origin,
+        "mean": normalisation.mean,
+        "std": normalisation.std,
+    }
+
+
+def _normalised(config: Config, opened: Project) -> Config:
+    """The settings with the normalisation that the trained weights expect, if they do."""
+    if not opened.expects_normalisation:
+        return config
+    mean, std, _ = opened.normalisation
+    return replace(config, data=replace(config.data, mean=mean, std=std))
 
 
 def _smallest_class(opened: Project) -> int:

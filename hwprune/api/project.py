@@ -7,7 +7,7 @@ import hashlib
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hwprune import artifacts
 from hwprune.config import FILE_NAME, Config, load_config
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from hwprune.data.datasets import Dataset
     from hwprune.data.splits import Splits
+    from hwprune.models.normalisation import Channels, Normalisation
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -61,13 +62,44 @@ class Project:
             )
 
     @functools.cached_property
-    def dataset(self) -> Dataset:
-        """The images, opened once."""
+    def _opened(self) -> Dataset:
+        """The images, opened once, with the normalisation that suits them alone."""
         from hwprune.data.datasets import open_data
 
         self.require_data()
         size = self.config.data.image_size or None
         return open_data(self.config.data.source, image_size=size, seed=self.config.seed)
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The images, normalised as `normalisation` says."""
+        mean, std, _ = self.normalisation
+        return self._opened.normalised(mean, std)
+
+    @functools.cached_property
+    def normalisation(self) -> Normalisation:
+        """What is done to the pixels: as set, else what the trained weights expect, else the images' own."""
+        from hwprune.models.normalisation import IMAGENET, Normalisation
+
+        data = self.config.data
+        if data.mean:
+            return Normalisation(cast("Channels", data.mean), cast("Channels", data.std), "the settings'")
+        if self._expected_normalisation is not None:
+            return self._expected_normalisation
+        mean, std = self._opened.mean, self._opened.std
+        usual = (mean, std) == IMAGENET[:2]
+        return Normalisation(mean, std, IMAGENET.origin if usual else "the training images' own")
+
+    @functools.cached_property
+    def _expected_normalisation(self) -> Normalisation | None:
+        from hwprune.models.normalisation import expected_normalisation
+
+        return expected_normalisation(self.config.model.name, self.config.model.weights)
+
+    @property
+    def expects_normalisation(self) -> bool:
+        """Whether the normalisation follows from the trained weights, not from the images."""
+        return not self.config.data.mean and self._expected_normalisation is not None
 
     @functools.cached_property
     def splits(self) -> Splits:
@@ -79,7 +111,7 @@ class Project:
     @property
     def num_classes(self) -> int:
         """Outputs of the classifier."""
-        return len(self.dataset.classes) if self.config.data.source else NO_DATA_CLASSES
+        return len(self._opened.classes) if self.config.data.source else NO_DATA_CLASSES
 
     @property
     def image_size(self) -> int:
@@ -92,7 +124,7 @@ class Project:
         if self.config.data.image_size:
             return self.config.data.image_size
         return (
-            self.dataset.image_size if self.config.data.source else default_image_size(self.config.model.name)
+            self._opened.image_size if self.config.data.source else default_image_size(self.config.model.name)
         )
 
     def _onnx_size(self) -> int:
@@ -166,7 +198,8 @@ class Project:
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
         more = [*([model.blocks] if model.blocks else []), *(["depth"] if model.depth else [])]
-        rest = (model.exclude, *more, images, data.image_size)
+        normalised = [(data.mean, data.std)] if data.mean else []
+        rest = (model.exclude, *more, images, data.image_size, *normalised)
         whole = Path(model.name).expanduser()
         if is_onnx(model.name) and whole.is_file():
             return digest(whole.read_bytes(), *rest)

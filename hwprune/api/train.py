@@ -118,6 +118,9 @@ class Trainer:
             base_history=cast("tuple[Epoch, ...]", tuple(base_history.to_payload())),
             data=config.data.source,
             test_digest=digest(self.project.dataset.classes, test.labels.tolist()),
+            normalisation=self.project.normalisation.origin,
+            mean=self.project.normalisation.mean,
+            std=self.project.normalisation.std,
         )
         result.save(self.project.path("train.json"))
         return result

@@ -76,6 +76,12 @@ def _init(result: InitResult) -> Iterable[RenderableType | Next]:
         f"Wrote {result.path}: {result.model}, {images}{result.classes} classes, {result.image_size} px, "
         f"{result.groups} channel groups that can be pruned, {result.blocks} blocks that may go."
     )
+    if result.mean:
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (result.mean, result.std))
+        yield Text(
+            f"Images are normalised by {result.normalisation} mean ({mean}) and deviation ({std}) of pixels "
+            "in 0..1; others are set by `mean` and `std` under [data]."
+        )
     yield Next("profile")
 
 

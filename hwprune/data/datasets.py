@@ -6,7 +6,7 @@ Sets that fit are decoded once and kept in memory as uint8; the others are decod
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ _READERS: dict[str, Callable[[str], RawData]] = {
     "imagefolder": folder.read,
     "parquet": parquet.read,
 }
+_Channels = tuple[float, float, float]
 _FORMS = ("digits", "cifar10:ROOT", "imagefolder:ROOT", "parquet:DIR")
 
 
@@ -61,10 +62,15 @@ class Dataset:
     name: str
     classes: tuple[str, ...]
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: _Channels
+    std: _Channels
     train: Images
     test: Images
+
+    def normalised(self, mean: _Channels, std: _Channels) -> Dataset:
+        """The same images, normalised by other figures; nothing is decoded again."""
+        train, test = self.train.normalised(mean, std), self.test.normalised(mean, std)
+        return replace(self, mean=mean, std=std, train=train, test=test)
 
 
 def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dataset:
@@ -82,7 +88,7 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
 
     Returns:
         The data set. Images up to 64 pixels are normalised by the mean and deviation of train, larger ones by
-        ImageNet's, which pretrained networks expect.
+        ImageNet's. `Dataset.normalised` gives what trained weights expect in place of it.
 
     Raises:
         UsageError: The spec or the size cannot be understood.
@@ -159,9 +165,6 @@ def _native_size(source: Source) -> int:
     indices = np.linspace(0, len(source) - 1, min(_SIZED_IMAGES, len(source))).astype(int)
     side = int(np.median([min(source.image(int(index)).size) for index in indices]))
     return max(side, _DEFAULT_SMALL_SIDE) if side <= SMALL_SIDE else _DEFAULT_LARGE_SIDE
-
-
-_Channels = tuple[float, float, float]
 
 
 def _load(

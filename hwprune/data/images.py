@@ -69,6 +69,10 @@ class Images(ABC):
         """The images at `indices`, in that order; nothing is decoded or copied for it."""
 
     @abstractmethod
+    def normalised(self, mean: _Pixels, std: _Pixels) -> Images:
+        """The same images, normalised by other figures; nothing is decoded or copied for it."""
+
+    @abstractmethod
     def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         """For each batch uint8 pixels (B, 3, H, W), augmented when there is a seed."""
 
@@ -186,6 +190,10 @@ class MemoryImages(Images):
             self._pixels, self.labels[rows], self._augmentation, self._mean, self._std, self._rows[rows]
         )
 
+    def normalised(self, mean: _Pixels, std: _Pixels) -> MemoryImages:
+        """The same images, sharing the memory."""
+        return MemoryImages(self._pixels, self.labels, self._augmentation, mean, std, self._rows)
+
     def on(self, device: torch.device) -> Images:
         """On a GPU, small images kept there: the same batches, without a copy for each."""
         if device.type == "cpu" or not self._augmentation.small:
@@ -231,6 +239,10 @@ class DeviceImages(Images):
         rows = torch.as_tensor(indices, dtype=torch.int64, device=self._device)
         own = (self._augmentation, self._mean, self._std, self._device)
         return DeviceImages(self._pixels[rows], self.labels[rows], *own)
+
+    def normalised(self, mean: _Pixels, std: _Pixels) -> DeviceImages:
+        """The same images on the device."""
+        return DeviceImages(self._pixels, self.labels, self._augmentation, mean, std, self._device)
 
     def _batches(
         self, batches: Sequence[_Batch], augment_seed: int | None
@@ -278,6 +290,10 @@ class LazyImages(Images):
         """The images at `indices`, still undecoded."""
         rows = torch.as_tensor(indices, dtype=torch.int64).tolist()
         return LazyImages(self._source.take(rows), self._augmentation, self._mean, self._std)
+
+    def normalised(self, mean: _Pixels, std: _Pixels) -> LazyImages:
+        """The same images, still undecoded."""
+        return LazyImages(self._source, self._augmentation, mean, std)
 
     def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         pool = ThreadPoolExecutor(WORKERS)

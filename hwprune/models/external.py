@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_Channels = tuple[float, float, float]
+
+
 class Source(Protocol):
     """A package that builds networks by name."""
 
@@ -20,6 +23,9 @@ class Source(Protocol):
 
     def image_size(self, name: str) -> int:
         """Side in pixels of the images that the network was designed for."""
+
+    def normalisation(self, name: str) -> tuple[_Channels, _Channels]:
+        """Mean and deviation of each channel that its trained weights expect."""
 
 
 # With auxiliary classifiers these return a tuple while training. Their own initialisation takes seconds and
@@ -55,6 +61,14 @@ class _Torchvision:
         first = weights["IMAGENET1K_V1"] if "IMAGENET1K_V1" in weights.__members__ else weights.DEFAULT
         return int(first.transforms.keywords["crop_size"])
 
+    def normalisation(self, name: str) -> tuple[_Channels, _Channels]:
+        """That of torchvision's best weights of that network."""
+        import torchvision
+
+        check_torchvision_name(name)
+        transforms: Any = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        return tuple(transforms.mean), tuple(transforms.std)
+
 
 class _Timm:
     def build(self, name: str, num_classes: int) -> nn.Module:
@@ -73,6 +87,15 @@ class _Timm:
         _check_timm_name(timm, name)
         config = timm.get_pretrained_cfg(name)
         return int(config.input_size[-1]) if config is not None else 224
+
+    def normalisation(self, name: str) -> tuple[_Channels, _Channels]:
+        """That in timm's default configuration of that network; ImageNet's where it has none."""
+        timm = _import_timm()
+        _check_timm_name(timm, name)
+        config = timm.get_pretrained_cfg(name)
+        if config is None:
+            return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
+        return tuple(config.mean), tuple(config.std)
 
 
 SOURCES: dict[str, Source] = {"torchvision": _Torchvision(), "timm": _Timm()}

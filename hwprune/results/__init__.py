@@ -282,9 +282,13 @@ class TrainResult(Stored):
         data: The images as the project names them.
         test_digest: Stands for the classes and the labels of the test images: results with another one were
             scored on other images.
+        normalisation: Whose figures the images were normalised by; "" in files that do not tell.
+        mean: Of red, green and blue, subtracted from pixels in 0..1.
+        std: What is then divided by.
     """
 
     kind: ClassVar[str] = "train-result"
+    later: ClassVar[dict[str, Any]] = {"normalisation": "", "mean": [], "std": []}
     made_by: ClassVar[str] = "hwprune train"
     schema_version: ClassVar[int] = 2
 
@@ -302,6 +306,9 @@ class TrainResult(Stored):
     base_history: tuple[Epoch, ...] = field(default=(), repr=False)
     data: str
     test_digest: str
+    normalisation: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def test_json_is_the_only_output_and_holds_the_result(
     assert main(["init", "--project", str(tmp_path / "p"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["classes"] == 10
-    assert set(result) == set(asdict(InitResult("", "", 1, 1, 1)))
+    assert set(result) == set(asdict(InitResult(path="", model="", classes=1, image_size=1, train_images=1)))
 
 
 def test_the_next_command_names_the_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

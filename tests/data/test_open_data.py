@@ -208,6 +208,21 @@ def test_image_size_of_large_images_and_their_normalisation(make_folder: Callabl
     assert next(small.train.batches(5))[0].shape == (5, 3, 48, 48)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_other_figures_normalise_the_same_pixels(
+    make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, lazy: bool
+) -> None:
+    if lazy:
+        monkeypatch.setattr(datasets, "MEMORY_LIMIT_BYTES", 1000)
+    data = open_data(f"imagefolder:{make_folder(count=4)}")
+    other = data.normalised((0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    check_pictures(other, train=12, test=12)
+    assert (other.mean, other.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
+    assert not torch.equal(other.train.tensor(), data.train.tensor())
+    assert torch.equal(other.train.subset([3]).tensor()[0], other.train.tensor()[3])
+    check_pictures(data, train=12, test=12)
+
+
 def test_tiny_images_are_brought_to_32_pixels(make_folder: Callable[..., Path]) -> None:
     assert open_data(f"imagefolder:{make_folder(side=12, count=3)}").image_size == 32
 

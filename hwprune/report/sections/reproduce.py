@@ -9,6 +9,8 @@ from hwprune.report.verdict import MISSING
 from hwprune.report.words import error_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hwprune.report.facts import Report
     from hwprune.results import DeviceFacts, ExportResult, ProfileResult, SearchResult, TrainResult
 
@@ -40,8 +42,19 @@ def _searched(search: SearchResult) -> str:
 def _trained(train: TrainResult) -> str:
     return (
         f"Trained for {train.epochs} epochs from {train.start}; unpruned network: {train.base_source}. "
-        f"Accuracy on {train.test_images} test images of {train.data}."
+        f"Accuracy on {train.test_images} test images of {train.data}.{_normalised(train)}"
     )
+
+
+def _normalised(train: TrainResult) -> str:
+    if not train.mean:
+        return ""
+    figures = f"less {_three(train.mean)}, over {_three(train.std)}"
+    return f" Images: pixels in 0..1, {figures} ({train.normalisation})."
+
+
+def _three(values: Sequence[float]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
 
 
 def _exported(export: ExportResult | None) -> str:
