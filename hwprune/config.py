@@ -35,7 +35,8 @@ class ModelConfig:
 
     Attributes:
         name: `resnet20`, `torchvision:resnet50`, `timm:NAME`, `path/to/file.py:factory`, ...
-        weights: Weights of the unpruned network: FILE.safetensors, FILE.pt or torchvision:NAME; "" trains it.
+        weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME or timm:NAME; ""
+            trains it, unless the model's own function loads weights.
         exclude: Patterns of layers whose output channels must stay, such as `layer4.*`.
         blocks: Patterns of modules that are one block each, such as `layer?.*`, whose inner layers get one
             width and whose weights are generated for all its widths, as in MetaPruning.

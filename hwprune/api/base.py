@@ -27,6 +27,8 @@ def recipe(project: Project) -> TrainSettings:
 def checkpoint_path(project: Project) -> Path:
     """The training state of the unpruned network; the same for every budget."""
     key = digest(recipe(project), project.structure(), project.config.seed)
+    if given := project.given_weights():
+        key = digest(key, given)
     return project.path(f"base-{key}.safetensors")
 
 
@@ -41,8 +43,9 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
     from hwprune.training.loop import train
 
     model = project.new_model().to(compute_device(project.config.compute.device))
-    if project.config.model.weights:
-        return model.eval(), History(), project.config.model.weights
+    given = project.given
+    if given and not given.anew:
+        return model.eval(), History(), given.source
     with reporter.stage("Training the unpruned network", "epochs") as progress:
         history = train(
             model,
@@ -54,4 +57,5 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
             compiled=project.config.compute.compile,
             cuda_graph=project.config.compute.cuda_graph,
         )
-    return model, history, "trained by the recipe of the pruned network"
+    trained = "trained by the recipe of the pruned network"
+    return model, history, f"{given.source}, {trained}" if given else trained

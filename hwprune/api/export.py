@@ -117,7 +117,7 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
 
     model = prune(opened.new_model(), opened.searched_space(), found.widths)
     if not opened.config.data.source:
-        weights = "given" if opened.config.model.weights else "random"
+        weights = "given" if opened.given else "random"
         return model.eval(), {"weights": weights, "top1": None, "trained_top1": None}
     tensors, info = opened.load_network("pruned", "hwprune train")
     if tuple(info["widths"]) != found.widths:

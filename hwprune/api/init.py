@@ -70,7 +70,8 @@ def init(
         model: resnet20, mobilenet_v2_cifar, torchvision:NAME, timm:NAME, path/to/file.py:factory,
             or an ONNX file (latency only).
         data: digits, cifar10:ROOT, imagefolder:ROOT, parquet:DIR, or "" for latency only.
-        weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME; "" trains it.
+        weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME, timm:NAME;
+            "" trains it, unless the model's own function loads weights.
         image_size: Side of the images in pixels; 0 takes the data's own.
         device: cpu or cuda:0.
         profile: A target profile, such as cpu-1t or cpu; "" takes the device's default.
@@ -94,6 +95,8 @@ def init(
     check_settings(opened)
     reporter.note(f"Tracing {model}.")
     space = traced(opened)
+    for note in opened.given.notes if opened.given else ():
+        reporter.note(f"Weights: {note}.")
     images = len(opened.dataset.train) if data else 0
     if data:
         config = _recipe(_normalised(config, opened), images, _smallest_class(opened))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hwprune.data.datasets import Dataset
     from hwprune.data.splits import Splits
     from hwprune.models.normalisation import Channels, Normalisation
+    from hwprune.models.weights import GivenWeights
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -94,7 +95,9 @@ class Project:
     def _expected_normalisation(self) -> Normalisation | None:
         from hwprune.models.normalisation import expected_normalisation
 
-        return expected_normalisation(self.config.model.name, self.config.model.weights)
+        given, model = self._loaded_by_function, self.config.model
+        built = self.new_model() if given else None
+        return expected_normalisation(model.name, model.weights, pretrained=given is not None, model=built)
 
     @property
     def expects_normalisation(self) -> bool:
@@ -137,10 +140,15 @@ class Project:
         return graph.shapes[graph.inputs[0]][-1] if graph.inputs and graph.shapes[graph.inputs[0]] else 1
 
     def new_model(self, *, weights: bool = True) -> nn.Module:
-        """The unpruned network: with the weights that the user gave, if any, else with random ones."""
+        """The unpruned network, with the weights that the user or its own function gives, if any.
+
+        Args:
+            weights: False gives random ones in any case.
+        """
         import torch
 
         from hwprune.models.registry import build
+        from hwprune.models.start import reset_parameters, warn_of_kept
         from hwprune.models.weights import load_weights
 
         with torch.random.fork_rng(devices=[]):
@@ -148,7 +156,30 @@ class Project:
             model = build(self.config.model.name, num_classes=self.num_classes, image_size=self.image_size)
         if weights and self.config.model.weights:
             load_weights(model, self.config.model.weights)
+        elif not weights and self._loaded_by_function is not None:
+            warn_of_kept(reset_parameters(model, self.config.seed))
         return model
+
+    @functools.cached_property
+    def given(self) -> GivenWeights | None:
+        """The trained weights of the unpruned network: the project's, or those that its function loads."""
+        from hwprune.models.weights import load_weights
+
+        if self.config.model.weights:
+            return load_weights(self.new_model(weights=False), self.config.model.weights)
+        return self._loaded_by_function
+
+    @functools.cached_property
+    def _loaded_by_function(self) -> GivenWeights | None:
+        from hwprune.models.registry import build
+        from hwprune.models.start import trained_by
+        from hwprune.models.user_file import is_user_file
+
+        name = self.config.model.name
+        if not is_user_file(name):
+            return None
+        make = functools.partial(build, name, num_classes=self.num_classes, image_size=self.image_size)
+        return trained_by(make, name)
 
     def target(self, device: str = "", profile: str = "") -> TargetProfile:
         """The target profile: the options given, else the project's, else the device's default.
@@ -208,10 +239,12 @@ class Project:
         return digest(function, file.read_bytes(), *rest)
 
     def given_weights(self) -> str:
-        """Stands for the weights that the user gave, if any."""
+        """Stands for the trained weights that the project or its model's function gives, if any."""
         source = self.config.model.weights
         file = Path(source).expanduser()
-        return artifacts.sha256(file.read_bytes()) if source and file.is_file() else source
+        if source:
+            return artifacts.sha256(file.read_bytes()) if file.is_file() else source
+        return self._loaded_by_function.digest if self._loaded_by_function else ""
 
     def searched(self) -> SearchResult:
         """What `hwprune search` found.

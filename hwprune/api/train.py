@@ -97,7 +97,7 @@ class Trainer:
 
         config, test = self.project.config, self.project.splits.test
         (base, base_history, source), (pruned, history) = self.networks()
-        if not config.model.weights:
+        if base_history.epochs:
             self.project.save_network("base", base, self.space.full(), {})
         base_top1 = accuracy(base, test)
         top1 = base_top1 if self.found.base_meets_budget else accuracy(pruned, test)

@@ -1,4 +1,4 @@
-"""Networks from torchvision and timm, built without their pretrained weights."""
+"""Networks from torchvision and timm, built without their pretrained weights; and these weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hwprune.errors import ModelError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
-    from torch import nn
+    from torch import Tensor, nn
 
 
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that help training only; never built here
 _Channels = tuple[float, float, float]
 
 
@@ -26,6 +28,9 @@ class Source(Protocol):
 
     def normalisation(self, name: str) -> tuple[_Channels, _Channels]:
         """Mean and deviation of each channel that its trained weights expect."""
+
+    def weights(self, name: str) -> Mapping[str, Tensor]:
+        """Its trained weights, downloaded where they are not yet in the package's cache."""
 
 
 # With auxiliary classifiers these return a tuple while training. Their own initialisation takes seconds and
@@ -63,11 +68,22 @@ class _Torchvision:
 
     def normalisation(self, name: str) -> tuple[_Channels, _Channels]:
         """That of torchvision's best weights of that network."""
-        import torchvision
-
-        check_torchvision_name(name)
-        transforms: Any = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        transforms: Any = _torchvision_weights(name).transforms()
         return tuple(transforms.mean), tuple(transforms.std)
+
+    def weights(self, name: str) -> Mapping[str, Tensor]:
+        """The best weights of that network, or those of that name, without auxiliary classifiers."""
+        found = _torchvision_weights(name)
+        try:
+            state: Mapping[str, Tensor] = found.get_state_dict(progress=False, check_hash=True)
+        except (OSError, RuntimeError) as error:  # URLError and timeouts are OSErrors; a wrong hash is not
+            raise ModelError(
+                "torchvision's weights could not be downloaded.",
+                where=found.url,
+                got=error,
+                do="check the network, or download that file elsewhere and give it as FILE.pth",
+            ) from error
+        return {key: value for key, value in state.items() if not key.startswith(_AUXILIARY)}
 
 
 class _Timm:
@@ -97,8 +113,48 @@ class _Timm:
             return timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD
         return tuple(config.mean), tuple(config.std)
 
+    def weights(self, name: str) -> Mapping[str, Tensor]:
+        """Those that timm's configuration of that network names."""
+        timm = _import_timm()
+        _check_timm_name(timm, name)
+        config = timm.get_pretrained_cfg(name)
+        if config is None or not config.has_weights:
+            raise ModelError(
+                "timm has no trained weights for that network.",
+                where=f"timm:{name}",
+                do="timm.list_models(pretrained=True) names those that have",
+            )
+        try:
+            network: nn.Module = timm.create_model(name, pretrained=True)
+        except Exception as error:  # each of its ways to download has errors of its own
+            raise ModelError(
+                "timm's weights could not be downloaded.",
+                where=config.hf_hub_id or config.url or f"timm:{name}",
+                got=(str(error).strip() or type(error).__name__).splitlines()[0],
+                do="check the network, or download that file elsewhere and give it as FILE.safetensors",
+            ) from error
+        return network.state_dict()
+
 
 SOURCES: dict[str, Source] = {"torchvision": _Torchvision(), "timm": _Timm()}
+
+
+def _torchvision_weights(name: str) -> Any:
+    """Weights of torchvision by a network's name (the best ones), or by their own, `ENUM.MEMBER`."""
+    import torchvision
+
+    if "." not in name:
+        check_torchvision_name(name)
+        return torchvision.models.get_model_weights(name).DEFAULT
+    try:
+        return torchvision.models.get_weight(name)
+    except (ValueError, KeyError) as error:
+        raise ModelError(
+            "torchvision has no weights of that name.",
+            where="weights",
+            got=repr(name),
+            allowed="a network such as resnet50, or weights such as ResNet50_Weights.IMAGENET1K_V2",
+        ) from error
 
 
 def check_torchvision_name(name: str) -> None:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hwprune import artifacts
 from hwprune.errors import MismatchError, UsageError
+from hwprune.models.start import reset_parameters
 from hwprune.pruningnet.generators import check_generator, make_generator
 from hwprune.pruningnet.modules import FrugalReLU6, PrunableModule, prunable
 from hwprune.structure.blocks import blocks as blocks_of
@@ -100,7 +101,7 @@ class PruningNet(nn.Module):
     def _convert(self, model: nn.Module) -> nn.Module:
         """Put stand-ins into `model`; remembers for each module name who has its tensors now."""
         if self.generator == "fc":
-            _reinitialise(model)
+            reset_parameters(model)
         modules = dict(model.named_modules(remove_duplicate=False))
         self._shared: dict[int, WeightGenerator] = {}
         # In tuples, so that they are no parts of this module beside the places that they have in the model.
@@ -234,11 +235,3 @@ def _forward(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if not (block.__dict__.get("recomputed") and block.training and torch.is_grad_enabled()):
         return inside(*args, **kwargs)
     return checkpoint(inside, *args, use_reentrant=False, **kwargs)
-
-
-def _reinitialise(model: nn.Module) -> None:
-    """Give every layer that knows how the initial values of its class."""
-    for module in model.modules():
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()

@@ -58,14 +58,60 @@ def test_every_format_loads(tmp_path: Path, name: str, trained: nn.Module, fresh
     assert same(trained, fresh)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model"])
+@pytest.mark.parametrize(
+    "key", ["state_dict", "model", "model_state_dict", "model_ema", "state_dict_ema", "ema"]
+)
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
 def test_nested_and_prefixed_state_dicts_load(
-    tmp_path: Path, key: str, trained: nn.Module, fresh: nn.Module
+    tmp_path: Path, key: str, prefix: str, trained: nn.Module, fresh: nn.Module
 ) -> None:
-    state = {f"module.{name}": value for name, value in trained.state_dict().items()}
+    state = {f"{prefix}{name}": value for name, value in trained.state_dict().items()}
     torch.save({"epoch": 3, key: state}, tmp_path / "w.pt")
     load_weights(fresh, tmp_path / "w.pt")
     assert same(trained, fresh)
+
+
+def test_averaged_weights_are_preferred_and_told(
+    tmp_path: Path, trained: nn.Module, fresh: nn.Module
+) -> None:
+    other = build("resnet20", num_classes=10).state_dict()
+    averaged = {f"module.{name}": value for name, value in trained.state_dict().items()}
+    content = {"state_dict": other, "ema": {"state_dict": {**averaged, "n_averaged": torch.tensor(7)}}}
+    torch.save(content, tmp_path / "w.pt")
+    given = load_weights(fresh, tmp_path / "w.pt")
+    assert same(trained, fresh)
+    assert "averaged weights under 'ema'" in given.notes[0]
+
+
+def test_another_number_of_classes_leaves_the_last_layer_random_and_tells_it(
+    tmp_path: Path, trained: nn.Module
+) -> None:
+    save_file(trained.state_dict(), tmp_path / "w.safetensors")
+    net = build("resnet20", num_classes=7)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    given = load_weights(net, tmp_path / "w.safetensors")
+    assert given.anew == ("fc",)
+    assert "fc was made anew, with random weights: the source has 10 classes, the model has 7" in given.notes
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name] if name.startswith("fc.") else trained.state_dict()[name])
+
+
+def test_a_narrower_layer_inside_is_no_other_number_of_classes(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)).state_dict(), tmp_path / "w.pt")
+    net = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+    with pytest.raises(ModelError, match="do not fit"):
+        load_weights(net, tmp_path / "w.pt")
+
+
+def test_the_name_that_a_missing_tensor_may_have_in_the_file_is_told(
+    tmp_path: Path, trained: nn.Module, fresh: nn.Module
+) -> None:
+    state = {name.replace("conv1.", "conv_1."): value for name, value in trained.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"conv1\.weight \(there is conv_1\.weight\)"):
+        load_weights(fresh, tmp_path / "w.pt")
 
 
 def test_old_files_without_batch_counters_load(tmp_path: Path, trained: nn.Module, fresh: nn.Module) -> None:
@@ -165,6 +211,42 @@ def test_failed_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_weights(build("mobilenet_v2"), "torchvision:mobilenet_v2")
     assert "https://" in str(caught.value)
     assert "FILE.pth" in str(caught.value)
+
+
+def test_weights_of_timm_load_and_failures_to_download_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = pytest.importorskip("timm")
+    theirs, create = timm.create_model("mobilenetv3_small_050", num_classes=1000), timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda *args, **more: theirs if more["pretrained"] else create(*args, **more)
+    )
+    ours = build("timm:mobilenetv3_small_050", num_classes=10)
+    given = load_weights(ours, "timm:mobilenetv3_small_050")
+    assert torch.equal(ours.conv_stem.weight, theirs.conv_stem.weight)
+    assert given.anew == ("classifier",)
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ModelError, match="could not be downloaded") as caught:
+        load_weights(ours, "timm:mobilenetv3_small_050")
+    assert "give it as FILE.safetensors" in str(caught.value)
+    with pytest.raises(ModelError, match="timm has no trained weights"):
+        load_weights(ours, "timm:seresnet18")
+
+
+def test_weights_of_torchvision_by_their_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    theirs = torchvision.models.resnet18()
+    monkeypatch.setattr(
+        torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: theirs.state_dict()
+    )
+    ours = build("torchvision:resnet18")
+    load_weights(ours, "torchvision:ResNet18_Weights.IMAGENET1K_V1")
+    assert same(ours, theirs)
+    with pytest.raises(ModelError, match="no weights of that name"):
+        load_weights(ours, "torchvision:ResNet18_Weights.IMAGENET22K")
 
 
 def test_torchvision_weights_leave_out_auxiliary_classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
