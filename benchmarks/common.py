@@ -52,9 +52,15 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def finish(name: str, figures: dict[str, Any]) -> None:
-    """Write `NAME.json` into RESULTS and print the figures as one JSON line, the last of the output."""
+def finish(name: str, figures: dict[str, Any], kept: dict[str, Any] | None = None) -> None:
+    """Write `NAME.json` into RESULTS and print the figures as one JSON line, the last of the output.
+
+    Args:
+        name: Of the file.
+        figures: What is written and printed.
+        kept: What is written too.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
-    content = {**figures, "provenance": provenance()}
+    content = {**figures, **(kept or {}), "provenance": provenance()}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(json.dumps(figures))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comparison_rivals as rivals
+import comparison_rules as rules
 import numpy as np
 from comparison_cases import BUDGETS, CASES, EVOLUTION, RANKED, RANKED_BUDGET, RANKED_SEED
 from comparison_copies import Task, in_copies, one_thread_each
@@ -61,7 +62,13 @@ if TYPE_CHECKING:
 
 GENERATORS: tuple[GeneratorName, ...] = ("residual", "shared", "fc")
 KINDS = ("magnitude", "taylor")  # of Torch-Pruning
-ROWS = ("hwprune", "shared", "uniform", *KINDS, "macs")
+RULES = {
+    "uniform": rules.uniform_width,
+    "uniform_depth": rules.uniform_depth,
+    "compound": rules.compound,
+}
+DEPTH = ("uniform_depth", "compound")  # rows of spaces with blocks that may go
+ROWS = ("hwprune", "shared", *RULES, *KINDS, "macs")
 LONGER = ("hwprune", "uniform", *KINDS, "macs")  # rows of the second column
 MACS_TRIES = 6
 SECONDS_EACH = 3.0
@@ -219,17 +226,18 @@ class Comparison:
             raise RuntimeError(f"{name}: the base network is another one than when pruned/{kind} was made")
         self.runs.trained(name, widths, lambda: model, replace(recipe, epochs=epochs or recipe.epochs))
 
-    def chosen(self, row: str, budget: str) -> Widths:
-        """The widths that a row's way of choosing gives at a budget; Torch-Pruning's are in its networks."""
-        if row == "uniform":
-            return rivals.uniform(self.setup, BUDGETS[budget])
+    def chosen(self, row: str, budget: str) -> Widths | None:
+        """What a row's way of choosing gives at a budget, if anything; of Torch-Pruning see `fine_tuned`."""
+        if row in RULES:
+            return RULES[row](self.setup, BUDGETS[budget])
         if row == "macs":
             return self.found_by_macs(budget)
         return self.found("shared" if row == "shared" else "residual", budget)
 
     def tasks(self, rows: Sequence[str]) -> list[Task]:
         """The first column: what each row's way of choosing gives at each budget."""
-        return [self.task(self.row, name, budget) for budget in BUDGETS for name in rows]
+        possible = [name for name in rows if self.setup.space.blocks or name not in DEPTH]
+        return [self.task(self.row, name, budget) for budget in BUDGETS for name in possible]
 
     def row(self, name: str, budget: str) -> None:
         """One row at one budget; of two rows also from the weights that the PruningNet generates."""
@@ -237,6 +245,9 @@ class Comparison:
             self.fine_tuned(f"tuned/{name}/{budget}", name, budget)
             return
         widths = self.chosen(name, budget)
+        if widths is None:
+            print(f"{self.setup.case.name} {name}: no network keeps {budget} %", flush=True)
+            return
         self.from_scratch(f"scratch/{name}/{budget}", widths)
         if name in ("hwprune", "uniform"):
             self.from_judge(f"tuned/{name}/{budget}", "residual", widths)
@@ -250,8 +261,8 @@ class Comparison:
         name, case = f"longer/{row}/{budget}", self.setup.case
         if row in KINDS:
             self.fine_tuned(name, row, budget, case.longer - case.epochs)
-        else:
-            self.from_scratch(name, self.chosen(row, budget), case.longer)
+        elif widths := self.chosen(row, budget):
+            self.from_scratch(name, widths, case.longer)
 
     def ranking_tasks(self, generators: Sequence[GeneratorName]) -> list[Task]:
         """Networks of one latency, trained alone and scored by PruningNets."""

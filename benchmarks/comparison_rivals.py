@@ -1,4 +1,4 @@
-"""What people would do in place of a search: uniform widths, and Torch-Pruning by magnitude or Taylor."""
+"""Torch-Pruning by magnitude or Taylor; it removes channels, never blocks."""
 
 from __future__ import annotations
 
@@ -14,44 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from comparison_setup import Setup
 
     from hwprune.structure.space import Widths
 
-BOTH_WAYS = 4  # of a network's full widths, the narrowest first, are rounded up and down
 TAYLOR_BATCHES, TAYLOR_IMAGES = 8, 128
 RATIOS = np.linspace(0.02, 0.98, 49)
-
-
-def uniform(setup: Setup, budget: float) -> Widths:
-    """The uniform network of most MACs within the budget; of equals, to a thousandth, that of most latency.
-
-    All groups of one full width get one width: the same share of it, rounded to a step of the device. The
-    narrow ones may each round up or down (`BOTH_WAYS`), and the best of all combinations and steps is taken;
-    one rule of rounding would leave more of the budget unused.
-    """
-    networks = sorted({*_scaled(setup), setup.space.smallest()})
-    within = [
-        (round(setup.macs_share(net), 3), share, net)
-        for net, share in zip(networks, setup.shares(networks), strict=True)
-        if share <= budget
-    ]
-    return max(within)[2]
-
-
-def _scaled(setup: Setup) -> Iterator[Widths]:
-    own = {group.width: step for group, step in zip(setup.space.groups, setup.steps, strict=True)}
-    fulls = sorted(own)
-    ways = [(np.floor, np.ceil) if number < BOTH_WAYS else (np.round,) for number in range(len(fulls))]
-    for steps in (own, *(dict.fromkeys(fulls, step) for step in setup.case.roundings)):
-        for ratio, rounded in itertools.product(np.linspace(0.1, 1.0, 91), itertools.product(*ways)):
-            counts = {
-                full: int(way(ratio * full / steps[full])) for full, way in zip(fulls, rounded, strict=True)
-            }
-            kept = {full: min(full, steps[full] * max(1, count)) for full, count in counts.items()}
-            yield tuple(kept[group.width] for group in setup.space.groups)
 
 
 class TorchPruning:
@@ -69,9 +39,13 @@ class TorchPruning:
 
     def chosen(self) -> dict[str, Any]:
         """For each budget what its user would take: a ratio, a rounding, and the widths they give."""
-        settings = itertools.product(RATIOS.tolist(), self.setup.case.roundings)
-        tried = [(ratio, step, self.network(ratio, step)[1]) for ratio, step in settings]
+        tried = self.tried()
         return {name: gentlest(self.setup, tried, budget) for name, budget in BUDGETS.items()}
+
+    def tried(self) -> list[tuple[float, int, Widths]]:
+        """Every ratio with every rounding, and the widths they give."""
+        settings = itertools.product(RATIOS.tolist(), self.setup.case.roundings)
+        return [(ratio, step, self.network(ratio, step)[1]) for ratio, step in settings]
 
     def network(self, ratio: float, step: int) -> tuple[nn.Module, Widths]:
         """A pruned copy, by Taylor importance when there are gradients, else by magnitude; and its widths."""
@@ -93,8 +67,9 @@ class TorchPruning:
         )
         pruner.step()
         model.zero_grad()
-        modules = dict(model.named_modules())
-        return model, tuple(_width(modules[group.name]) for group in self.setup.space.groups)
+        modules, space = dict(model.named_modules()), self.setup.space
+        gates = (block.width for block in space.blocks)
+        return model, (*(_width(modules[group.name]) for group in space.groups), *gates)
 
 
 def gentlest(

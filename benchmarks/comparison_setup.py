@@ -50,7 +50,7 @@ class Setup:
         train: 25,000 training images.
         held_out: 10,000 other training images, for scoring candidates.
         test: The test images.
-        steps: Channels that a group's choices are multiples of, its step on the device.
+        steps: Channels that a group's choices are multiples of, its step on the device; 1 for each block.
         device_of_table: Name of the processor that the latencies are of.
     """
 
@@ -64,7 +64,7 @@ class Setup:
         self.train, self.held_out, self.test = dataset.train.subset(chosen), others.subset(held), dataset.test
         folder = TableFolder.load(case.table)
         self.space, self.model = folder.space, folder.model()
-        self.steps = tuple(math.gcd(*group.choices) for group in self.space.groups)
+        self.steps = tuple(math.gcd(*gene.choices) for gene in self.space.genes)
         self.device_of_table = folder.table.provenance["device"]["model"]
         self.base_ms = float(self.model.predict(np.array([self.space.full()]))[0])
 
@@ -72,7 +72,7 @@ class Setup:
         """Predicted latency as a share of the unpruned network's."""
         return float(self.shares([widths])[0])
 
-    def shares(self, networks: Sequence[Widths]) -> NDArray[np.float64]:
+    def shares(self, networks: Sequence[Widths] | NDArray[np.int64]) -> NDArray[np.float64]:
         """The same of several networks; a width between two of the device's steps costs the next step's."""
         steps = np.array(self.steps)
         whole = -(-np.array(networks) // steps) * steps
