@@ -26,6 +26,7 @@ from hwprune.runtimes.profiles import load_profile
 from hwprune.runtimes.registry import get_runtime
 from hwprune.structure.export import export_base
 from hwprune.structure.onnx_fold import fold_batch_norm
+from hwprune.structure.onnx_weights import WeightedGraph
 
 MODELS = {
     "torchvision:resnet50": 224,
@@ -82,9 +83,9 @@ def by_torch_export(model: torch.nn.Module, x: torch.Tensor) -> bytes:
             model, (x,), dynamo=True, optimize=True, input_names=["input"], output_names=["output"]
         )
         program.save(buffer)
-    content = onnx.load_model_from_string(buffer.getvalue())
-    fold_batch_norm(content)
-    return bytes(content.SerializeToString())
+    net = WeightedGraph.of(onnx.load_model_from_string(buffer.getvalue()))
+    fold_batch_norm(net)
+    return net.content()
 
 
 def describe(content: bytes, names: set[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from hwprune.structure.onnx_weights import WeightedGraph
     from hwprune.structure.space import SearchSpace, Widths
 
     Check = Callable[[Sequence[int]], str]
@@ -36,7 +37,7 @@ class Bisection:
     A check takes groups, prunes them and no others, and returns what is wrong, or "".
 
     Args:
-        base: The unpruned network's ONNX.
+        base: The unpruned network.
         readers: (weight, axis) of every axis from which channels are read.
 
     Attributes:
@@ -49,7 +50,7 @@ class Bisection:
     mixed: set[int]
     slicer: OnnxSlicer
 
-    def __init__(self, base: bytes, readers: Collection[tuple[str, int]]) -> None:
+    def __init__(self, base: WeightedGraph, readers: Collection[tuple[str, int]]) -> None:
         self.base, self.readers = base, readers
 
     def checks(self) -> Iterator[Check]:

@@ -18,7 +18,6 @@ from unittest import mock
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 from torch.jit._trace import TracerWarning
 from torch.utils import _pytree as pytree
@@ -26,8 +25,10 @@ from torch.utils import _pytree as pytree
 from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure import symbolics
-from hwprune.structure.onnx_fold import fold
+from hwprune.structure.onnx_fold import fold, names_read
 from hwprune.structure.onnx_metadata import batched, note_batched, note_decides, note_open
+from hwprune.structure.onnx_weights import WeightedGraph, keep_inputs
+from hwprune.structure.prune import light_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,28 +86,28 @@ def export_base(model: nn.Module, example: Tensor | Sequence[Tensor] | Sequence[
     """
     exported = export_graph(model, as_inputs(example))
     fold(exported)
-    return bytes(exported.SerializeToString())
+    return exported.content()
 
 
-def export_graph(model: nn.Module, inputs: Inputs) -> onnx.ModelProto:
-    """Export a model as it is, with its weights; sizes are those of the inputs.
+def export_graph(model: nn.Module, inputs: Inputs, outputs: Sequence[str] | None = None) -> WeightedGraph:
+    """Export a model as it is, with its weights, which share the memory of the model's own.
+
+    Args:
+        model: The model.
+        inputs: Example inputs; the graph has their sizes.
+        outputs: What `output_names` makes of its outputs, where that is known.
 
     Raises:
         ModelError: The model cannot be exported.
     """
     check_exportable(model)
-    twin = _Wrapper(copy.deepcopy(model).cpu().eval())
+    twin = _Wrapper(light_copy(model).cpu().eval())
     inputs = tuple(x.detach().cpu() for x in inputs)
-    with torch.no_grad():
-        names = output_names(twin.m(*copy.deepcopy(inputs)))
-    exported = _without_prefix(_export(twin, inputs, input_names(model, len(inputs)), names))
-    values: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
-    values |= model.named_parameters(remove_duplicate=False)
-    for tensor in exported.graph.initializer:
-        if tensor.name in values:
-            value = values[tensor.name].detach().cpu().contiguous().numpy()
-            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-    _set_sizes(exported, inputs)
+    if outputs is None:
+        with torch.no_grad():
+            outputs = output_names(twin.m(*copy.deepcopy(inputs)))
+    exported = _without_prefix(_export(twin, inputs, input_names(model, len(inputs)), list(outputs)))
+    _set_sizes(exported.model, inputs)
     return exported
 
 
@@ -175,9 +176,10 @@ def input_names(model: nn.Module, count: int) -> list[str]:
     return named[:count] if len(named) >= count else [f"input{index}" for index in range(count)]
 
 
-def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]) -> onnx.ModelProto:
+def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]) -> WeightedGraph:
     """Export a twin, with an open batch if that works: an operator that must know all sizes gets them."""
-    _make_different(twin)
+    for module in twin.modules():
+        module._non_persistent_buffers_set.clear()  # the exporter makes nameless constants of them
     if len({*names, *outputs}) < len(names) + len(outputs):
         outputs = [f"output.{name}" for name in outputs]
     symbolics.register()
@@ -189,15 +191,15 @@ def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]
         except Exception as raised:  # the exporter raises whatever the model's forward makes it raise
             error = raised
             continue
-        if axes is None or not any(node.op_type in _DYNAMIC for node in found.graph.node):
+        if axes is None or not any(node.op_type in _DYNAMIC for node in found.model.graph.node):
             if counted or axes is None:
                 other = tuple(torch.cat([x] * _TIMES) if x.ndim else x for x in inputs)
                 with contextlib.suppress(Exception):  # a model made for one batch
                     _note_batch(found, inputs, _attempt(twin, other, names, outputs, axes)[0], other)
             if counted:
-                note_decides(found)
+                note_decides(found.model)
             if axes is not None:
-                note_open(found)
+                note_open(found.model)
             return found
     raise ModelError(
         "This model cannot be exported to ONNX.",
@@ -207,20 +209,9 @@ def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]
     ) from error
 
 
-def _make_different(twin: nn.Module) -> None:
-    """Give a twin tensors that are all different: the exporter merges equal ones and loses their names."""
-    generator = torch.Generator().manual_seed(0)
-    for module in twin.modules():
-        module._non_persistent_buffers_set.clear()  # the exporter makes nameless constants of them
-    with torch.no_grad():
-        for tensor in (*twin.parameters(), *twin.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator))
-
-
 def _attempt(
     twin: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], axes: Any
-) -> tuple[onnx.ModelProto, bool]:
+) -> tuple[WeightedGraph, bool]:
     """One export; and whether the code took a size out of the graph, as `len(x)` does."""
     buffer = io.BytesIO()
     # It prints the whole graph of what it cannot export.
@@ -241,20 +232,35 @@ def _attempt(
                 dynamic_axes=axes,
                 training=torch.onnx.TrainingMode.PRESERVE,  # keeps BN apart, and so all names
                 do_constant_folding=False,
+                export_params=False,
+                keep_initializers_as_inputs=True,  # else it merges equal weights and loses their names
                 dynamo=False,
             )
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     counted = any(issubclass(one.category, TracerWarning) for one in seen)
-    return onnx.load_model_from_string(buffer.getvalue()), counted
+    return _weighted(onnx.load_model_from_string(buffer.getvalue()), twin), counted
 
 
-def _note_batch(model: onnx.ModelProto, inputs: Inputs, other: onnx.ModelProto, others: Inputs) -> None:
+def _weighted(model: onnx.ModelProto, twin: nn.Module) -> WeightedGraph:
+    """A model whose weights the exporter left out and listed as inputs, with those that are read."""
+    values: dict[str, Tensor] = dict(twin.named_buffers(remove_duplicate=False))
+    values |= twin.named_parameters(remove_duplicate=False)
+    net = WeightedGraph.of(model)
+    used = {name for node in model.graph.node for name in names_read(node)}
+    used |= {entry.name for entry in model.graph.output}
+    for name in [entry.name for entry in model.graph.input if entry.name in values.keys() & used]:
+        net.put(name, values[name].detach().numpy())
+    keep_inputs(model, lambda name: name not in values)
+    return net
+
+
+def _note_batch(net: WeightedGraph, inputs: Inputs, other: WeightedGraph, others: Inputs) -> None:
     """Note which constants of a graph follow the batch, by a graph of another batch.
 
     The exporter numbers constants differently each time; operators that are shaped by them keep their names.
     """
-    mine, its = _sized(model, inputs), _sized(other, others)
+    mine, its = _sized(net, inputs), _sized(other, others)
     theirs = {node.name: node for node in its.nodes}
     flags: dict[str, list[int]] = {}
     for node in mine.nodes:
@@ -265,13 +271,12 @@ def _note_batch(model: onnx.ModelProto, inputs: Inputs, other: onnx.ModelProto, 
                 places = _following(one, another)
                 flags |= {name: places} if places else {}
     if flags:
-        note_batched(model, flags)
+        note_batched(net.model, flags)
 
 
-def _sized(model: onnx.ModelProto, inputs: Inputs) -> graphs.Graph:
+def _sized(net: WeightedGraph, inputs: Inputs) -> graphs.Graph:
     """The graph of a copy whose inputs have the sizes of some tensors."""
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    copied = net.copied().model
     _set_sizes(copied, inputs)
     return graphs.read(copied)
 
@@ -304,12 +309,13 @@ def _set_sizes(model: onnx.ModelProto, inputs: Inputs) -> None:
             dim.dim_value = size
 
 
-def _without_prefix(model: onnx.ModelProto) -> onnx.ModelProto:
+def _without_prefix(net: WeightedGraph) -> WeightedGraph:
     """The names as the model itself has them, not its wrapper: `m.conv1.weight`, `/m/conv1/Conv_output_0`."""
 
     def bare(name: str) -> str:
         return name.removeprefix(f"{_INSIDE}.") if name[:1] != "/" else name.replace(f"/{_INSIDE}/", "/", 1)
 
+    model = net.model
     for tensor in model.graph.initializer:
         tensor.name = bare(tensor.name)
     for node in model.graph.node:
@@ -320,4 +326,4 @@ def _without_prefix(model: onnx.ModelProto) -> onnx.ModelProto:
                 attribute.ints[:] = [axis % len(attribute.ints) for axis in attribute.ints]
     if flags := batched(model):
         note_batched(model, {bare(name): places for name, places in flags.items()})
-    return model
+    return WeightedGraph(model, {bare(name): array for name, array in net.arrays.items()})

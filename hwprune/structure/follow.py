@@ -81,13 +81,10 @@ class Followed:
         """Canonical label -> its group and channel; what belongs to no group stays."""
         count = len(self.flow.canonical)
         self.group, self.channel = np.full(count, FROZEN), np.zeros(count, dtype=np.int64)
-        places = [
-            (group, channel, label)
-            for group, labels in enumerate(members)
-            for channel, label in enumerate(labels.tolist())
-        ]
-        group, channel, label = np.array(places, dtype=np.int64).reshape(-1, 3).T
-        root = self.flow.canonical[label]
+        nothing = np.zeros(0, dtype=np.int64)
+        group = np.repeat(np.arange(len(members)), [len(labels) for labels in members])
+        channel = np.concatenate([nothing, *(np.arange(len(labels)) for labels in members)])
+        root = self.flow.canonical[np.concatenate([nothing, *members])]
         order = np.argsort(-channel, kind="stable")  # of several channels in one class the first counts
         self.group[root[order]], self.channel[root[order]] = group[order], channel[order]
         self.group[FIXED] = FROZEN

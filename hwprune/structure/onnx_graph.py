@@ -200,22 +200,21 @@ def static_inputs(content: bytes) -> tuple[str, ...]:
         ModelError: Not an ONNX model, or none that can be timed: a size is not fixed, or beyond all reason,
             be it of an input, of an output or of what is made in between.
     """
-    model = _weightless(content)
+    return refuse_large(_weightless(content))
+
+
+def refuse_large(model: Any) -> tuple[str, ...]:
+    """Refuse a model whose run takes far more memory than its file; its inputs, as `static_inputs` has them.
+
+    One operator can ask for anything. Outputs are refused as they are declared too, for that much is set
+    aside for them. Sizes that the model declares in between are forgotten first, in place: they may be
+    anything, and would hide the true ones.
+    """
     graph = model.graph
     if not graph.node:
         raise ModelError("This is not an ONNX model, or an empty one.", got="no operators")
     weights = {init.name for init in graph.initializer}
     inputs = tuple(_static_input(entry) for entry in graph.input if entry.name not in weights)
-    _refuse_large(model)
-    return inputs
-
-
-def _refuse_large(model: Any) -> None:
-    """Refuse a model whose run takes far more memory than its file: one operator can ask for anything.
-
-    Outputs are refused as they are declared too, for that much is set aside for them. Sizes that the model
-    declares in between are forgotten first: they may be anything, and would hide the true ones.
-    """
     for entry in model.graph.output:
         _check_size(f"output {entry.name}", [dim.dim_value for dim in entry.type.tensor_type.shape.dim])
         entry.type.tensor_type.ClearField("shape")
@@ -231,6 +230,7 @@ def _refuse_large(model: Any) -> None:
         for entry in (*graph.value_info, *graph.output):
             sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
             _check_size(f"tensor {entry.name}", sizes)
+    return inputs
 
 
 def _check_size(where: str, sizes: Iterable[int]) -> None:

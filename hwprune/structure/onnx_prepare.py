@@ -10,6 +10,7 @@ from onnx import version_converter
 from hwprune.errors import ModelError
 from hwprune.structure.onnx_fold import fold, keep_nodes
 from hwprune.structure.onnx_graph import consistency, parse_model
+from hwprune.structure.onnx_weights import WeightedGraph, keep_inputs
 from hwprune.structure.resolve import CUTTABLE
 
 _OLDEST_OPSET = 13  # in older ones sizes of parts and axes are attributes
@@ -44,14 +45,20 @@ def prepare_onnx(model: bytes | str | Path) -> bytes:
     Raises:
         ModelError: No such file, not an ONNX model, or one with open sizes or weights in other files.
     """
-    proto = parse_model(read_onnx(model))
+    return prepared(read_onnx(model)).content()
+
+
+def prepared(content: bytes) -> WeightedGraph:
+    """The same from a file's content, its weights beside the graph."""
+    proto = parse_model(content)
     with consistency():
         proto = _renewed(proto)
         _name_operators(proto)
         _share_no_vectors(proto)
-        _drop_weight_inputs(proto)
-        fold(proto)
-    return bytes(proto.SerializeToString())
+        net = WeightedGraph.of(proto)
+        keep_inputs(proto, lambda name: name not in net.arrays)  # old files list weights too
+        fold(net)
+    return net
 
 
 def _renewed(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -90,17 +97,6 @@ def _name_operators(model: onnx.ModelProto) -> None:
             kept.append(node)
     if len(kept) < len(model.graph.node):
         keep_nodes(model.graph, kept)
-
-
-def _drop_weight_inputs(model: onnx.ModelProto) -> None:
-    """Leave weights out of the inputs: old files list them too."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [entry for entry in model.graph.input if entry.name not in weights]
-    if len(inputs) < len(model.graph.input):
-        copies = onnx.GraphProto()
-        copies.input.extend(inputs)
-        del model.graph.input[:]
-        model.graph.input.extend(copies.input)
 
 
 def _share_no_vectors(model: onnx.ModelProto) -> None:

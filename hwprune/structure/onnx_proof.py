@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from hwprune.errors import ModelError
 from hwprune.structure.bisect import NOT_FINITE, NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.onnx_graph import parse_model
 from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.structure.onnx_weights import WeightedGraph
 from hwprune.structure.orders import local_order, orders
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class OnnxProver(Bisection):
     """Tries the networks of a space on the file itself.
 
     Args:
-        content: The file, prepared.
+        net: The file, prepared.
         graph: Its graph.
         readers: (weight, axis) of every axis from which channels are read.
 
@@ -44,8 +45,8 @@ class OnnxProver(Bisection):
         ModelError: ONNX Runtime does not run the file.
     """
 
-    def __init__(self, content: bytes, graph: Graph, readers: Collection[tuple[str, int]]) -> None:
-        super().__init__(content, readers)
+    def __init__(self, net: WeightedGraph, graph: Graph, readers: Collection[tuple[str, int]]) -> None:
+        super().__init__(net, readers)
         rng = np.random.default_rng(0)
         self.feeds: dict[str, Array] = {}
         for entry in graph.model.graph.input:
@@ -54,14 +55,15 @@ class OnnxProver(Bisection):
             value = rng.standard_normal(shape) if np.dtype(kind).kind == "f" else np.ones(shape)
             self.feeds[entry.name] = value.astype(kind)
         try:
-            self.full = self._run(content)
+            session = net.session()
+            self.full, again = (session.run(None, self.feeds) for _ in range(2))
         except Exception as error:  # runtimes raise errors of their own
             raise ModelError(
                 "ONNX Runtime does not run this model.",
                 got=f"{type(error).__name__}: {error}"[:300],
                 do="export it again, or look for an operator that the runtime does not have",
             ) from error
-        if _differs(self._run(content, again=True), self.full):
+        if _differs(again, self.full):
             raise ModelError(
                 "The outputs of this model differ between two equal runs.",
                 do="export it in eval mode, without operators that draw random numbers",
@@ -74,7 +76,7 @@ class OnnxProver(Bisection):
             ModelError: They compute something else.
         """
         try:
-            expected = self._run(original)
+            expected = WeightedGraph.of(parse_model(original)).run(self.feeds)
         except Exception:  # a form that runtimes no longer take, mended by preparing it
             return
         if _differs(self.full, expected):
@@ -87,18 +89,8 @@ class OnnxProver(Bisection):
         """Whether networks run, then whether they are the right ones."""
         yield from (self._runs, self._masks, self._permutes)
 
-    def _run(self, content: bytes, *, again: bool = False) -> list[Array]:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        if again:
-            session.run(None, self.feeds)
-        return [np.asarray(value) for value in session.run(None, self.feeds)]
-
     def _runs(self, groups: Sequence[int]) -> str:
-        got = self._run(self.slicer.slice(self.narrowest(groups)))
+        got = self.slicer.sliced(self.narrowest(groups)).run(self.feeds)
         same = [one.shape for one in got] == [one.shape for one in self.full]
         if same and any(_finite(a) and not _finite(b) for a, b in zip(self.full, got, strict=True)):
             return NOT_FINITE
@@ -113,14 +105,13 @@ class OnnxProver(Bisection):
         for name, axis, index in self.unread(widths):
             if len(index):
                 gone.setdefault(name, []).append((axis, index))
-        model = onnx.load_model_from_string(self.base)
-        for tensor in model.graph.initializer:
-            if tensor.name in gone:
-                value = numpy_helper.to_array(tensor).copy()
-                for axis, index in gone[tensor.name]:
-                    value[(slice(None),) * axis + (index,)] = 0
-                tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-        differs = _differs(self._run(self.slicer.slice(widths)), self._run(model.SerializeToString()))
+        masked = self.base.copied()
+        for name, cuts in gone.items():
+            value = masked.arrays[name].copy()
+            for axis, index in cuts:
+                value[(slice(None),) * axis + (index,)] = 0
+            masked.put(name, value)
+        differs = _differs(self.slicer.sliced(widths).run(self.feeds), masked.run(self.feeds))
         return NOT_MASKED if differs else ""
 
     def _permutes(self, groups: Sequence[int]) -> str:
@@ -130,7 +121,7 @@ class OnnxProver(Bisection):
         for name, cuts in slicer.cuts.items():
             for axis, channels in cuts:
                 slicer.arrays[name] = slicer.arrays[name].take(local_order(channels, found), axis)
-        differs = _differs(self._run(slicer.slice(self.space.full())), self.full)
+        differs = _differs(slicer.sliced(self.space.full()).run(self.feeds), self.full)
         return OTHER_ORDER if differs else ""
 
 

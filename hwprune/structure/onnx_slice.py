@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from hwprune.errors import ModelError, UsageError
 from hwprune.structure import graph as graphs
@@ -21,6 +21,7 @@ from hwprune.structure.onnx_fold import drop_dead, names_read
 from hwprune.structure.onnx_graph import consistency, parse_model
 from hwprune.structure.onnx_metadata import batched
 from hwprune.structure.onnx_shapes import SHAPED, ConstantShapes
+from hwprune.structure.onnx_weights import WeightedGraph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,14 +67,16 @@ class OnnxSlicer:
         ModelError: The ONNX is not the base of this space.
     """
 
-    def __init__(self, base_onnx: bytes, space: SearchSpace) -> None:
-        base = parse_model(base_onnx)
+    def __init__(self, base_onnx: bytes | WeightedGraph, space: SearchSpace) -> None:
+        with consistency():
+            net = WeightedGraph.of(parse_model(base_onnx)) if isinstance(base_onnx, bytes) else base_onnx
+        base = self.skeleton = net.copied().model
         self.space = space
         with consistency():
             self.graph = graphs.read(base)
             self.followed = Followed(self.graph, space)
             _check_whole(self.followed)
-            self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in base.graph.initializer}
+            self.arrays = dict(net.arrays)
             held = [node for node in base.graph.node if node.op_type == "Constant"]
             self.arrays |= {node.output[0]: self.graph.constants[node.output[0]] for node in held}
             self.cuts = {name: found for name in self.arrays if (found := self._cuts(name))}
@@ -82,7 +85,6 @@ class OnnxSlicer:
         self.batched = batched(base)
         self.nodes = {node.outputs[0]: node for node in self.graph.nodes}
         self.shapes = ConstantShapes(self.followed)
-        self.skeleton = base
         del base.graph.initializer[:]
         del base.graph.value_info[:]  # intermediate shapes, which pruning changes
         for node in held:
@@ -94,12 +96,16 @@ class OnnxSlicer:
 
     def slice(self, widths: Sequence[int], *, batch: int | None = None) -> bytes:
         """The serialised ONNX of one pruned network; see `slice_onnx`."""
+        return self.sliced(widths, batch=batch).content()
+
+    def sliced(self, widths: Sequence[int], *, batch: int | None = None) -> WeightedGraph:
+        """One pruned network; see `slice_onnx`."""
         chosen = self.space.check(widths)
         if batch is not None and batch < 1:
             raise UsageError("A batch has at least one image.", got=batch, allowed="1 or more")
         model = onnx.ModelProto()
         model.CopyFrom(self.skeleton)
-        arrays = self._sliced(chosen, self.batch if batch is None else batch)
+        arrays = self._cut(chosen, self.batch if batch is None else batch)
         with consistency():
             keeps = self.followed.keeps(chosen)
             for proto in model.graph.node:
@@ -110,13 +116,14 @@ class OnnxSlicer:
             used = {name for proto in model.graph.node for name in names_read(proto)} | set(
                 self.graph.outputs
             )
+            net = WeightedGraph(model, {})
             for name, array in arrays.items():
                 if name in used or (name in self.arrays and array.dtype != np.int64 and not left_out):
-                    model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
+                    net.put(name, array)
             if batch is not None:
                 self._set_batch(model, batch)
                 self._check_batch(model, batch)
-        return bytes(model.SerializeToString())
+        return net
 
     def _leave_out(self, graph: onnx.GraphProto, widths: Widths) -> bool:
         """Let the readers of the blocks that are left out read what the blocks read; drop the rest."""
@@ -136,7 +143,7 @@ class OnnxSlicer:
             drop_dead(graph)
         return bool(inputs)
 
-    def _sliced(self, widths: Widths, batch: int) -> dict[str, Array]:
+    def _cut(self, widths: Widths, batch: int) -> dict[str, Array]:
         """The weights and constants of a pruned network."""
         arrays = dict(self.arrays)
         if batch != self.batch:
@@ -146,7 +153,7 @@ class OnnxSlicer:
                     arrays[name] = np.repeat(arrays[name].take([0], axis), size, axis)
         for name, cuts in self.cuts.items():
             for axis, channels in cuts:
-                arrays[name] = arrays[name].take(channels.kept(widths), axis=axis)
+                arrays[name] = _taken(arrays[name], channels.kept(widths), axis)
         return arrays
 
     def _check_batch(self, model: onnx.ModelProto, batch: int) -> None:
@@ -207,6 +214,13 @@ class OnnxSlicer:
             sizes = self.followed.sizes(node.outputs[0], keeps)
             if moved or sizes != node.output_shapes[0]:
                 _replace(proto, 2, self.shapes.ends(node, value, sizes), arrays)
+
+
+def _taken(array: Array, kept: NDArray[np.int64], axis: int) -> Array:
+    """Some positions of an axis; neighbours are not copied."""
+    if len(kept) and kept[-1] - kept[0] + 1 == len(kept):  # positions ascend
+        return array[(*(slice(None),) * axis, slice(kept[0], kept[-1] + 1))]
+    return array.take(kept, axis)
 
 
 def _check_whole(followed: Followed) -> None:

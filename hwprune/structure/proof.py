@@ -22,7 +22,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,7 +37,7 @@ from hwprune.structure.bisect import (
 )
 from hwprune.structure.export import Inputs, input_names, tensors_of
 from hwprune.structure.onnx_slice import OnnxSlicer
-from hwprune.structure.prune import prune_in_place
+from hwprune.structure.prune import light_copy, prune_in_place
 from hwprune.structure.rank import sort_channels
 from hwprune.structure.shake import random_like
 from hwprune.structure.space import SearchSpace
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from hwprune.structure.bisect import Check
+    from hwprune.structure.onnx_weights import WeightedGraph
     from hwprune.structure.space import Widths
 
     _Outcome = tuple[nn.Module, tuple[torch.Tensor, ...], int]
@@ -58,7 +58,6 @@ _ROUNDING = 20  # times the difference that float32 makes to torch itself
 _EXACT, _NEAR = 1e-6, 1e-3  # of two runs of torch, in float64 and in float32
 _CHEAP = 5 * 10**8  # FLOPs up to which float64 is tried first; beyond, where float32 does not do
 _MOST_EXACT = 50_000_000  # parameters up to which it is tried at all
-_OTHER_BATCH = 3
 _FACTORS = (0, -10)  # of the inputs, that should not take another path
 
 
@@ -78,7 +77,7 @@ class Prover(Bisection):
         self,
         model: nn.Module,
         inputs: Inputs,
-        base: bytes,
+        base: WeightedGraph,
         readers: Collection[tuple[str, int]],
         *,
         idle: bool = False,
@@ -87,14 +86,15 @@ class Prover(Bisection):
         super().__init__(base, readers)
         self.model = model
         self.inputs = random_like(inputs)
+        self.other_batch = 3 if self._images() == 2 else 2
         self.others = tuple(
-            torch.cat([x] * _OTHER_BATCH)[:_OTHER_BATCH] if x.ndim else x for x in self.inputs
+            torch.cat([x] * self.other_batch)[: self.other_batch] if x.ndim else x for x in self.inputs
         )
         self.batches: bool | None = None  # whether the model takes another batch; not known yet
         self.full, self.full_flops = self._counted(self.model)
         self.names = input_names(model, len(inputs))
         self._outcomes: dict[Widths, _Outcome] = {}
-        self._loaded: tuple[bytes, onnxruntime.InferenceSession] | None = None
+        self._loaded: tuple[WeightedGraph, Any] | None = None
         self._decides = decides
         self._trains = idle and self._runs_in_training(self.model)
         self.exact, self.exact_inputs, self.exact_full, self.near = self.model, self.inputs, self.full, _NEAR
@@ -108,7 +108,7 @@ class Prover(Bisection):
             return False
         # A forward may make tensors of float32 itself.
         with contextlib.suppress(Exception), torch.no_grad():
-            twin = copy.deepcopy(self.model).double()
+            twin = light_copy(self.model).double()
             inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
             full = self._run(twin, inputs)
             rounding = max(map(_distance, self.full, full), default=0.0)
@@ -182,7 +182,7 @@ class Prover(Bisection):
             for index in gone:
                 widths[len(self.space.groups) + index] = 0
             chosen = self.space.check(widths)
-            fault = self._counts(chosen) or self._onnx(chosen, self.inputs, self._pruned(chosen)[1], None)
+            fault = self._counts(chosen) or self._at_batch(chosen)
             if fault:
                 return fault
         return ""
@@ -194,7 +194,7 @@ class Prover(Bisection):
     def _pruned(self, widths: Widths) -> _Outcome:
         """A pruned network, its outputs and FLOPs; the two made last are kept."""
         if widths not in self._outcomes:
-            pruned = prune_in_place(copy.deepcopy(self.model), self.space, widths)
+            pruned = prune_in_place(light_copy(self.model), self.space, widths)
             self._outcomes = dict([*self._outcomes.items()][-1:])
             self._outcomes[widths] = pruned, *self._counted(pruned)
         return self._outcomes[widths]
@@ -208,7 +208,7 @@ class Prover(Bisection):
         return fault
 
     def _runs_in_training(self, model: nn.Module) -> bool:
-        twin = copy.deepcopy(model).train()
+        twin = light_copy(model).train()
         try:
             self._run(twin, self.others)
         except Exception:  # the user's own forward may raise anything
@@ -229,11 +229,17 @@ class Prover(Bisection):
         return "" if counted == gone else f"{counted} MACs go, not {gone}"
 
     def _slices(self, groups: Sequence[int]) -> str:
-        """The sliced ONNX equals the pruned module, at another batch too."""
+        """The sliced ONNX equals the pruned module, one of them at another batch."""
         narrow, widths = self.narrowest(groups), self.drawn(groups)
-        fault = self._onnx(narrow, self.inputs, self._pruned(narrow)[1], None)
-        pruned, outputs, _ = self._pruned(widths)
-        return fault or self._onnx(widths, self.inputs, outputs, None) or self._batches(pruned, widths)
+        return (
+            self._at_batch(narrow)
+            or self._batches(widths)
+            or ("" if self.batches else self._at_batch(widths))
+        )
+
+    def _at_batch(self, widths: Widths) -> str:
+        """The sliced ONNX equals the pruned module, at the batch of the example inputs."""
+        return self._onnx(widths, self.inputs, self._pruned(widths)[1], None)
 
     def _permutes(self, groups: Sequence[int]) -> str:
         """The channels of each group in another order compute the same."""
@@ -247,25 +253,30 @@ class Prover(Bisection):
         widths = self.masked(groups)
         if widths == self.space.full():
             return ""
-        masked = copy.deepcopy(self.exact)
+        masked = light_copy(self.exact)
         state: dict[str, torch.Tensor] = dict(masked.named_parameters(remove_duplicate=False))
         state |= dict(masked.named_buffers(remove_duplicate=False))
         for name, axis, gone in self.unread(widths):
-            state[name].index_fill_(axis, torch.from_numpy(gone).to(state[name].device), 0)
-        pruned = prune_in_place(copy.deepcopy(self.exact), self.space, widths)
-        got, expected = (self._run(one, self.exact_inputs) for one in (pruned, masked))
+            index = torch.from_numpy(gone).to(state[name].device)
+            state[name].data = state[name].index_fill(axis, index, 0)
+        expected = self._run(masked, self.exact_inputs)
+        if self.exact is self.model:
+            got = self._pruned(widths)[1]
+        else:
+            got = self._run(prune_in_place(light_copy(self.exact), self.space, widths), self.exact_inputs)
         fault = _difference(got, expected, self.near) and NOT_MASKED
         return self._masks(groups) if fault and self._be_exact() else fault
 
     def _images(self) -> int:
         return max(1, self.inputs[0].shape[0] if self.inputs[0].ndim else 1)
 
-    def _batches(self, pruned: nn.Module, widths: Widths) -> str:
+    def _batches(self, widths: Widths) -> str:
         """The same at another batch, unless the unpruned model takes no other (tried where this fails)."""
         if self.batches is False:
             return ""
         try:
-            fault = self._onnx(widths, self.others, self._run(pruned, self.others), _OTHER_BATCH)
+            outputs = self._run(self._pruned(widths)[0], self.others)
+            fault = self._onnx(widths, self.others, outputs, self.other_batch)
         except Exception as error:
             fault = f"it fails at another batch ({type(error).__name__}: {error})".splitlines()[0][:200]
         self.batches = not fault or self.batches or self._takes_batches()
@@ -275,19 +286,19 @@ class Prover(Bisection):
         """Whether the unpruned model, and its ONNX, take another batch."""
         slicer = OnnxSlicer(self.base, SearchSpace("", tuple(self.inputs[0].shape), (), ()))
         with contextlib.suppress(Exception):  # a model made for one batch raises anything
-            content = slicer.slice((), batch=_OTHER_BATCH)
+            net = slicer.sliced((), batch=self.other_batch)
             expected = self._run(self.model, self.others)
-            return not self._compare(content, self.others, expected, self.tolerance)
+            return not self._compare(net, self.others, expected, self.tolerance)
         return False
 
     def _onnx(
         self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor], batch: int | None
     ) -> str:
-        content = self.slicer.slice(widths, batch=batch)
-        fault = self._compare(content, inputs, expected, self.tolerance)
+        net = self.slicer.sliced(widths, batch=batch)
+        fault = self._compare(net, inputs, expected, self.tolerance)
         if fault:  # which may be rounding: how much of it there is to be is asked only then
             fault = self._compare(
-                content, inputs, expected, max(self._rounding(widths, inputs, expected), self.tolerance)
+                net, inputs, expected, max(self._rounding(widths, inputs, expected), self.tolerance)
             )
         return fault and f"its sliced ONNX computes something else ({fault})"
 
@@ -295,19 +306,16 @@ class Prover(Bisection):
         """How far rounding alone may carry the outputs of a pruned network, by torch in float64."""
         if not self.space.groups or (self.exact is self.model and not self._be_exact()):
             return 0.0
-        pruned = prune_in_place(copy.deepcopy(self.exact), self.space, widths)
+        pruned = prune_in_place(light_copy(self.exact), self.space, widths)
         wide = tuple(x.double() if x.is_floating_point() else x for x in inputs)
         return _ROUNDING * max(map(_distance, expected, self._run(pruned, wide)), default=0.0)
 
     def _compare(
-        self, content: bytes, inputs: Inputs, expected: Sequence[torch.Tensor], tolerance: float
+        self, net: WeightedGraph, inputs: Inputs, expected: Sequence[torch.Tensor], tolerance: float
     ) -> str:
         """How far the outputs of an ONNX model are from those of torch; "" within the tolerance."""
-        if self._loaded is None or self._loaded[0] is not content:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
-            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            self._loaded = content, session
+        if self._loaded is None or self._loaded[0] is not net:
+            self._loaded = net, net.session(torch.get_num_threads())
         session = self._loaded[1]
         known = {entry.name for entry in session.get_inputs()}
         feeds = {n: x.numpy(force=True) for n, x in zip(self.names, inputs, strict=True) if n in known}

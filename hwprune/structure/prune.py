@@ -70,6 +70,16 @@ def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) 
     return model
 
 
+def light_copy(model: nn.Module) -> nn.Module:
+    """A copy whose parameters are new but share their memory with the model's: never write to them."""
+    shared: dict[int, Any] = {
+        id(one): nn.Parameter(one.detach(), one.requires_grad)
+        for one in model.parameters()
+        if type(one) is nn.Parameter
+    }
+    return copy.deepcopy(model, shared)
+
+
 def _leave_out(model: nn.Module, block: str) -> None:
     """Put an identity in a block's place, unless a block around it went before."""
     owner, _, leaf = block.rpartition(".")
@@ -95,10 +105,13 @@ def _shrink(
             do="give the unpruned model, or trace this one",
         )
     if id(old) not in shared:
-        new = old.detach()
-        for axis, indices in keep:
-            new = new.index_select(axis, torch.as_tensor(indices, device=old.device))
-        cut = new.clone()
+        cut = old.detach()
+        for axis, kept in keep:
+            if len(kept) and kept[-1] - kept[0] + 1 == len(kept):
+                cut = cut.narrow(axis, int(kept[0]), len(kept))
+            else:
+                cut = cut.index_select(axis, torch.as_tensor(kept, device=old.device))
+        cut = cut.clone(memory_format=torch.contiguous_format)
         shared[id(old)] = old, nn.Parameter(cut, old.requires_grad) if isinstance(old, nn.Parameter) else cut
     module = modules[owner]
     held: dict[str, Any] = module._parameters if isinstance(old, nn.Parameter) else module._buffers

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import torch
 
 from hwprune.structure.orders import local_order, orders
+from hwprune.structure.prune import light_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,17 +29,19 @@ def sort_channels(model: nn.Module, space: SearchSpace, scores: Sequence[Tensor]
         A copy. Groups of which some tensor holds only a part keep their order; see `orders`.
     """
     found = orders(space, [score.detach().cpu().numpy() for score in scores])
-    twin = copy.deepcopy(model)
+    twin = light_copy(model)
     done: set[int] = set()
     state: dict[str, Tensor] = dict(twin.named_parameters(remove_duplicate=False))
     state |= twin.named_buffers(remove_duplicate=False)
     with torch.no_grad():
-        for layer in space.layers:
-            for tensor in layer.tensors:
-                value = state.get(tensor.name)
-                if tensor.axes and value is not None and id(value) not in done:
-                    done.add(id(value))
-                    for axis, channels in tensor.axes:
-                        index = torch.from_numpy(local_order(channels, found)).to(value.device)
-                        value.copy_(value.index_select(axis, index))
+        for tensor in (one for layer in space.layers for one in layer.tensors if one.axes):
+            value = state.get(tensor.name)
+            if value is not None and id(value) not in done:
+                done.add(id(value))
+                for axis, channels in tensor.axes:
+                    index = torch.from_numpy(local_order(channels, found)).to(value.device)
+                    value.data = value.index_select(axis, index)
+        for value in twin.parameters():
+            if id(value) not in done:
+                value.data = value.clone()
     return twin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 CUTTABLE = frozenset({1, 2, 3, 10, 11, 16})  # ONNX's floating-point formats, and 8-bit integers
 _MOST_GIVEN = 1024  # elements of a constant that shape inference is told
-_VALUES = ("raw_data", "float_data", "int64_data", "int32_data", "double_data")
 
 
 class Resolver:
@@ -125,14 +123,8 @@ class Resolver:
             return None
 
     def _infer_all(self) -> None:
-        light = onnx.ModelProto()
-        light.CopyFrom(self.model)
-        for tensor in light.graph.initializer:
-            if math.prod(tensor.dims) > 64:
-                for kind in _VALUES:
-                    tensor.ClearField(kind)
         try:
-            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+            inferred = onnx.shape_inference.infer_shapes(self.model, data_prop=True)
         except Exception as error:  # shape inference raises errors of its own
             raise ModelError("This is not a valid ONNX model.", got=str(error)[:300]) from error
         self._keep_shapes((*inferred.graph.value_info, *inferred.graph.output))

@@ -66,14 +66,15 @@ def _statistics(model: nn.Module) -> list[torch.Tensor]:
 
 def _stir(value: torch.Tensor, generator: torch.Generator) -> None:
     noise = torch.rand(value.shape, generator=generator).to(value)
-    if bool((value > 0).all()):  # scales and variances stay positive
-        if float(value.max()) < _SMALL:
+    least, largest = (float(one) for one in value.aminmax())
+    if least > 0:  # scales and variances stay positive
+        if largest < _SMALL:
             value.fill_(0.5)
-        value.mul_(0.7 + 0.6 * noise)
-    elif bool((value == 0).all()):
-        value.copy_(noise - 0.5)
+        value.mul_(noise.mul_(0.6).add_(0.7))
+    elif least == largest == 0:
+        value.copy_(noise.sub_(0.5))
     else:
-        value.add_((noise - 0.5) * float(value.abs().mean()))
+        value.add_(noise.sub_(0.5), alpha=float(value.norm(1)) / value.numel())
 
 
 def _take_over(least: float, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -7,32 +7,41 @@ check refuses are frozen (tracing.py).
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
 from hwprune.errors import HwpruneError, ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure.assemble import Owned, products, weighted
-from hwprune.structure.export import Inputs, as_inputs, check_exportable, export_graph, tensors_of
+from hwprune.structure.export import (
+    Inputs,
+    as_inputs,
+    check_exportable,
+    export_graph,
+    output_names,
+    tensors_of,
+)
 from hwprune.structure.flow import analyse
 from hwprune.structure.layers import FROZEN
 from hwprune.structure.onnx_fold import fold
 from hwprune.structure.onnx_metadata import decides
 from hwprune.structure.proof import CHECKS, Prover
+from hwprune.structure.prune import light_copy
 from hwprune.structure.removable import find_blocks
 from hwprune.structure.shake import random_like, shake
 from hwprune.structure.sizes import find_attributes
 from hwprune.structure.tracing import Tracer, proved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hwprune.structure.layers import Block
     from hwprune.structure.space import SearchSpace
@@ -71,15 +80,16 @@ def trace(
     begun = time.perf_counter()
     inputs = as_inputs(example_inputs)
     check_exportable(model)
-    _check_runs(model, inputs)
+    outputs = _check_runs(model, inputs)
     try:
-        tracer, prover = _started(model, inputs, name)
-        tracer.exclude(exclude)
-        space = tracer.space()
-        analysed = time.perf_counter()
-        space = tracer.prove(prover, space)
-        if depth:
-            space = prover.with_blocks(replace(space, blocks=tracer.blocks(space, exclude)))
+        with _old_objects_apart():
+            tracer, prover = _started(model, inputs, outputs, name)
+            tracer.exclude(exclude)
+            space = tracer.space()
+            analysed = time.perf_counter()
+            space = tracer.prove(prover, space)
+            if depth:
+                space = prover.with_blocks(replace(space, blocks=tracer.blocks(space, exclude)))
     except HwpruneError:
         raise
     except Exception as error:  # any network may hold what nobody thought of; nothing has been changed
@@ -94,10 +104,25 @@ def trace(
     return proved(space, checks, analysed - begun, time.perf_counter() - analysed)
 
 
-def _started(model: nn.Module, inputs: Inputs, name: str) -> tuple[_TorchTracer, Prover]:
+@contextlib.contextmanager
+def _old_objects_apart() -> Iterator[None]:
+    """Python looks for garbage among new objects only: among those of large libraries it takes long."""
+    mine = not gc.get_freeze_count()
+    if mine:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if mine:
+            gc.unfreeze()
+
+
+def _started(
+    model: nn.Module, inputs: Inputs, outputs: Sequence[str], name: str
+) -> tuple[_TorchTracer, Prover]:
     """The labels of a model and what tries them, with calmer weights where rounding errors grow."""
     for calm in (False, True):
-        tracer = _TorchTracer(shake(model, inputs, calm=calm), inputs, name)
+        tracer = _TorchTracer(shake(model, inputs, calm=calm), inputs, outputs, name)
         flags = {"idle": bool(tracer.idle), "decides": decides(tracer.graph.model)}
         prover = Prover(tracer.model, inputs, tracer.base, tracer.readers(), **flags)
         try:
@@ -109,16 +134,17 @@ def _started(model: nn.Module, inputs: Inputs, name: str) -> tuple[_TorchTracer,
     return tracer, prover
 
 
-def _check_runs(model: nn.Module, inputs: Inputs) -> None:
-    """Run the model twice.
+def _check_runs(model: nn.Module, inputs: Inputs) -> list[str]:
+    """Run the model twice; the names of its outputs.
 
     Raises:
         ModelError: It does not run, returns no tensor, or something else the second time.
     """
     try:
-        twin = copy.deepcopy(model).eval()
+        twin = light_copy(model).eval()
         with torch.no_grad():
-            once, again = (tensors_of(twin(*copy.deepcopy(inputs))) for _ in range(2))
+            once, again = (twin(*copy.deepcopy(inputs)) for _ in range(2))
+        names, once, again = output_names(once), tensors_of(once), tensors_of(again)
     except (Exception, SystemExit) as error:  # the user's own forward may raise anything
         raise ModelError(
             "The model does not run on the example inputs.",
@@ -149,6 +175,7 @@ def _check_runs(model: nn.Module, inputs: Inputs) -> None:
             got="no parameters",
             do="give a model with convolutions or linear layers",
         )
+    return names
 
 
 class _TorchTracer(Tracer):
@@ -157,6 +184,7 @@ class _TorchTracer(Tracer):
     Args:
         model: A copy with shaken weights.
         inputs: Example inputs.
+        outputs: Names of its outputs.
         name: The model's name.
 
     Attributes:
@@ -164,19 +192,17 @@ class _TorchTracer(Tracer):
         base: Its ONNX.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs, name: str) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, outputs: Sequence[str], name: str) -> None:
         self.model, self.inputs = model, random_like(inputs)
-        exported = export_graph(self.model, inputs)
-        base = onnx.ModelProto()
-        base.CopyFrom(exported)
-        fold(base)
-        self.base = bytes(base.SerializeToString())
+        exported = export_graph(self.model, inputs, outputs)
+        self.base = exported.copied()
+        fold(self.base)
         tensors: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
         tensors |= {n: b for n, b in model.named_buffers(remove_duplicate=False) if b.ndim > 0}
         kinds = {n: "norm" for n, m in model.named_modules() if isinstance(m, _NORMS)}
         owned = {n: _owned(n, tensor, kinds) for n, tensor in tensors.items()}
         self.aliases = _aliases(tensors)
-        graph = graphs.read(exported, [n for n in owned if owned[n].shape])
+        graph = graphs.read(exported.model, [n for n in owned if owned[n].shape])
         super().__init__(graph, owned, name, tuple(inputs[0].shape))
         self.idle = self._idle_layers()
         self._part_conv_groups()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from hwprune.structure import graph as graphs
 from hwprune.structure.assemble import Owned
-from hwprune.structure.onnx_graph import consistency, parse_model, static_inputs
-from hwprune.structure.onnx_prepare import prepare_onnx, read_onnx
+from hwprune.structure.onnx_graph import consistency, refuse_large
+from hwprune.structure.onnx_prepare import prepare_onnx, prepared, read_onnx
 from hwprune.structure.onnx_proof import CHECKS, OnnxProver
 from hwprune.structure.tracing import Tracer, proved
 
@@ -46,18 +46,18 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
     """
     begun = time.perf_counter()
     original = read_onnx(model)
-    content = prepare_onnx(original)
-    static_inputs(content)  # nothing larger than a run can take
+    net = prepared(original)
+    refuse_large(net.copied().model)  # nothing larger than a run can take
     if not isinstance(model, bytes):
         name = name or Path(model).stem
     with consistency():
-        graph = graphs.read(parse_model(content))
+        graph = graphs.read(net.copied().model)
         shape = graph.shapes[graph.inputs[0]] if graph.inputs else ()
         tracer = Tracer(graph, _owned(graph), name or "model", tuple(shape))
         tracer.exclude(exclude)
         space = tracer.space()
     analysed = time.perf_counter()
-    prover = OnnxProver(content, graph, tracer.readers())
+    prover = OnnxProver(net, graph, tracer.readers())
     prover.check_prepared(original)
     space = tracer.prove(prover, space)
     return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)

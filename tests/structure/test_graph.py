@@ -15,6 +15,7 @@ from hwprune.structure import graph as graphs
 from hwprune.structure.export import export_base
 from hwprune.structure.onnx_fold import fold_shapes
 from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.structure.onnx_weights import WeightedGraph
 from hwprune.structure.prune import prune
 from hwprune.structure.trace import trace
 
@@ -75,7 +76,7 @@ def test_folded_shapes_are_initialisers_and_compute_the_same() -> None:
     model = shuffle()
     x = np.random.default_rng(0).standard_normal(IMAGE).astype(np.float32)
     before = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"input": x})[0]
-    fold_shapes(model)
+    fold_shapes(WeightedGraph.of(model))
     assert [node.op_type for node in model.graph.node] == ["Reshape", "Reshape"]
     assert {tensor.name for tensor in model.graph.initializer} == {"sizes", "code"}
     after = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"input": x})[0]
