@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,22 +20,32 @@ from hwprune.runtimes.probes import conv_chain
 
 
 @pytest.fixture(scope="session")
-def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profiled(made_once: Callable[..., Path]) -> Path:
     """A project with a latency table; tests copy it before they go on."""
-    folder = new_project(tmp_path_factory.mktemp("profiled"))
-    profile(project=folder)
-    return folder
+    return made_once("profiled", lambda folder: profile(project=new_project(folder)))
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(profiled: Path, made_once: Callable[..., Path]) -> Path:
     """A project that went through every verb; not to be modified."""
-    folder = new_project(tmp_path_factory.mktemp("finished"))
-    profile(project=folder)
-    search(project=folder, latency="60%")
-    train(project=folder)
-    export(project=folder)
-    report(project=folder)
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(profiled, folder, dirs_exist_ok=True)
+        search(project=folder, latency="60%")
+        train(project=folder)
+        export(project=folder)
+        report(project=folder)
+
+    return made_once("finished", fill)
+
+
+@pytest.fixture
+def judged(finished: Path, tmp_path: Path) -> Path:
+    """A project whose PruningNet is trained, and nothing after that, for a test to go on with."""
+    folder = Path(shutil.copytree(finished, tmp_path / "judged"))
+    for path in (folder / "hwprune-work").iterdir():
+        if path.is_file() and not path.name.startswith("pruningnet-"):
+            path.unlink()
     return folder
 
 

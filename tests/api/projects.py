@@ -7,17 +7,20 @@ from pathlib import Path
 
 from hwprune.config import Config, save_config
 
+MODEL = f"{Path(__file__).with_name('resnet8.py')}:resnet8"
+IMAGE_SIZE = 16
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 
 
 def small_config(folder: Path) -> Config:
-    """ResNet-20 on digits; every stage as short as it can be, PruningNet with some room to learn."""
+    """ResNet-8 on small digits; every stage as short as it can be, PruningNet with some room to learn."""
     config = Config()
     return replace(
         config,
+        model=replace(config.model, name=MODEL),
         target=replace(config.target, profile=str(folder / "fake.toml")),
         profiling=replace(config.profiling, max_seconds=20.0),
-        data=replace(config.data, sub_val_per_class=5),
+        data=replace(config.data, image_size=IMAGE_SIZE, sub_val_per_class=5),
         pruningnet=replace(config.pruningnet, epochs=8, recalibration_images=100),
         search=replace(config.search, population=8, parents=4, mutants=4, crossovers=4, generations=3),
         training=replace(config.training, epochs=2),
@@ -25,11 +28,15 @@ def small_config(folder: Path) -> Config:
 
 
 def new_project(folder: Path, *, images: bool = True) -> Path:
-    """A folder with settings and a fake device, nothing run yet."""
+    """A folder with settings and a fake device, nothing run yet.
+
+    With images it is about a small network, so the device has finer steps; without, about ResNet-20.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fake.toml").write_text(FAKE)
+    (folder / "fake.toml").write_text(FAKE + "options = { step = 8 }\n" if images else FAKE)
     config = small_config(folder)
     if not images:
-        config = replace(config, data=replace(config.data, source="", image_size=32))
+        model, data = replace(config.model, name="resnet20"), replace(config.data, source="", image_size=32)
+        config = replace(config, model=model, data=data)
     save_config(folder / "hwprune.toml", config)
     return folder

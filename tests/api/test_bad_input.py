@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from projects import new_project
+from projects import MODEL, new_project
 
 from hwprune.cli.main import main
 from hwprune.results import ProfileResult
@@ -200,7 +200,7 @@ def test_damaged_files_are_refused(
 
 def test_a_table_of_another_model_is_refused(capsys: pytest.CaptureFixture[str], copy: Path) -> None:
     config = copy / "hwprune.toml"
-    config.write_text(config.read_text().replace('name = "resnet20"', 'name = "resnet56"'))
+    config.write_text(config.read_text().replace(MODEL, "resnet56"))
     code, text = run(capsys, "search", "--project", copy, "--latency", "50%")
     assert code == 1
     assert "resnet56" in text

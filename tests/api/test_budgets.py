@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,13 +44,16 @@ INT8 = 'runtime = "fake"\ndevice = "cpu"\nprecision = "int8"\n'
 
 
 @pytest.fixture(scope="module")
-def two_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_devices(made_once: Callable[..., Path]) -> Path:
     """A project profiled on two pretended devices, of which the second computes slowly in steps of 8."""
-    folder = new_project(tmp_path_factory.mktemp("devices"), images=False)
-    (folder / "slow.toml").write_text(SLOW)
-    profile(project=folder)
-    profile(project=folder, profile=str(folder / "slow.toml"))
-    return folder
+
+    def fill(folder: Path) -> None:
+        new_project(folder, images=False)
+        (folder / "slow.toml").write_text(SLOW)
+        profile(project=folder)
+        profile(project=folder, profile=str(folder / "slow.toml"))
+
+    return made_once("devices", fill)
 
 
 @pytest.fixture
@@ -178,7 +182,7 @@ def slower(found: tuple[Measurement, float]) -> tuple[Measurement, float]:
 
 def test_a_table_of_another_model_is_refused(project: Path) -> None:
     config = project / "hwprune.toml"
-    config.write_text(config.read_text().replace('name = "resnet20"', 'name = "resnet56"'))
+    config.write_text(config.read_text().replace("resnet20", "resnet56"))
     with pytest.raises(MismatchError, match="another model"):
         found(project, latency=f"{project / 'hwprune-work/latency/slow'}=50%")
 
@@ -339,8 +343,8 @@ def test_a_front_on_a_table_alone_says_in_json_that_it_was_not_measured(
 ) -> None:
     folder = profiled / "hwprune-work" / "latency" / "fake"
     copy = Path(shutil.copytree(profiled, tmp_path / "copy"))
-    words = ["search", "--latency", f"{folder}=50%:90%", "--points", "2", "--json", "--project", str(copy)]
-    assert main(words) == 0
+    words = ["search", "--latency", f"{folder}=50%:90%", "--points", "2", "--score", "macs", "--json"]
+    assert main([*words, "--project", str(copy)]) == 0
     assert json.loads(capsys.readouterr().out)["predicted, not measured"]
 
 
@@ -356,32 +360,28 @@ def test_the_budgets_of_a_range_are_what_their_texts_say(text: str) -> None:
     assert latency[0].endswith(span.budgets[0].text), "the loosest stands for the range"
 
 
-def test_a_front_with_the_unpruned_network_has_one_kind_of_score(profiled: Path, tmp_path: Path) -> None:
-    shutil.copytree(profiled, tmp_path / "copy")
-    front = search(project=tmp_path / "copy", latency="60%:110%", points=2, generations=1)
+def test_a_front_with_the_unpruned_network_has_one_kind_of_score(judged: Path) -> None:
+    front = search(project=judged, latency="60%:110%", points=2, generations=1)
     assert isinstance(front, FrontResult)
     assert {one.score_kind for one in front.points} == {"pruningnet"}
     assert all(one.pruningnet for one in front.points)
 
 
-def test_the_points_of_a_front_share_one_evolution_that_evaluates_no_image_twice(
-    profiled: Path, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(profiled, tmp_path / "copy"))
-    front = search(project=copy, latency="50%:90%", points=3)
+def test_the_points_of_a_front_share_one_evolution_that_evaluates_no_image_twice(judged: Path) -> None:
+    front = search(project=judged, latency="50%:90%", points=3)
     assert isinstance(front, FrontResult)
-    work = copy / "hwprune-work"
+    work = judged / "hwprune-work"
     (state,) = work.glob("search-*.jsonl")
     entries = [json.loads(line)["entry"] for line in state.open()]
     asked = [net for entry in entries for net in entry.get("asked", ())]
-    config = Project(copy).config.search
+    config = Project(judged).config.search
     assert len(asked) == len(set(asked)) == 3 * config.population * config.generations
     images = Counter[str]()
     (evaluations,) = work.glob("evaluations-*.jsonl")
     for entry in [json.loads(line)["entry"] for line in evaluations.open()][1:]:
         images[entry["network"]] += entry["images"]
     assert set(asked) <= set(images)
-    assert max(images.values()) <= len(Project(copy).splits.sub_val)
+    assert max(images.values()) <= len(Project(judged).splits.sub_val)
     for point in front.points:
         scores = [score for score, ms in point.candidates if ms <= 0.99 * (point.latency.limit or 0.0)]
         assert point.score >= max(scores, default=0.0) - 0.02, "the best of all that were evaluated, measured"
@@ -477,19 +477,18 @@ def test_a_front_that_is_searched_again_measures_nothing(
     assert search(project=project, latency="50%:90%", points=3) == first
 
 
-def test_an_answer_of_another_pruningnet_is_not_taken(profiled: Path, tmp_path: Path) -> None:
+def test_an_answer_of_another_pruningnet_is_not_taken(judged: Path) -> None:
     """A PruningNet that was trained again has the same name, and other weights."""
-    copy = Path(shutil.copytree(profiled, tmp_path / "copy"))
-    found(copy, latency="60%", generations=1)
-    work = copy / "hwprune-work"
+    found(judged, latency="60%", generations=1)
+    work = judged / "hwprune-work"
     (net,) = work.glob("pruningnet-*.safetensors")
     (evaluations,) = work.glob("evaluations-*.jsonl")
     first = evaluations.read_text().splitlines()
-    found(copy, latency="60%", generations=1)
+    found(judged, latency="60%", generations=1)
     assert evaluations.read_text().splitlines() == first, "the answer is known"
     assert len(list(work.glob("answer-*.json"))) == 1
     net.unlink()
-    found(copy, latency="60%", generations=1)
+    found(judged, latency="60%", generations=1)
     assert evaluations.read_text().splitlines()[0] != first[0], "what the other one judged is left"
     assert len(list(work.glob("answer-*.json"))) == 2
 
@@ -578,13 +577,12 @@ def test_a_point_needs_a_front(project: Path) -> None:
         Project(project).point(1)
 
 
-def test_a_point_of_a_front_from_one_pruningnet_can_be_trained(profiled: Path, tmp_path: Path) -> None:
-    shutil.copytree(profiled, tmp_path / "copy")
-    front = search(project=tmp_path / "copy", latency="40%:70%", points=2, generations=2)
+def test_a_point_of_a_front_from_one_pruningnet_can_be_trained(judged: Path) -> None:
+    front = search(project=judged, latency="40%:70%", points=2, generations=2)
     assert isinstance(front, FrontResult)
     assert {one.score_kind for one in front.points} == {"pruningnet"}
     assert len({one.pruningnet for one in front.points}) == 1
-    trained = train(project=tmp_path / "copy", point=1, epochs=1)
+    trained = train(project=judged, point=1, epochs=1)
     assert trained.widths == front.points[0].widths
 
 

