@@ -35,9 +35,18 @@ if TYPE_CHECKING:
 _MIN_HELD_OUT = 3
 
 
-def judged(table: LatencyTable, space: SearchSpace, graph: NetGraph) -> LatencyTable:
-    """The table with its regressors compared and the error of its predictions."""
-    model = LatencyModel.fit(table, space, graph, anew=True)
+def judged(
+    table: LatencyTable, space: SearchSpace, graph: NetGraph, model: LatencyModel | None = None
+) -> LatencyTable:
+    """The table with its regressors compared and the error of its predictions.
+
+    Args:
+        table: What was measured.
+        space: The search space.
+        graph: The unpruned network.
+        model: A model of exactly these networks that has compared the regressors, if there is one.
+    """
+    model = model or LatencyModel.fit(table, space, graph, anew=True)
     errors = {
         "mean": model.relative_error,
         "interval_95": list(model.relative_error_interval),

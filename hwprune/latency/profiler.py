@@ -110,6 +110,7 @@ class _Profiler:
         self.records = self.journal.load()
         self.model: LatencyModel | None = None
         self.fitted: set[int] = set()  # networks that the model was fitted to
+        self.compared = False  # whether it has compared the regressors on them
         self.units_ms = (1.0, 1.0)  # of the table that it was fitted to
         self.error, self.interval = math.inf, (0.0, math.inf)  # over the held-out networks so far
 
@@ -126,7 +127,8 @@ class _Profiler:
             with self.bench.references() as references:
                 while not self._done(limits):
                     self._round(references, limits.seconds)
-        table = judged(self._table(), self.space, self.bench.graph)
+        same = self.compared and self.fitted == {record.index for record in self._steady}
+        table = judged(self._table(), self.space, self.bench.graph, self.model if same else None)
         table.save(self.folder)  # before the builds, which take long and may fail
         if (built := self._with_builds(table)) is not table:
             table = built
@@ -188,6 +190,7 @@ class _Profiler:
 
     def _fit(self) -> None:
         table = self._table()
+        self.compared = self.model is None
         if self.model is not None:  # which regressors are best is asked at the beginning and at the end
             table = replace(
                 table, provenance={**table.provenance, "regressors": dict(self.model.judgement.regressors)}
