@@ -93,12 +93,13 @@ class ProfilingConfig:
     """How long the latency table may take to build.
 
     Attributes:
-        max_seconds: Device time to spend.
+        max_seconds: Device time to spend: a quarter or so for the device's steps, the unpruned network and
+            its neighbours, the rest for the networks of the table.
         max_error: Mean error, as a fraction, at which profiling may stop earlier.
         channel_multiple: Step between the widths to choose from; 0 finds the device's, 1 has the paper's 31.
     """
 
-    max_seconds: float = 60.0
+    max_seconds: float = 80.0
     max_error: float = 0.03
     channel_multiple: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hwprune.units import Quantity
 
 _MAX_ERROR = 0.5  # of a model fitted to a handful of networks: it need not be good, it must exist
+_LEAST_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class CheckResult:
             too few to tell.
         budget: The budget asked about, "" when none.
         budget_ms: The same in milliseconds, None when none.
+        own: Whether it is the project's own model; another one needs `hwprune init` first.
     """
 
     model: str
@@ -70,6 +73,7 @@ class CheckResult:
     error_percent: float | None = None
     budget: str = ""
     budget_ms: float | None = None
+    own: bool = True
 
     @property
     def reachable(self) -> bool:
@@ -107,7 +111,8 @@ def check(
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
         image_size: Side of the images in pixels; 0 takes the model's own.
         latency: A budget to ask about, such as 15ms or 30%.
-        max_time: Device time to spend.
+        max_time: Time for the whole check, tracing and loading torch included. The device's steps and a round
+            of eight networks are measured all the same, so large networks take longer.
         reporter: Told about progress.
 
     Returns:
@@ -116,16 +121,18 @@ def check(
     Raises:
         ModelError: The network cannot be pruned, exported or predicted; says why.
     """
+    begun = time.monotonic()
     wanted = parse_latency(latency) if latency else None
-    seconds = parse_seconds(max_time, "--max-time")
+    ends = begun + parse_seconds(max_time, "--max-time")
     opened = _opened(project, model, image_size)
+    own = not model or (opened.config_path.exists() and model == Project(project).config.model.name)
     target, why = opened.choice(device, profile)
     if why:
         reporter.note(why)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = traced(opened)
-    table, fitted, space = _measured(opened, space, target, seconds, reporter)
-    return _result(space, table, fitted, target, latency, wanted)
+    table, fitted, space = _measured(opened, space, target, ends, reporter)
+    return replace(_result(space, table, fitted, target, latency, wanted), own=own)
 
 
 def _result(
@@ -180,7 +187,7 @@ def _opened(project: Path, model: str, image_size: int) -> Project:
 
 
 def _measured(
-    opened: Project, space: SearchSpace, target: TargetProfile, seconds: float, reporter: Reporter
+    opened: Project, space: SearchSpace, target: TargetProfile, ends: float, reporter: Reporter
 ) -> tuple[LatencyTable, LatencyModel, SearchSpace]:
     """A small latency table, a model fitted to it, and the space with the device's choices; leaves no file.
 
@@ -189,7 +196,7 @@ def _measured(
     """
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.profiler import profile_space
-    from hwprune.latency.staircase import known_multiple
+    from hwprune.latency.staircase import PROBE_SECONDS, known_multiple
     from hwprune.latency.table import STAIRCASE
     from hwprune.runtimes.registry import get_runtime
 
@@ -200,14 +207,17 @@ def _measured(
         reporter.stage(f"Measuring a handful of networks on {target.name}", "networks") as progress,
     ):
         multiple = opened.config.profiling.channel_multiple
-        space = space.with_choices(multiple or known_multiple(Path(folder, STAIRCASE), runtime, target))
+        if not multiple:
+            path, seconds = Path(folder, STAIRCASE), min(PROBE_SECONDS, _left(ends) / 3)
+            multiple = known_multiple(path, runtime, target, seconds=seconds)
+        space = space.with_choices(multiple)
         table = profile_space(
             space,
             base,
             target,
             runtime,
             folder=Path(folder),
-            max_seconds=seconds,
+            max_seconds=_left(ends),
             max_error=_MAX_ERROR,
             progress=progress,
         )
@@ -216,6 +226,11 @@ def _measured(
     if not np.isfinite(fitted.predict(np.array(asked))).all():
         raise ModelError("The latency of this network cannot be predicted.", where=space.model)
     return table, fitted, space
+
+
+def _left(ends: float) -> float:
+    """Seconds until then, and a little where it is over: something is always measured."""
+    return max(ends - time.monotonic(), _LEAST_SECONDS)
 
 
 def _row(table: LatencyTable, widths: np.ndarray) -> int:

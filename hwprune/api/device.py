@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hwprune.runtimes.base import Session, TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
 
-_NEIGHBOUR_SECONDS = 12.0
+BASE_SECONDS, NEIGHBOUR_SECONDS = 8.0, 12.0  # at most, for the unpruned network and for neighbours
 
 
 class Device:
@@ -36,16 +36,23 @@ class Device:
         space: Its search space.
         target: Where to measure.
         base_ms: The unpruned network's latency, once it is known: the unit of all measurements.
+        neighbour_seconds: Time for networks that differ by one step only.
     """
 
     def __init__(
-        self, base_onnx: bytes, space: SearchSpace, target: TargetProfile, base_ms: float | None = None
+        self,
+        base_onnx: bytes,
+        space: SearchSpace,
+        target: TargetProfile,
+        base_ms: float | None = None,
+        neighbour_seconds: float = NEIGHBOUR_SECONDS,
     ) -> None:
         self.space, self.target, self.base_ms = space, target, base_ms
+        self._neighbour_seconds = neighbour_seconds
         self.runtime = get_runtime(target)
         self._slicer = OnnxSlicer(base_onnx, space)
 
-    def base(self, max_seconds: float = 8.0) -> Measurement:
+    def base(self, max_seconds: float = BASE_SECONDS) -> Measurement:
         """Measure the unpruned network against a twin of itself.
 
         Raises:
@@ -77,12 +84,12 @@ class Device:
             widths: The networks.
             always: So many of the first are visited over the whole time.
         """
-        return self.networks(widths, relative_error=0.003, max_seconds=_NEIGHBOUR_SECONDS, always=always)
+        return self.networks(widths, relative_error=0.003, max_seconds=self._neighbour_seconds, always=always)
 
     def affordable_pairs(self, base_ms: float, others: int = 0) -> int:
         """How many pairs of networks, beside others, `neighbours` can visit often enough in its time."""
         visit_s = max(BLOCK_MS, (MIN_RUNS + 1) * base_ms) / 1e3  # the reference is visited after each
-        return max(0, int((_NEIGHBOUR_SECONDS / (2 * MIN_BLOCKS * visit_s) - others) / 2))
+        return max(0, int((self._neighbour_seconds / (2 * MIN_BLOCKS * visit_s) - others) / 2))
 
     def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:
         """Measure an exported file against the unpruned network.

@@ -6,7 +6,7 @@ import contextlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hwprune import artifacts
 from hwprune.api.lock import locked
@@ -18,6 +18,7 @@ from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
 
 _PLAN_NETWORKS = 160
+_ASIDE = 0.1  # of the time at most for each of what is measured beside the networks of the table
 
 if TYPE_CHECKING:
     from hwprune.api.device import Device
@@ -65,8 +66,9 @@ def profile(
         device: cpu or cuda:0; "" takes the project's.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
         model: Begin a project for this model in an empty folder, without images (latency only).
-        max_time: Device time to spend, such as 120s or 5m, with what earlier visits spent. Building networks
-            for a GPU, tens of seconds each with TensorRT, comes on top of it.
+        max_time: Device time to spend, such as 120s or 5m, with what earlier visits spent; a first round of
+            eight networks is always measured. Tracing the model, and building networks for a GPU, tens of
+            seconds each with TensorRT, come on top of it.
         max_error: Mean error at which to stop earlier, such as 3%.
         plan: Measure nothing here: write a plan into this file, for a target device without torch.
         reporter: Told about progress.
@@ -147,6 +149,25 @@ def _write_plan(
     return PlanResult(str(path), space.model, target.name, len(drawn.networks), path.stat().st_size)
 
 
+class _Times(NamedTuple):
+    """Seconds at most for each part of a profile; the same in every visit, so that a later one goes on."""
+
+    steps: float
+    networks: float
+    base: float
+    neighbours: float
+
+    @classmethod
+    def of(cls, seconds: float) -> _Times:
+        """Share out the time of the whole."""
+        from hwprune.api.device import BASE_SECONDS, NEIGHBOUR_SECONDS
+        from hwprune.latency.staircase import PROBE_SECONDS
+
+        longest = (PROBE_SECONDS, BASE_SECONDS, NEIGHBOUR_SECONDS)
+        steps, base, neighbours = (min(one, _ASIDE * seconds) for one in longest)
+        return cls(steps, seconds - steps - base - neighbours, base, neighbours)
+
+
 def build_table(opened: Project, device: str, profile_name: str, reporter: Reporter) -> ProfileResult:
     """Trace, export and profile; see `profile`."""
     from hwprune.api.device import Device
@@ -167,7 +188,10 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     space = traced(opened)
     reporter.note("Looking for the steps of the device's latency over the width of a layer.")
     settings = opened.config.profiling
-    multiple = settings.channel_multiple or known_multiple(folder / STAIRCASE, runtime, target)
+    times = _Times.of(settings.max_seconds)
+    multiple = settings.channel_multiple or known_multiple(
+        folder / STAIRCASE, runtime, target, seconds=times.steps
+    )
     space = space.with_choices(multiple)
     base = unpruned_onnx(opened, space, target.batch)
     base = runtime.lower(base, target)
@@ -179,7 +203,7 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
             runtime,
             folder=folder,
             seed=opened.config.seed,
-            max_seconds=settings.max_seconds,
+            max_seconds=times.networks,
             max_error=settings.max_error,
             progress=progress,
         )
@@ -190,9 +214,9 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     result = _result(opened, space, target, table, base, multiple, model.relative_error)
     if (old := _unchanged(folder, result)) is not None:
         return old
-    here = Device(base, space, target)
+    here = Device(base, space, target, neighbour_seconds=times.neighbours)
     with reporter.stage("Measuring the unpruned network", "networks"):
-        measured = here.base()
+        measured = here.base(times.base)
     _keep_curves(folder, model, here, measured.ms, reporter)
     error_ms = math.hypot(measured.error_ms, table.build_spread * measured.ms)  # the next build is another
     result = replace(result, base_ms=measured.ms, base_error_ms=error_ms)
@@ -260,6 +284,5 @@ def _keep_curves(
         found = inversions(model, around, device.neighbours, most)
     WidthCurves(curves=width_curves(model), inversions=found).save(folder / CURVES)
     if confirmed := sum(bool(one.confirmed) for one in found):
-        reporter.note(
-            f"{confirmed} narrower networks are slower than their wider neighbours; see the report."
-        )
+        are = "1 narrower network is" if confirmed == 1 else f"{confirmed} narrower networks are"
+        reporter.note(f"{are} slower than the next wider neighbour; see the report.")

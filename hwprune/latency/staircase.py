@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 KIND, SCHEMA_VERSION = "staircase", 3
 STEPS = (2, 4, 8, 16, 32, 64)
+PROBE_SECONDS = 6.0
 CHANNELS = (*range(32, 65), *range(72, 129, 8))
 _ENDS = 64  # channels before and after the probed layer, aligned for any device
 _SIZE = 14
@@ -93,7 +94,7 @@ class Staircase:
             raise artifacts.broken(path, f"{type(error).__name__}: {error}", "hwprune profile") from error
 
 
-def channel_multiple(runtime: Runtime, profile: TargetProfile, *, seconds: float = 6.0) -> int:
+def channel_multiple(runtime: Runtime, profile: TargetProfile, *, seconds: float = PROBE_SECONDS) -> int:
     """The step in channels at which this device's latency changes, such as 16; 1 when it changes at each.
 
     Args:
@@ -107,13 +108,16 @@ def channel_multiple(runtime: Runtime, profile: TargetProfile, *, seconds: float
     return probe_staircase(runtime, profile, seconds=seconds).multiple
 
 
-def known_multiple(path: Path, runtime: Runtime, profile: TargetProfile) -> int:
+def known_multiple(
+    path: Path, runtime: Runtime, profile: TargetProfile, *, seconds: float = PROBE_SECONDS
+) -> int:
     """The channel multiple of a device, measured once and kept with the curve it was read from.
 
     Args:
         path: The file that keeps it; another device's or runtime's is measured anew.
         runtime: What runs the probes.
         profile: The conditions.
+        seconds: Time to spend.
 
     Raises:
         DeviceError: The runtime fails.
@@ -129,7 +133,7 @@ def known_multiple(path: Path, runtime: Runtime, profile: TargetProfile) -> int:
         kept = artifacts.read_json(path, KIND, SCHEMA_VERSION)
         if {key: kept.get(key) for key in here} == here:
             return int(kept["multiple"])
-    found = probe_staircase(runtime, profile)
+    found = probe_staircase(runtime, profile, seconds=seconds)
     artifacts.write_json(path, KIND, SCHEMA_VERSION, {**here, **asdict(found)})
     return found.multiple
 
@@ -139,7 +143,7 @@ def probe_staircase(
     profile: TargetProfile,
     *,
     channels: Sequence[int] = CHANNELS,
-    seconds: float = 6.0,
+    seconds: float = PROBE_SECONDS,
 ) -> Staircase:
     """Time a layer at each of several widths, interleaved.
 

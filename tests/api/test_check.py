@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from projects import FAKE
 
 from hwprune.api.check import check
+from hwprune.api.init import init
 from hwprune.cli.main import main
 from hwprune.errors import ModelError, UsageError
+from hwprune.latency import profiler
+from hwprune.latency.table import LatencyTable
 from hwprune.runtimes.probes import conv_chain
+from hwprune.structure.space import SearchSpace
+
+module = importlib.import_module("hwprune.api.check")  # the package exports the function by this name
 
 
 @pytest.fixture
@@ -39,7 +48,39 @@ def test_a_network_is_described_and_nothing_is_written(folder: Path) -> None:
 def test_a_budget_out_of_reach_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["check", "net.onnx", "--profile", "fake.toml", "--latency", "1us", "--max-time", "2s"]
     assert main(arguments) == 1
-    assert "OUT OF REACH" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "OUT OF REACH" in told
+    assert "Next: hwprune check net.onnx --latency BUDGET" in told
+
+
+def test_the_next_step_is_the_one_that_goes_on_with_the_same_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["check", "net.onnx", "--profile", "fake.toml", "--max-time", "2s"]
+    assert main(arguments) == 0
+    assert "Next: hwprune init --model net.onnx" in capsys.readouterr().out
+    init(model="net.onnx", profile="fake.toml")
+    assert main(arguments) == 0
+    assert "Next: hwprune profile" in capsys.readouterr().out
+
+
+def test_the_time_of_tracing_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, given = [0.0], []
+    as_is, traced = profiler.profile_space, module.traced
+
+    def slow(*args: Any) -> SearchSpace:
+        clock[0] += 6.0
+        return traced(*args)
+
+    def look(*args: Any, max_seconds: float, **more: Any) -> LatencyTable:
+        given.append(max_seconds)
+        return as_is(*args, max_seconds=1.0, **more)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(module, "traced", slow)
+    monkeypatch.setattr(profiler, "profile_space", look)
+    check("net.onnx", profile="fake.toml", max_time="8s")
+    assert given == [2.0]
 
 
 @pytest.mark.parametrize(
