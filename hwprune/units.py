@@ -17,7 +17,7 @@ _NUMBER = r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*"
 _LATENCY = re.compile(_NUMBER + r"(?P<unit>us|\u00b5s|\u03bcs|ms|s|%)")
 _PERCENT = re.compile(_NUMBER + r"(?P<unit>%)")
 _DURATION = re.compile(_NUMBER + r"(?P<unit>s|m|min|h)?")
-_COUNT = re.compile(_NUMBER + r"(?P<unit>k|M|G|%)?(?:MACs|params)?")
+_COUNT = re.compile(_NUMBER + r"(?:(?P<unit>k|M|G|%)(?:MACs|params)?|MACs|params)")
 _BYTES = re.compile(_NUMBER + r"(?P<unit>kB|MB|GB|KiB|MiB|GiB|B|%)")
 
 _MS: dict[str | None, float] = {"us": 1e-3, "\u00b5s": 1e-3, "\u03bcs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -68,13 +68,22 @@ def _parse(
     raise UsageError(what, got=repr(text), allowed=allowed)
 
 
-def parse_latency(text: str, option: str = "--latency") -> Quantity:
+def parse_latency(
+    text: str,
+    option: str = "--latency",
+    allowed: str = "15ms, 800us, 0.015s, or 60% of the unpruned network",
+) -> Quantity:
     """Parse a latency budget such as `15ms`, `800us`, `0.015s` or `60%` (of the unpruned network).
+
+    Args:
+        text: What the user wrote.
+        option: Where.
+        allowed: Examples for the message of the error.
 
     Raises:
         UsageError: The text is not such a quantity.
     """
-    return _parse(_LATENCY, text, _MS, option, "15ms, 800us, 0.015s, or 60% of the unpruned network")
+    return _parse(_LATENCY, text, _MS, option, allowed)
 
 
 def parse_percent(text: str, option: str) -> Quantity:
@@ -87,7 +96,7 @@ def parse_percent(text: str, option: str) -> Quantity:
 
 
 def parse_count(text: str, option: str) -> Quantity:
-    """Parse a number of MACs or parameters such as `300M`, `1.2G` or `60%`.
+    """Parse a number of MACs or parameters such as `300M`, `1.2G`, `12345 MACs` or `60%`.
 
     Raises:
         UsageError: The text is not such a quantity.

@@ -72,13 +72,21 @@ def test_a_malformed_latency_is_refused_with_examples(text):
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("300M", 3e8), ("300MMACs", 3e8), ("1.2G", 1.2e9), ("500k", 5e5), ("12345", 12345), (" 2 Gparams", 2e9)],
+    [
+        ("300M", 3e8),
+        ("300MMACs", 3e8),
+        ("1.2G", 1.2e9),
+        ("500k", 5e5),
+        ("12345MACs", 12345),
+        ("12345 params", 12345),
+        (" 2 Gparams", 2e9),
+    ],
 )
 def test_counts(text, count):
     assert parse_count(text, "--macs").value == pytest.approx(count)
 
 
-@pytest.mark.parametrize("text", ["", "M", "-1M", "0", "1T", "300m", "300MFLOPs"])
+@pytest.mark.parametrize("text", ["", "M", "-1M", "0M", "300", "1T", "300m", "300MFLOPs"])
 def test_a_malformed_count_names_its_option(text):
     with pytest.raises(UsageError, match="--macs"):
         parse_count(text, "--macs")

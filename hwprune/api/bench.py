@@ -23,7 +23,7 @@ from hwprune.api.bench_inputs import (
 )
 from hwprune.api.outputs import checked_outputs
 from hwprune.environment import device_fingerprint, library_versions
-from hwprune.errors import DeviceError, ModelError
+from hwprune.errors import DeviceError, HwpruneError, ModelError
 from hwprune.gate.files import junit as junit_text
 from hwprune.gate.files import markdown as markdown_text
 from hwprune.gate.result import BenchResult, Ratio, Timed
@@ -47,6 +47,16 @@ _LOOKS = ((0.005, 0.3), (0.001, 0.7))
 _DRIFT_LEFT = 0.5  # of the machine's own drift, when a latency is related to the yardstick's
 
 
+@contextlib.contextmanager
+def _input_code() -> Iterator[None]:
+    """Give errors the exit code of wrong input: 1 says that the network is too slow."""
+    try:
+        yield
+    except HwpruneError as error:
+        error.exit_code = 2
+        raise
+
+
 def bench(
     model: Path,
     /,
@@ -62,7 +72,7 @@ def bench(
     junit: Path | None = None,
     reporter: Reporter = QUIET,
 ) -> BenchResult:
-    """Measure a network, give a verdict: exit code 0 pass, 1 regression or over budget, 3 too noisy to tell.
+    """Measure a network: exit code 0 pass, 1 regression or over budget, 2 wrong input, 3 too noisy to tell.
 
     Args:
         model: An ONNX file, a project folder, or what an earlier --output wrote.
@@ -88,24 +98,25 @@ def bench(
         ArtifactError: A file is missing, damaged, or cannot be written.
         DeviceError: The device is not here.
     """
-    limits = parse_limits(max_regression, budget, baseline is not None)
-    seconds = parse_seconds(max_time, "--max-time")
-    found = find_model(model)
-    beside = Baseline() if baseline is None else find_baseline(baseline)
-    output, markdown, junit = checked_outputs(
-        {"--output": output, "--markdown": markdown, "--junit": junit},
-        _read_from({"MODEL": (model, found), "--baseline": (baseline, beside.model)}),
-    )
-    check_inputs(found, beside)
-    target, why = target_of(found, device, profile)
-    if why:
-        reporter.note(why)
-    gate = _Gate(found, beside, target, limits)
-    if beside.kind == "figures" and beside.figures and baseline:
-        beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
-    result = _measured(gate, seconds, output, reporter)
-    _write(result, output, markdown, junit)
-    return result
+    with _input_code():
+        limits = parse_limits(max_regression, budget, baseline is not None)
+        seconds = parse_seconds(max_time, "--max-time")
+        found = find_model(model)
+        beside = Baseline() if baseline is None else find_baseline(baseline)
+        output, markdown, junit = checked_outputs(
+            {"--output": output, "--markdown": markdown, "--junit": junit},
+            _read_from({"MODEL": (model, found), "--baseline": (baseline, beside.model)}),
+        )
+        check_inputs(found, beside)
+        target, why = target_of(found, device, profile)
+        if why:
+            reporter.note(why)
+        gate = _Gate(found, beside, target, limits)
+        if beside.kind == "figures" and beside.figures and baseline:
+            beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
+        result = _measured(gate, seconds, output, reporter)
+        _write(result, output, markdown, junit)
+        return result
 
 
 def _measured(gate: _Gate, seconds: float, output: Path | None, reporter: Reporter) -> BenchResult:

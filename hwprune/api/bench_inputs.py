@@ -195,7 +195,9 @@ def parse_limits(max_regression: str, budget: str, baseline: bool) -> tuple[Limi
     Raises:
         UsageError: One cannot be understood, or needs a baseline that is not there.
     """
-    quantity = parse_latency(budget, "--budget") if budget else None
+    share_of = f", or 60% of the baseline's{'' if baseline else ' with --baseline FILE'}"
+    allowed = f"15ms, 800us, 0.015s{share_of}"
+    quantity = parse_latency(budget, "--budget", allowed) if budget else None
     share = quantity is not None and quantity.relative
     given = parse_percent(max_regression, "--max-regression") if max_regression else None
     if (given or share) and not baseline:

@@ -119,6 +119,12 @@ def _take(folder: Path) -> _Held:
     return held
 
 
+def holds_work(project: Path) -> bool:
+    """Whether a project's work folder holds anything that a verb finished."""
+    files = (path for path in (project / WORK).rglob("*") if path.is_file())
+    return any(path.name not in (LOCK, OWNER) for path in files)
+
+
 def _remove_half_written(folder: Path) -> None:
     """What is found now has no owner any more, for all that write here hold the lock."""
     pattern = f".*{artifacts.PART}"

@@ -70,19 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _tell(f"The operating system refused.\n  got:     {error}")
         return 1
-    except KeyboardInterrupt:
-        if workers.is_main():
-            print(
-                "\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr
-            )
+    except KeyboardInterrupt as error:
+        _tell_stopped("Stopped.", error)
         return _INTERRUPTED
     except SystemExit as error:
-        if error.code == _TERMINATED and workers.is_main():
-            print(
-                "\nTerminated. What was finished is kept; the same command goes on from there.",
-                file=sys.stderr,
-            )
+        if error.code == _TERMINATED:
+            _tell_stopped("Terminated.", error)
         raise
+
+
+def _tell_stopped(how: str, error: BaseException) -> None:
+    """Say that the command was stopped, with what is kept of its work as `_stopped` noted it."""
+    if workers.is_main():
+        print("\n" + " ".join([how, *getattr(error, "__notes__", ())]), file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -129,7 +129,8 @@ def _run(verb: str, arguments: list[str]) -> int:
     folder = options.get("project", Path("."))
     console = Console(json=options.pop("json"), project=folder)
     leading = _take_positional(function, options)
-    with _warnings_to(console), workers.group(), steps_in(folder):
+    printing = _stdout_to_stderr() if console.json else contextlib.nullcontext()
+    with _warnings_to(console), _stopped(function, folder), workers.group(), steps_in(folder), printing:
         result = jobs.run(lambda: function(*leading, **options, reporter=console), folder)
     if result is not None:
         console.show(verb, result)
@@ -181,6 +182,34 @@ def _help_text(function: Callable[..., Any]) -> str:
     for section in ("\n\nReturns:", "\n\nRaises:"):
         text = text.partition(section)[0]
     return text + "\n    json: Print the result as JSON and nothing else."
+
+
+@contextlib.contextmanager
+def _stopped(function: Callable[..., Any], folder: Path) -> Iterator[None]:
+    """Note at what stops a verb whether anything of its work is kept."""
+    from hwprune.api.lock import holds_work
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        if inspect.unwrap(function) is not function:  # a verb that writes into its project
+            kept = "What was finished is kept; the same command goes on from there."
+            error.add_note(kept if holds_work(folder) else "Nothing was finished yet.")
+        raise
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr what a model's code, or a library, prints: stdout is for the result alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,11 @@ def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
         yield Text(
             f"The budget of {result.budget} ({format_ms(result.budget_ms)}) is {within}.", style="bold"
         )
-    yield Next("profile" if result.reachable else "check --latency BUDGET")
+    model = shlex.quote(result.model)
+    if not result.reachable:
+        yield Next(f"check {model} --latency BUDGET")
+    else:
+        yield Next("profile" if result.own else f"init --model {model}")
 
 
 def _profile(result: ProfileResult | PlanResult) -> Iterable[RenderableType | Next]:
@@ -216,13 +221,19 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
     yield from _unmeasured(result)
     if len(result.budgets) > 1 and result.binding:
         yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
-    yield Text("widths: " + " ".join(map(str, result.widths[: len(result.groups)])))
-    if result.blocks:
-        yield Text(f"blocks left out: {', '.join(result.left_out) or 'none'}")
+    widths = zip(result.groups, result.widths, strict=False)
+    yield Text("widths: " + ", ".join(f"{name} {width}" for name, width in widths))
+    yield from _left_out(result)
+    yield Text(f"for hwprune predict: --widths {','.join(map(str, result.widths))}")
     if result.score_kind == "macs" and not result.base_meets_budget:
         why = "Scored by MACs" if result.images else "No images"
         yield Text(f"{why}: the network with the most MACs in the budget was chosen, not the most accurate.")
     yield Next("train" if result.images else "export --onnx")
+
+
+def _left_out(search: SearchResult) -> Iterable[Text]:
+    if search.blocks:
+        yield Text(f"blocks left out: {', '.join(search.left_out) or 'none'}")
 
 
 def _value(figure: Figure) -> str:
@@ -323,6 +334,7 @@ def _report(result: Report) -> Iterable[RenderableType | Next]:
     search = result.search
     rows = [(row.name, row.base, row.pruned, row.change) for row in result.rows]
     yield _table(f"{search.model} under {search.budget}", ("", "unpruned", "pruned", ""), rows)
+    yield from _left_out(search)
     layers = [(one.name, change(one.inputs), change(one.outputs)) for one in result.layers]
     yield _table("Layers, unpruned -> pruned", ("layer", "channels read", "channels made"), layers)
     yield Text(result.verdict, style="bold")

@@ -92,5 +92,6 @@ def before_after(
 
 
 def _short(name: str) -> str:
-    """The end of a long name, which tells more than its beginning."""
-    return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
+    """A long name without its middle: its end tells most, its beginning which part of the network it is."""
+    begin = _NAME // 3
+    return name if len(name) <= _NAME else f"{name[:begin]}…{name[begin + 1 - _NAME :]}"

@@ -59,7 +59,7 @@ def _section(section: Section) -> str:
         *(f"<p>{escape(text)}</p>" for text in section.text),
         f'<div class="grid">{plots}</div>' if grid else plots,
         _list(section.points),
-        *(_table(one) for one in section.tables),
+        *(_folded(one) if one.folded else _table(one) for one in section.tables),
         _block("\n".join(section.commands)) if section.commands else "",
         *(
             f"<details><summary>{escape(name)}</summary>{_block(text)}</details>"
@@ -88,6 +88,10 @@ def _plot(plot: Plot) -> str:
         f'<script type="application/json">{_data(spec)}</script>'
         f"<details><summary>The figures as a table</summary>{_table(plot.table)}</details></figure>"
     )
+
+
+def _folded(table: Table) -> str:
+    return f"<details><summary>{escape(table.title)}</summary>{_table(table)}</details>"
 
 
 def _table(table: Table) -> str:

@@ -17,12 +17,14 @@ class Table:
         head: Name of each column; the first column names the rows.
         rows: Its rows.
         words: Whether it holds words, to be read from the left, and not numbers.
+        folded: Whether a page folds it away.
     """
 
     title: str
     head: Cells
     rows: tuple[Cells, ...]
     words: bool = False
+    folded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class Section:
         text: Paragraphs; why nothing is drawn, where that is so.
         plots: What is drawn.
         points: A list of short facts.
-        tables: Tables that stand open.
+        tables: Further tables.
         commands: What to type.
         files: Title -> text of a file, folded away.
     """

@@ -70,10 +70,11 @@ def _against(figure: Figure) -> str:
 def rows(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> tuple[Row, ...]:
     """All figures of both networks."""
     known = export or search
+    searched = {one.name: one for one in search.figures}
     found = [
         _top1_row(search, train),
         *_integer_rows(export),
-        *(row for one in known.figures for row in _figure_rows(one)),
+        *(row for one in known.figures for row in _figure_rows(one, searched.get(one.name, one))),
         Row(
             name="speed-up" if known.latency.is_measured else "speed-up, predicted",
             base="1.00x",
@@ -94,15 +95,15 @@ def _top1_row(search: SearchResult, train: TrainResult | None) -> Row:
     return Row(name="test top-1", base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
 
 
-def _figure_rows(figure: Figure) -> list[Row]:
-    """A figure of both networks, and its budget."""
+def _figure_rows(figure: Figure, searched: Figure) -> list[Row]:
+    """A figure of both networks, and its budget; what was predicted stands beside the search's own unit."""
     rows = []
     base, share = figure.text(figure.base), f"{figure.value / figure.base:.1%}"
     if figure.unit == "ms":
-        predicted = figure.text(figure.predicted)
-        change = f"{figure.predicted / figure.base:.1%}"
         name = f"{figure.title}, predicted" + ("" if figure.is_measured else ", NOT MEASURED")
-        rows.append(Row(name=name, base=base, pruned=predicted, change=change))
+        there, predicted = searched.base, searched.predicted
+        change = f"{predicted / there:.1%}"
+        rows.append(Row(name=name, base=figure.text(there), pruned=figure.text(predicted), change=change))
         if figure.is_measured:
             value = f"{figure.text(figure.value)} ± {figure.text(figure.error or 0.0)}"
             rows.append(Row(name=f"{figure.title}, measured", base=base, pruned=value, change=share))

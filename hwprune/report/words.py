@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hwprune.latency.curves import Inversion
     from hwprune.report.facts import Report
     from hwprune.results import FrontResult, SearchResult
@@ -79,16 +81,22 @@ def _network_lines(report: Report) -> list[str]:
     found = report.inversions
     if not found:
         return [f"{looked} no narrower network is slower than its next wider neighbour."]
-    measured = [one for one in found if one.confirmed is not None]
-    right = sum(bool(one.confirmed) for one in measured)
     lines = [_line(one) for one in found[:_MOST_LINES]]
     if len(found) > _MOST_LINES:
         lines.append(f"and {len(found) - _MOST_LINES} more, in report.json")
-    return [
-        f"{looked} {len(found)} narrower networks are predicted or measured to be slower than their next "
-        f"wider neighbour; {len(measured)} of them were measured, {right} are slower.",
-        *lines,
-    ]
+    are = "1 narrower network is" if len(found) == 1 else f"{len(found)} narrower networks are"
+    told = f"{are} predicted or measured to be slower than the next wider neighbour"
+    return [f"{looked} {told}; {_measured_words(found)}.", *lines]
+
+
+def _measured_words(found: Sequence[Inversion]) -> str:
+    """How many of the narrower networks were measured, and what came out."""
+    confirmed = [one.confirmed for one in found if one.confirmed is not None]
+    if not confirmed:
+        return "none of them was measured"
+    right = sum(confirmed)
+    slower = {0: "and none is slower", 1: "and 1 is slower"}.get(right, f"and {right} are slower")
+    return f"{len(confirmed)} of them {'was' if len(confirmed) == 1 else 'were'} measured, {slower}"
 
 
 def _line(one: Inversion) -> str:

@@ -65,6 +65,46 @@ def test_json_is_the_only_output_and_holds_the_result(
     assert set(result) == set(asdict(InitResult(path="", model="", classes=1, image_size=1, train_images=1)))
 
 
+CHATTY = """
+import os
+from torch import nn
+
+def net(num_classes):
+    print("building")
+    os.system("echo from a program")
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(8, num_classes))
+"""
+
+
+def test_what_a_model_prints_is_no_part_of_the_json(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(CHATTY)
+    arguments = ["--project", str(tmp_path / "p"), "--model", f"{tmp_path}/net.py:net"]
+    assert main(["init", *arguments, "--json"]) == 0
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["groups"] == 1
+    assert "building" in printed.err
+    assert "from a program" in printed.err
+    main(["init", *arguments, "--force"])
+    assert "Wrote" in capfd.readouterr().out, "the next command prints where it did"
+
+
+def test_a_verb_that_is_stopped_before_it_finished_anything_promises_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hwprune.api.profile.traced", stopped)
+    assert main(["profile", "--project", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("Stopped. Nothing was finished yet.\n")
+    monkeypatch.setattr("hwprune.api.check.traced", stopped)
+    assert main(["check", "resnet20", "--project", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("Stopped.\n")
+
+
 def test_the_next_command_names_the_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "p"
     main(["init", "--project", str(folder)])
@@ -86,11 +126,11 @@ def test_an_error_about_a_named_folder_names_the_missing_step_there(
 ) -> None:
     folder = tmp_path / "p"
     assert main(["init", "--project", str(folder), "--model", "resnet20"]) == 0
-    for command, verb in (
-        (["compare", str(folder), str(folder)], "search"),
-        (["bench", str(folder)], "export"),
+    for command, verb, code in (
+        (["compare", str(folder), str(folder)], "search", 1),
+        (["bench", str(folder), "--budget", "5ms"], "export", 2),
     ):
-        assert main([*command, *(["--budget", "5ms"] if verb == "export" else [])]) == 1
+        assert main(command) == code
         assert f"`hwprune {verb} --project {folder}" in capsys.readouterr().err
 
 

@@ -20,7 +20,12 @@ def net(num_classes):
     return nn.Sequential(nn.Conv2d(3, 48, 3), nn.ReLU(), nn.Conv2d(48, 64, 3), nn.ReLU(),
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
 """
-SAID = {signal.SIGINT: (130, "Stopped."), signal.SIGTERM: (143, "Terminated."), signal.SIGKILL: (-9, "")}
+KEPT = "What was finished is kept; the same command goes on from there."
+SAID = {
+    signal.SIGINT: (130, f"Stopped. {KEPT}"),
+    signal.SIGTERM: (143, f"Terminated. {KEPT}"),
+    signal.SIGKILL: (-9, ""),
+}
 
 
 def listen_to_ctrl_c() -> None:

@@ -16,6 +16,7 @@ from examples import (
     HOSTILE,
     KINDS,
     export,
+    figures,
     finished,
     front,
     latency_only,
@@ -26,14 +27,18 @@ from examples import (
     train,
 )
 
+from hwprune.latency.curves import Inversion
 from hwprune.report import side_by_side
 from hwprune.report.build import document
 from hwprune.report.compare import comparison, entry
+from hwprune.report.draw import before_after
 from hwprune.report.facts import Report
 from hwprune.report.files import write_report
 from hwprune.report.html import page
 from hwprune.report.markdown import markdown
 from hwprune.report.style import PALETTES, SERIES
+from hwprune.report.verdict import rows
+from hwprune.report.words import inversion_lines
 
 TITLES = (
     "Unpruned and pruned",
@@ -249,6 +254,57 @@ def test_the_front_is_drawn_with_its_points_and_a_wider_scatter() -> None:
     names = [trace["name"] for trace in section.plots[0].data]
     assert "front, measured" in names
     assert len(section.tables[0].rows) == 3
+
+
+def test_widths_are_drawn_once_and_the_layers_folded_away() -> None:
+    section = next(one for one in document(finished()).sections if one.title == "Widths")
+    assert [plot.caption for plot in section.plots] == [
+        "Channels of every channel group, unpruned and pruned"
+    ]
+    assert [table.title for table in section.tables] == ["Layers"]
+    assert "<details><summary>Layers</summary>" in page_of("finished")
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    _, layout, _ = before_after(GROUPS, (1, 1, 1), (1, 1, 1), "channels")
+    short = layout["yaxis"]["ticktext"]
+    assert short[:2] == list(GROUPS[:2])
+    assert re.fullmatch(r"feature….*24\.conv2", short[2])
+    assert len(short[2]) == 22
+
+
+def test_a_prediction_stands_beside_the_unpruned_network_of_its_own_session() -> None:
+    """The export measured both networks anew, on a machine that had become slower."""
+    first, macs = figures()
+    slower = replace(first, base=1.5, measured=0.87, limit=0.9)
+    made = {row.name: row for row in rows(search(), None, replace(export(), figures=(slower, macs)))}
+    predicted, measured = (made[f"latency on cpu-1t, {word}"] for word in ("predicted", "measured"))
+    assert (predicted.base, predicted.pruned, predicted.change) == ("1 ms", "590 µs", "59.0%")
+    assert (measured.base, measured.change) == ("1.5 ms", "58.0%")
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "words"),
+    [
+        ((None, None), "2 narrower networks are predicted .* none of them was measured."),
+        ((False, None), "1 of them was measured, and none is slower."),
+        ((True, False), "2 of them were measured, and 1 is slower."),
+        ((True, True), "2 of them were measured, and 2 are slower."),
+        ((True,), "1 narrower network is predicted"),
+    ],
+)
+def test_how_many_narrower_networks_were_found_slower_reads_well(
+    confirmed: tuple[bool | None, ...], words: str
+) -> None:
+    measured = {True: 2.0, False: -2.0, None: None}
+    steps = {"group": "stem", "narrow": 8, "wide": 16, "around": "middle", "predicted_percent": 1.0}
+    found = tuple(
+        Inversion(**steps, measured_percent=measured[one], error_percent=None if one is None else 0.1)
+        for one in confirmed
+    )
+    made = finished()
+    lines = inversion_lines(replace(made, curves=replace(made.curves, inversions=found)))
+    assert re.search(words, lines[0])
 
 
 def test_the_three_files_are_written(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from examples import DEVICE, GROUPS, export, figures, report, search
+from examples import DEVICE, FULL, GROUPS, WIDTHS, export, figures, report, search
 from rich.console import Console
 
 from hwprune.cli.views import view
@@ -32,9 +32,25 @@ def named() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("verb", "times"), [("search", 3), ("report", 6), ("export", 2), ("compare", 7)])
+@pytest.mark.parametrize(("verb", "times"), [("search", 4), ("report", 6), ("export", 2), ("compare", 7)])
 def test_names_in_brackets_are_shown(verb: str, times: int) -> None:
     assert shown(verb, named()[verb]).count(NAME) == times
+
+
+def test_a_search_names_the_groups_and_gives_the_widths_for_predict() -> None:
+    text = shown("search", search(**without_a_block()))
+    assert f"widths: {GROUPS[0]} 16, {GROUPS[1]} 16, {GROUPS[2]} 32" in text
+    assert "--widths 16,16,32,1,0\n" in text
+
+
+def test_blocks_that_are_left_out_stand_before_the_layers() -> None:
+    text = shown("report", report(search(**without_a_block())))
+    assert text.index("blocks left out: layer2.1") < text.index("Layers, unpruned -> pruned")
+
+
+def without_a_block() -> dict[str, Any]:
+    blocks, (full, widths) = ("layer1.1", "layer2.1"), ((*FULL, 1, 1), (*WIDTHS, 1, 0))
+    return {"blocks": blocks, "full_widths": full, "widths": widths}
 
 
 def shown(verb: str, result: Any) -> str:

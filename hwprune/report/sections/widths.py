@@ -26,7 +26,7 @@ def widths(report: Report) -> Section:
         for name, full, width in zip(search.groups, search.full_widths, chosen, strict=False)
     )
     table = Table(title="Channel groups", head=("channel group", "unpruned", "pruned", "kept"), rows=groups)
-    plots = [_plot("channel group", search.groups, search.full_widths[:count], chosen, table)]
+    plots = (_plot(search.groups, search.full_widths[:count], chosen, table),)
     told = ["Layers of one channel group keep the same channels: what they make is added or read together."]
     if search.blocks:
         gone = ", ".join(search.left_out) or "none"
@@ -35,19 +35,14 @@ def widths(report: Report) -> Section:
         )
     if not report.layers:
         told.append("The layers are not shown: the search space (search-space.json) is gone.")
-        return Section(title="Widths", text=tuple(told), plots=tuple(plots))
+        return Section(title="Widths", text=tuple(told), plots=plots)
     rows = tuple((one.name, one.op, change(one.inputs), change(one.outputs)) for one in report.layers)
-    layers = Table(title="Layers", head=("layer", "operation", "channels read", "channels made"), rows=rows)
-    # A classifier's thousand outputs, which are never pruned, would leave no room for the others.
-    drawn = [one for one in report.layers if one.op == "conv"]
-    before, after = (tuple(one.outputs[which] for one in drawn) for which in (0, 1))
-    plots.append(_plot("convolution", tuple(one.name for one in drawn), before, after, layers))
-    return Section(title="Widths", text=tuple(told), plots=tuple(plots))
+    head = ("layer", "operation", "channels read", "channels made")
+    layers = Table(title="Layers", head=head, rows=rows, folded=True)
+    return Section(title="Widths", text=tuple(told), plots=plots, tables=(layers,))
 
 
-def _plot(
-    what: str, names: tuple[str, ...], before: tuple[int, ...], after: tuple[int, ...], table: Table
-) -> Plot:
+def _plot(names: tuple[str, ...], before: tuple[int, ...], after: tuple[int, ...], table: Table) -> Plot:
     data, layout, height = before_after(names, before, after, "channels")
-    caption = f"Channels of every {what}, unpruned and pruned"
+    caption = "Channels of every channel group, unpruned and pruned"
     return Plot(caption=caption, data=data, layout=layout, table=table, height=height)
