@@ -187,6 +187,7 @@ class Searcher:
         answer = looked_at_twice(outcome, budgets, self.reporter, Looks(book, budgets))
         widths = answer.candidate.widths
         self._warn(answer.figures)
+        self._tell_better(outcome, answer.candidate.score)
         result = self._result(
             widths,
             figures=answer.figures,
@@ -235,6 +236,14 @@ class Searcher:
                     f"{one.name}: measured {one.text(one.value)}, predicted {one.text(one.predicted)}. The "
                     "latency table does not describe the device as it is now; profile again when it is quiet."
                 )
+
+    def _tell_better(self, outcome: SearchOutcome, score: float) -> None:
+        """Say why the answer is not the best that the search's progress told of."""
+        if (best := max(one.score for one in outcome.candidates)) - score > _WORTH_TELLING:
+            self.reporter.note(
+                f"The answer scores {score:.4g}. The best of the search, {best:.4g}, is a network that "
+                "measurements put over the budget, or too near to it."
+            )
 
     def _problem(self, budgets: Sequence[Budget], accuracy: AccuracyScore, *, margin: bool) -> Problem:
         constraints = tuple(one.constraint(margin=margin) for one in budgets if one.quantity is not None)

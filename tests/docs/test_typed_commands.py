@@ -49,10 +49,11 @@ TYPED = [page for page in PAGES if any(not reason(command) for command in comman
 def shorten(folder: Path) -> None:
     """Make every stage of a project as short as it can be."""
     config = load_config(folder / FILE_NAME)
+    side = 16 if config.data.source == "digits" else config.data.image_size
     config = replace(
         config,
         profiling=replace(config.profiling, max_seconds=20.0),
-        data=replace(config.data, sub_val_per_class=5),
+        data=replace(config.data, sub_val_per_class=5, image_size=side),
         pruningnet=replace(config.pruningnet, epochs=4, recalibration_images=100),
         search=replace(config.search, population=4, parents=2, mutants=2, crossovers=2, generations=2),
         training=replace(config.training, epochs=2),
