@@ -140,7 +140,8 @@ def test_a_damaged_byte_is_noticed_in_a_file_that_was_handed_on(
     damaged(others / name)
     verb, *words = HANDED_ON[name].format(others, others).split()
     capsys.readouterr()
-    assert (probe.main(words) if verb == "probe" else main([verb, *words])) == 1
+    code = 2 if verb == "bench" else 1  # of bench 1 is the verdict on a slow network
+    assert (probe.main(words) if verb == "probe" else main([verb, *words])) == code
     text = capsys.readouterr().err
     assert str(others / name) in text
     assert "do:" in text
