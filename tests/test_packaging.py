@@ -20,6 +20,7 @@ TABLE = "amd-epyc-zen5-avx512/cpu-1t/resnet20_32"
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 SHORT = """
 [data]
+image_size = 16
 sub_val_per_class = 5
 [pruningnet]
 epochs = 4
