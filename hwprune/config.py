@@ -9,7 +9,7 @@ import re
 import sys
 import tomllib
 import typing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hwprune import artifacts
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "hwprune.toml"
-ScoreName = Literal["auto", "pruningnet", "macs"]
-StartName = Literal["scratch", "generated"]
+ScoreName = Literal["auto", "inherited", "pruningnet", "macs"]
+StartName = Literal["auto", "inherited", "generated", "scratch"]
+DistillName = Literal["auto", "on", "off"]
+RecipeName = Literal["tuned", "paper"]
 _MAX_BYTES = 2**20
 _T = TypeVar("_T")
 
@@ -113,19 +115,22 @@ class PruningNetConfig(PruningNetSettings):
     """How PruningNet is made, trained and used as the judge.
 
     Attributes:
-        generator: `fc` is the paper's; `residual` starts from the trained network, its channels sorted by
-            importance, and generates gains for them; `shared` crops shared weights and generates nothing.
+        generator: `residual` starts from the trained network, its channels sorted by importance, and
+            generates gains for them; `fc` is the paper's; `shared` crops shared weights, generating nothing.
         hidden: Width of the generator's hidden layer; `residual` takes a quarter of it.
         hidden_outside: The same of layers in no block; 0 takes `hidden`.
         recompute: Whether training keeps less in memory and computes the inside of each block twice.
-        importance: What `residual` sorts channels by: `l1`, `bn_scale` or `taylor`.
+        repair: Whether inherited weights that stay take over, by least squares, what the removed ones did.
+        importance: What inherited weights and `residual` sort channels by: `l1`, `bn_scale`, `taylor` or
+            `fisher`.
     """
 
-    generator: GeneratorName = "fc"
+    generator: GeneratorName = "residual"
     hidden: int = 32
     hidden_outside: int = 0
     recompute: bool = False
     importance: ImportanceName = "l1"
+    repair: bool = True
     epochs: int = 24
     recalibration_images: int = 400
 
@@ -138,7 +143,10 @@ class SearchConfig(SearchSettings):
     """The evolution; a small one by default, the paper's 50 networks a generation for larger data.
 
     Attributes:
-        score: `pruningnet`, or `macs` (prefers larger networks; needs no images); `auto` decides by the data.
+        score: `inherited` (top-1 of the trained network, cut, with its batch normalisation recalibrated),
+            `pruningnet` (with the weights it generates), or `macs` (prefers larger networks, needs no
+            images); `auto` takes `inherited` where that tells networks apart, else `pruningnet`, and `macs`
+            without images.
         race: Whether networks that will not be among the parents are scored on a part of sub-val only.
     """
 
@@ -157,13 +165,19 @@ class TrainConfig(TrainSettings):
     """The recipe of the final network, and of the unpruned one when no weights are given.
 
     Attributes:
-        start: `scratch` as in the paper, or `generated`: from PruningNet's weights.
-        distill: Whether the unpruned network teaches the pruned one.
+        start: `inherited` (weights of the trained unpruned network), `generated` (PruningNet's), or `scratch`
+            (random, as in the paper); `auto` takes those that the network was chosen with.
+        distill: Whether the unpruned network teaches the pruned one; `auto` does.
+        tuning_lr: Highest learning rate where the start has trained weights; 0 finds it by a short test.
     """
 
-    start: StartName = "scratch"
-    distill: bool = False
+    start: StartName = "auto"
+    distill: DistillName = "auto"
     epochs: int = 16
+    tuning_lr: float = 0.0
+
+    def _problems(self) -> list[str]:
+        return super()._problems() + outside(self, {"tuning_lr": (0, 1e3)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +185,8 @@ class Config:
     """All settings of a project; the defaults are the embedded example's, done in minutes on two cores.
 
     Attributes:
+        recipe: `tuned` has the best that is known; `paper` is MetaPruning's protocol: widths alone, scored
+            by an `fc` PruningNet, training from scratch without a teacher.
         seed: Seed of everything random.
         model: The network.
         data: The images.
@@ -182,6 +198,7 @@ class Config:
         training: The final recipe.
     """
 
+    recipe: RecipeName = "tuned"
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -216,6 +233,19 @@ def _channel_problems(mean: tuple[float, ...], std: tuple[float, ...]) -> list[s
     return problems
 
 
+def resolved(config: Config) -> Config:
+    """The settings that `recipe` stands for: with `paper` all that it decides, else what was set."""
+    if config.recipe == "tuned":
+        return config
+    return replace(
+        config,
+        model=replace(config.model, depth=False),
+        pruningnet=replace(config.pruningnet, generator="fc"),
+        search=replace(config.search, score="pruningnet"),
+        training=replace(config.training, start="scratch", distill="off"),
+    )
+
+
 def _require(settings: object, bounds: dict[str, tuple[float, float]]) -> None:
     if problems := outside(settings, bounds):
         raise ConfigError("A setting is out of range.", got="; ".join(problems))
@@ -248,10 +278,13 @@ def load_config(path: Path) -> Config:
 
 def save_config(path: Path, config: Config) -> None:
     """Write every setting with its explanation as a comment."""
-    lines = ["# Settings of an hwprune project.", f"seed = {config.seed}  # {_explain(Config)['seed']}"]
+    own = _explain(Config)
+    lines = ["# Settings of an hwprune project."]
     for entry in fields(config):
         section = getattr(config, entry.name)
-        if entry.name != "seed":
+        if not is_dataclass(section):
+            lines.append(f"{entry.name} = {_toml(section)}  # {own[entry.name]}")
+        else:
             notes = _explain(type(section))
             lines += ["", f"[{entry.name}]"]
             for item in fields(section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from hwprune import artifacts
 from hwprune.api.project import Project, digest
 from hwprune.training.settings import TrainSettings
 
@@ -30,6 +31,12 @@ def checkpoint_path(project: Project) -> Path:
     if given := project.given_weights():
         key = digest(key, given)
     return project.path(f"base-{key}.safetensors")
+
+
+def fingerprint(project: Project) -> str:
+    """Stands for the weights of the unpruned network; before it is trained, for how it will be."""
+    path = checkpoint_path(project)
+    return project.given_weights() or artifacts.tensors_checksum(path) or path.name
 
 
 def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, History, str]:

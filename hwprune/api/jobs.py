@@ -80,7 +80,17 @@ def _pruningnet(folder: Path, space: dict[str, Any]) -> None:
 
     project = Project(folder)
     net, _ = train_pruningnet(project, SearchSpace(**space_file.from_payload(space)), QUIET)
-    _kept["score"] = accuracy_score(project, net)
+    _kept["score"] = accuracy_score(project, net, "pruningnet")
+
+
+def _inherited(folder: Path, space: dict[str, Any]) -> None:
+    from hwprune.api import judge
+    from hwprune.api.project import Project
+    from hwprune.structure import space_file
+    from hwprune.structure.space import SearchSpace
+
+    own = SearchSpace(**space_file.from_payload(space))
+    _kept["score"], _ = judge.make(Project(folder), own, "inherited", QUIET)
 
 
 def _scores(
@@ -89,7 +99,7 @@ def _scores(
     _kept["score"].share([tuple(net) for net in networks], tuple(bar) if bar else None, known)
 
 
-def _networks(folder: Path, start: Any, epochs: int) -> None:
+def _networks(folder: Path, start: Any, epochs: float) -> None:
     from hwprune.api.train import Trainer
 
     Trainer.of(folder, start, epochs, QUIET).networks()
@@ -102,6 +112,7 @@ def _give_up(folder: Path) -> None:
 
 _JOBS: dict[str, Callable[..., None]] = {
     "pruningnet": _pruningnet,
+    "inherited": _inherited,
     "scores": _scores,
     "networks": _networks,
     "give_up": _give_up,

@@ -1,11 +1,11 @@
-"""The judge of a search: a trained PruningNet, or the MACs when the project has no images."""
+"""The judge of a search: the trained network's own weights, a PruningNet's, or the MACs without images."""
 
 from __future__ import annotations
 
 import itertools
 import warnings
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,38 +13,41 @@ from hwprune import artifacts
 from hwprune.api import base
 from hwprune.api.jobs import together
 from hwprune.api.project import Project, digest
+from hwprune.api.shared_score import SharedScore
 from hwprune.errors import HwpruneWarning, MissingArtifactError, ModelError
 from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.structure import space_file
 from hwprune.training import workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from torch import nn
 
-    from hwprune.config import Config, PruningNetConfig
+    from hwprune.config import Config, PruningNetConfig, ScoreName
+    from hwprune.data.images import Images
     from hwprune.evolution.problem import AccuracyScore, Problem
     from hwprune.progress import Reporter
+    from hwprune.pruningnet.evaluate import Supernet
+    from hwprune.pruningnet.inherited import Inherited
     from hwprune.pruningnet.net import PruningNet
-    from hwprune.pruningnet.race import Racer
     from hwprune.structure.space import SearchSpace, Widths
     from hwprune.training.history import History
 
 _CHANGE_NO_STEP = ("recompute", "recalibration_images", "eval_batch_size")  # of PruningNet's training
+_CLEAR = 4.0  # standard errors above the majority class, for a score that says something
 _UNIFORM = 3
 _DEPTHS = 11  # shares of the blocks
-_AT_ONCE = 4  # networks that each worker scores before worker 0 keeps what all found
 _IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
 
 
-def score_kind(project: Project) -> str:
-    """`pruningnet` or `macs`, as the project says or, on `auto`, as its data allows."""
+def score_kind(project: Project) -> ScoreName:
+    """What the project is scored by; `auto` stays where its images decide, see `tells_apart`."""
     kind = project.config.search.score
     if kind == "auto":
-        return "pruningnet" if project.config.data.source else "macs"
-    if kind == "pruningnet":
+        return "auto" if project.config.data.source else "macs"
+    if kind != "macs":
         project.require_data()
     return kind
 
@@ -77,9 +80,25 @@ def checkpoint_path(project: Project, space: SearchSpace) -> Path:
 
 
 def fingerprint(project: Project, space: SearchSpace) -> str:
-    """Stands for the judge: the trained weights and how they are recalibrated; "" before it is trained."""
-    weights = artifacts.tensors_checksum(checkpoint_path(project, space))
-    return weights and digest(weights, project.config.pruningnet.recalibration_images)
+    """Stands for the judge: its weights and how they are recalibrated; before it is trained, for that."""
+    kind = score_kind(project)
+    weights = []
+    if kind in ("auto", "inherited"):
+        own = project.config.pruningnet
+        weights += [own.importance, own.repair, base.fingerprint(project)]
+    if kind in ("auto", "pruningnet"):
+        weights.append(artifacts.tensors_checksum(checkpoint_path(project, space)))
+    return digest(kind, weights, project.config.pruningnet.recalibration_images) if weights else kind
+
+
+def inherited_net(project: Project, space: SearchSpace, reporter: Reporter) -> Inherited:
+    """The trained unpruned network, its channels sorted, to be cut to any widths; nothing is generated."""
+    from hwprune.pruningnet.inherited import Inherited
+    from hwprune.training.devices import compute_device
+
+    model = sorted_base(project, space, reporter).to(compute_device(project.config.compute.device))
+    images = _some_images(project).batches(_BATCH) if project.config.pruningnet.repair else ()
+    return Inherited(model, space, images)
 
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
@@ -88,7 +107,7 @@ def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) ->
 
     model = project.new_model()
     if project.config.pruningnet.generator == "residual":
-        model = _sorted_base(project, space, reporter)
+        model = sorted_base(project, space, reporter)
     return pruningnet_of(project.config, model, space).to(compute_device(project.config.compute.device))
 
 
@@ -108,7 +127,7 @@ def pruningnet_of(config: Config, model: nn.Module, space: SearchSpace) -> Pruni
     )
 
 
-def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.Module:
+def sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.Module:
     """The trained unpruned network, in each group the most important channels first."""
     from hwprune.api.subject import traced
     from hwprune.pruningnet.importance import importance
@@ -120,10 +139,15 @@ def _sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn
             warnings.simplefilter("ignore", HwpruneWarning)
             space = traced(project, tied=False)
     model, _, _ = base.trained_base(project, reporter)
-    images = project.splits.sub_train
-    some = images.subset(np.random.default_rng(project.config.seed).permutation(len(images))[:_IMAGES])
-    scores = importance(project.config.pruningnet.importance, model, space, some.batches(_BATCH))
+    some = _some_images(project).batches(_BATCH)
+    scores = importance(project.config.pruningnet.importance, model, space, some)
     return sort_channels(model, space, scores).cpu()  # from where all generators start
+
+
+def _some_images(project: Project) -> Images:
+    """Training images that say what channels are worth, and what they have in common."""
+    images, rng = project.splits.sub_train, np.random.default_rng(project.config.seed)
+    return images.subset(rng.permutation(len(images))[:_IMAGES])
 
 
 def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> tuple[PruningNet, History]:
@@ -144,68 +168,34 @@ def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -
     return net, history
 
 
-def accuracy_score(project: Project, net: PruningNet) -> SharedScore:
-    """Scores by a trained PruningNet; what was evaluated for an earlier search is not evaluated again."""
+def make(project: Project, space: SearchSpace, kind: str, reporter: Reporter) -> tuple[SharedScore, History]:
+    """A score of networks by weights, `inherited` or a `pruningnet`'s; a job of all workers.
+
+    Returns:
+        The score, and the epochs of the PruningNet.
+    """
+    from hwprune.training.history import History
+
+    if kind == "inherited":
+        with together("inherited", space=space_file.to_payload(vars(space))):
+            return accuracy_score(project, inherited_net(project, space, reporter), kind), History()
+    net, history = train_pruningnet(project, space, reporter)
+    return accuracy_score(project, net, kind), history
+
+
+def accuracy_score(project: Project, net: Supernet, kind: str) -> SharedScore:
+    """Scores by a network's weights; what was evaluated for an earlier search is not evaluated again."""
     from hwprune.pruningnet.evaluate import Evaluator
     from hwprune.pruningnet.outcomes import Outcomes
     from hwprune.pruningnet.race import CHANCE, Racer
 
     config, splits = project.config, project.splits
     evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
-    name = checkpoint_path(project, net.space).stem.replace("pruningnet", "evaluations")
-    path = project.path(f"{name}.jsonl") if workers.is_main() else None
-    of = digest(fingerprint(project, net.space), splits.sub_val.labels.tolist())
+    own = digest(kind, fingerprint(project, net.space), [gene.choices for gene in net.space.genes])
+    path = project.path(f"evaluations-{own}.jsonl") if workers.is_main() else None
     chance = CHANCE if config.search.race else 0.0
+    of = digest(own, splits.sub_val.labels.tolist())
     return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path, of), chance=chance))
-
-
-class SharedScore:
-    """A score whose networks all workers share out; one worker alone scores all of them itself.
-
-    Args:
-        racer: This worker's own score.
-    """
-
-    def __init__(self, racer: Racer) -> None:
-        self.racer = racer
-
-    def __call__(self, widths: Widths, /) -> float:
-        """Score one network, on this worker."""
-        return self.racer(widths)
-
-    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
-        """Score networks; see `evolution.problem.RacingScore`."""
-        if workers.world() == 1:
-            yield from self.racer.race(networks, bar)
-            return
-        step = _AT_ONCE * workers.world()
-        for first in range(0, len(networks), step):  # what a kill can lose
-            part = networks[first : first + step]
-            known = self.racer.outcomes.told([*part, *([bar] if bar else [])])
-            with together("scores", networks=part, bar=bar, known=known):
-                scores = self.share(part, bar, known)
-            yield from scores
-
-    def share(
-        self, networks: Sequence[Widths], bar: Widths | None, known: Mapping[str, Sequence[Any]]
-    ) -> list[float]:
-        """This worker's part of a `race`, which all workers take part in; worker 0 learns all outcomes.
-
-        Args:
-            networks: What all of them score.
-            bar: As in `race`.
-            known: What worker 0 knows of these networks.
-        """
-        outcomes, own = self.racer.outcomes, workers.mine(networks)
-        outcomes.learn(known)
-        scores = workers.gather(list(self.racer.race(own, bar)), len(networks))
-        rows = [(1 + outcomes.of(net)).astype(np.uint8).tobytes() for net in own]  # 0: not looked at
-        images = self.racer.judge.stops[-1]
-        for net, row in zip(networks, workers.gather_bytes(rows, len(networks), images), strict=True):
-            found = np.frombuffer(row.rstrip(b"\0"), dtype=np.uint8) == 2
-            if workers.is_main() and found.size > (seen := outcomes.of(net).size):
-                outcomes.add(net, found[seen:])
-        return scores
 
 
 def load_pruningnet(project: Project, space: SearchSpace, file_name: str, reporter: Reporter) -> PruningNet:
@@ -229,17 +219,34 @@ def load_pruningnet(project: Project, space: SearchSpace, file_name: str, report
     return net
 
 
-def sanity(net: PruningNet, score: AccuracyScore, classes: int) -> None:
-    """Refuse a judge that cannot tell networks apart.
+def tells_apart(scores: Iterable[float], labels: Sequence[int]) -> bool:
+    """Whether a score says more of networks than chance does.
+
+    Args:
+        scores: Top-1 of some networks on sub-val, 0 to 1.
+        labels: The classes of sub-val's images.
+
+    Returns:
+        Whether the best of them is far above naming the most frequent class, and they differ by more than
+        the images drawn explain.
+    """
+    found, count = np.array([*scores]), len(labels)
+    majority = float(np.bincount(labels).max()) / count
+    noise = float(np.sqrt((found * (1 - found)).mean() / count))
+    return bool(found.max() - majority > _CLEAR * max(noise, 1 / count) and found.std() > noise)
+
+
+def sanity(score: AccuracyScore, space: SearchSpace, labels: Sequence[int]) -> None:
+    """Refuse a PruningNet that cannot tell networks apart.
 
     Raises:
-        ModelError: At full width it is hardly better than guessing.
+        ModelError: At full width it is hardly better than naming the most frequent class.
     """
-    top1 = score(net.space.full())
-    if top1 < 1 / classes + 0.1 * (1 - 1 / classes):
+    top1, majority = score(space.full()), float(np.bincount(labels).max()) / len(labels)
+    if top1 < majority + 0.1 * (1 - majority):
         raise ModelError(
             "PruningNet has not learnt enough to judge networks.",
-            got=f"{top1:.1%} at full width, guessing gives {1 / classes:.1%}",
+            got=f"{top1:.1%} at full width, naming the most frequent class gives {majority:.1%}",
             do="train it longer (`epochs` under [pruningnet]) or with another learning rate",
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hwprune import artifacts
-from hwprune.config import FILE_NAME, Config, load_config
+from hwprune.config import FILE_NAME, Config, load_config, resolved
 from hwprune.errors import DataError, MismatchError, MissingArtifactError, UsageError
 from hwprune.results import FrontResult, ProfileResult, SearchResult
 
@@ -43,7 +43,7 @@ class Project:
         self.config_path = self.folder / FILE_NAME
         if config is None:
             config = load_config(self.config_path) if self.config_path.exists() else Config()
-        self.config = config
+        self.config = resolved(config)
 
     def path(self, *parts: str) -> Path:
         """A file of the work folder."""

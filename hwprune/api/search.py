@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hwprune.api.budgets import parse_budgets, resolve
+from hwprune.api.epochs import within_epochs
 from hwprune.api.front import Span, search_front, span_of
 from hwprune.api.lock import locked
 from hwprune.api.project import Project
@@ -32,10 +33,11 @@ def search(
     score: ScoreName | None = None,
     generations: int = 0,
     population: int = 0,
+    epochs: float = 0.0,
     seed: int | None = None,
     reporter: Reporter = QUIET,
 ) -> SearchResult | FrontResult:
-    """Find the best network within all budgets; trains PruningNet first if that is not done yet.
+    """Find the best network within all budgets; trains first what it scores with, if that is not done yet.
 
     Args:
         latency: A budget: 15ms, 800us, 0.015s, or 60% of the unpruned network. For several devices give it
@@ -49,9 +51,12 @@ def search(
         project: The project folder.
         device: cpu or cuda:0, for a budget that names no device; "" takes the project's.
         profile: A target profile for it; "" takes the project's or the device's default.
-        score: pruningnet, or macs (no images needed); by default what the data allows.
+        score: inherited (the trained network's weights), pruningnet (generated ones), or macs (no images
+            needed); by default the first that tells networks of this budget apart.
         generations: Generations of the evolution; 0 takes the project's.
         population: Networks of one generation; 0 takes the project's.
+        epochs: Epochs to spend in all after the unpruned network: scoring, PruningNet if one is needed, and
+            the final training, to which `train` gives what is left; 0 takes the project's settings for each.
         seed: Seed of the evolution; by default the project's, which always decides the split of the data.
         reporter: Told about progress.
 
@@ -68,13 +73,14 @@ def search(
     texts = (latency,) if isinstance(latency, str) else tuple(latency)
     span, latency = span_of(latency, points)
     asked = parse_budgets(latency, macs, params, size)
-    opened = _with_settings(Project(project), score, generations, population)
+    opened = within_epochs(_with_settings(Project(project), score, generations, population), epochs)
     own_seed = opened.config.seed if seed is None else _checked(seed)
-    searcher = Searcher(opened, resolve(opened, asked, device, profile, reporter), own_seed, reporter)
+    searcher = Searcher(opened, resolve(opened, asked, device, profile, reporter), own_seed, reporter, epochs)
     limits = {"latency": texts, "macs": macs, "params": params, "size": size, "points": points}
     places = {"device": device, "profile": profile}
-    others = {"score": score, "generations": generations, "population": population, "seed": own_seed}
-    return _answer(searcher, span, _command(**limits, **places, **others))
+    evolution = {"score": score, "generations": generations, "population": population}
+    command = _command(**limits, **places, **evolution, epochs=epochs, seed=own_seed)
+    return _answer(searcher, span, command)
 
 
 def _answer(searcher: Searcher, span: Span | None, command: str) -> SearchResult | FrontResult:

@@ -14,10 +14,13 @@ from hwprune.api import judge
 from hwprune.api.answer import Looks, in_units_of, looked_at_twice
 from hwprune.api.budgets import Budget, common_space
 from hwprune.api.closed_loop import Loop
+from hwprune.api.epochs import FORWARD
 from hwprune.api.project import Project, digest
+from hwprune.api.shared_score import SharedScore
 from hwprune.api.speeds import Speeds
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
+from hwprune.evolution.operators import Genome
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 _WORTH_TELLING = 0.001
 _FAR_OFF = 0.2  # from the prediction
+_DRAWN = 8  # networks that a score must tell apart, where no uniform one is in the budget
 _IN_FULL = 12  # networks that may be measured for the answer
 
 
@@ -50,16 +54,26 @@ class Searcher:
         budgets: What to keep an eye on; the first is the latency on the first device.
         seed: Seed of the evolution.
         reporter: Told about progress.
+        epochs: All that may be spent on training after the unpruned network; 0 where nothing was said.
 
     Attributes:
         space: The search space, with choices that suit all devices.
     """
 
-    def __init__(self, project: Project, budgets: Sequence[Budget], seed: int, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        project: Project,
+        budgets: Sequence[Budget],
+        seed: int,
+        reporter: Reporter,
+        epochs: float = 0.0,
+    ) -> None:
+        self.epochs = epochs
         self.project, self.budgets, self.seed, self.reporter = project, tuple(budgets), seed, reporter
         self.targets = [one.target for one in budgets if one.target is not None]
         self.space = common_space([target.space for target in self.targets])
         self._now: dict[str, Target] = {}
+        self._tightest: Sequence[Budget] = self.budgets
         self._speeds = Speeds(project.path("speeds.jsonl"))
         for target in self.targets:
             if target.device is None:
@@ -108,6 +122,7 @@ class Searcher:
 
     def _answers(self, points: Sequence[tuple[Budget, ...]]) -> list[SearchResult | BudgetError]:
         """One evolution for all points, and an answer for each."""
+        self._tightest = points[-1]
         problem, asked = self._problem(points[0], self._judge[0], margin=False), _levels(points, margin=False)
         try:
             outcome, levels = self._outcome(points, problem, front=True)
@@ -153,8 +168,25 @@ class Searcher:
 
     def judged(self, result: SearchResult) -> SearchResult:
         """The result with the judge's score, also where the unpruned network was the answer without any."""
+        _, made = self._judge
+        return replace(result, **self._scored(result.widths), **made)
+
+    def _scored(self, widths: Widths) -> dict[str, Any]:
+        """What the judge says of a network, how closely, and of the unpruned one."""
         score, made = self._judge
-        return replace(result, score=score(result.widths), base_score=score(self.space.full()), **made)
+        top1, error = score(widths), 0.0
+        if made["score_kind"] != "macs":
+            error = math.sqrt(top1 * (1 - top1) / len(self._judged_labels))
+        return {"score": top1, "score_error": error, "base_score": score(self.space.full())}
+
+    def _spent(self, outcome: SearchOutcome) -> dict[str, float]:
+        """What the search took of the epochs, as epochs of the network that it found."""
+        score, made = self._judge
+        found = {"PruningNet": float(len(made.get("pruningnet_history", ())))}
+        if isinstance(score, SharedScore):
+            images = score.images(one.widths for one in outcome.candidates)
+            found["scoring"] = FORWARD * images / len(self.project.dataset.train)
+        return {name: epochs for name, epochs in found.items() if epochs}
 
     def _tell(self, points: Sequence[Sequence[Budget]]) -> None:
         """Say what the budgets are, those of a front's loosest point, and how far below them it aims."""
@@ -170,6 +202,7 @@ class Searcher:
 
     def _evolve(self, budgets: Sequence[Budget]) -> SearchResult:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
+        self._tightest = budgets
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
         if (known := self._known(self._answer_path(problem, budgets), budgets)) is not None:
@@ -192,8 +225,8 @@ class Searcher:
             widths,
             figures=answer.figures,
             binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
-            score=score(widths),
-            base_score=score(self.space.full()),
+            **self._scored(widths),
+            spent=self._spent(outcome),
             inversions=tuple(asdict(one) for one in answer.inversions),
             **made,
             **_trail(outcome, budgets),
@@ -266,25 +299,44 @@ class Searcher:
         kind = judge.score_kind(self.project)
         if kind == "macs":
             return judge.macs_score(self.space), {"score_kind": kind}
-        net, history = judge.train_pruningnet(self.project, self.space, self.reporter)
-        score = judge.accuracy_score(self.project, net)
-        judge.sanity(net, score, self.project.num_classes)
+        if kind != "pruningnet":
+            score, _ = judge.make(self.project, self.space, "inherited", self.reporter)
+            if kind == "inherited" or self._tells_apart(score):
+                return score, {"score_kind": "inherited"}
+            self.reporter.note(
+                "The trained weights do not tell networks of this budget apart: a PruningNet is trained."
+            )
+        score, history = judge.make(self.project, self.space, "pruningnet", self.reporter)
+        judge.sanity(score, self.space, self._judged_labels)
         name = judge.checkpoint_path(self.project, self.space).name
-        made = {"pruningnet": name, "pruningnet_history": tuple(history.to_payload()), "score_kind": kind}
-        return score, made
+        epochs = tuple(history.to_payload())
+        return score, {"pruningnet": name, "pruningnet_history": epochs, "score_kind": "pruningnet"}
+
+    @property
+    def _judged_labels(self) -> list[int]:
+        """The classes of the images that networks are scored on."""
+        labels: list[int] = self.project.splits.sub_val.labels.tolist()
+        return labels
+
+    def _tells_apart(self, score: AccuracyScore) -> bool:
+        """Whether a score tells the first networks of the tightest budget apart."""
+        problem = self._problem(self._tightest, score, margin=False)
+        inside = [net for net in judge.starts(problem) if problem.feasible(np.array([net]))[0]]
+        if not inside:
+            drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
+            inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
+        return judge.tells_apart((score(net) for net in inside), self._judged_labels)
 
     def _identity(self) -> str:
         """Stands for everything that scores and predictions depend on; a judge by its weights."""
-        kind = judge.score_kind(self.project)
-        weights = judge.fingerprint(self.project, self.space) if kind == "pruningnet" else ""
         tables = [(one.table, self._current(one).speed) for one in self.targets]
         groups = [gene.choices for gene in self.space.genes]
-        return digest(kind, weights, self.project.structure(), tables, groups)
+        return digest(judge.fingerprint(self.project, self.space), self.project.structure(), tables, groups)
 
     def _key(self, problem: Problem, levels: Sequence[float]) -> str:
         """Stands for one search."""
         limits = [(one.name, one.limit) for one in problem.constraints]
-        return digest(self._identity(), self.project.config.search, limits, self.seed, levels)
+        return digest(self._identity(), self.project.config.search, limits, self.seed, levels, self.epochs)
 
     def _run_evolution(
         self,
@@ -320,6 +372,7 @@ class Searcher:
             profile=target.name,
             target=target.profile.to_payload(),
             seed=self.seed,
+            epochs=self.epochs,
             images=bool(self.project.config.data.source),
             structure=self.project.structure(),
             layer_times={

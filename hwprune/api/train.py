@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from hwprune.api import judge
+from hwprune.api.base import fingerprint as base_fingerprint
 from hwprune.api.base import recipe, trained_base
 from hwprune.api.jobs import together
 from hwprune.api.lock import locked
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError, UsageError
+from hwprune.logbook import Logbook
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import TrainResult
+from hwprune.training import workers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from hwprune.results import Epoch, SearchResult
     from hwprune.structure.space import SearchSpace
     from hwprune.training.history import History
+    from hwprune.training.settings import TrainSettings
 
 
 @locked
@@ -29,7 +34,7 @@ def train(
     *,
     project: Path = Path("."),
     start: StartName | None = None,
-    epochs: int = 0,
+    epochs: float = 0,
     point: int = 0,
     reporter: Reporter = QUIET,
 ) -> TrainResult:
@@ -37,8 +42,9 @@ def train(
 
     Args:
         project: The project folder.
-        start: scratch (the paper's protocol) or generated (PruningNet's weights); by default the project's.
-        epochs: Epochs of both networks; 0 takes the project's.
+        start: inherited (weights of the unpruned network), generated (PruningNet's) or scratch (random, the
+            paper's protocol); by default the project's, which is what the network was chosen with.
+        epochs: Epochs of the pruned network; 0 takes what is left of `search --epochs`, else the project's.
         point: Number of a network of the front that was searched for, from 1; 0 keeps the chosen one.
         reporter: Told about progress.
 
@@ -50,9 +56,9 @@ def train(
         UsageError: The front has no such point, or a number below zero.
         DataError: The project has no images.
     """
-    if epochs < 0:
+    if not 0 <= epochs < math.inf:
         raise UsageError(
-            "--epochs is not a number of epochs.", got=epochs, allowed="1 or more; 0: the project's"
+            "--epochs is not a number of epochs.", got=epochs, allowed="above 0; 0: what is left"
         )
     if point:
         opened = Project(project)
@@ -71,16 +77,15 @@ class Trainer:
     """
 
     @classmethod
-    def of(cls, folder: Path, start: StartName | None, epochs: int, reporter: Reporter) -> Trainer:
+    def of(cls, folder: Path, start: StartName | None, epochs: float, reporter: Reporter) -> Trainer:
         """The trainer for the options of `train`."""
         opened = Project(folder)
         settings = opened.config.training
-        settings = replace(settings, start=start or settings.start, epochs=epochs or settings.epochs)
-        opened = opened.with_config(training=settings)
+        opened = opened.with_config(training=replace(settings, start=start or settings.start))
         opened.require_data()
-        return cls(opened, opened.searched(), reporter)
+        return cls(opened, opened.searched(), epochs, reporter)
 
-    def __init__(self, project: Project, found: SearchResult, reporter: Reporter) -> None:
+    def __init__(self, project: Project, found: SearchResult, epochs: float, reporter: Reporter) -> None:
         self.project, self.found, self.reporter = project, found, reporter
         self.space: SearchSpace = project.searched_space()
         if tuple(gene.name for gene in self.space.genes) != (*found.groups, *found.blocks):
@@ -89,7 +94,16 @@ class Trainer:
                 where=project.path("search.json"),
                 do="run `hwprune search` again",
             )
-        self.settings = recipe(project)
+        own = recipe(project)
+        self.settings = replace(own, epochs=epochs or found.epochs_left or own.epochs)
+        self.start = self._start()
+
+    def _start(self) -> StartName:
+        """What the pruned network is trained from; `auto` takes the weights it was chosen with."""
+        own = self.project.config.training.start
+        if own != "auto":
+            return own
+        return "generated" if self.found.score_kind == "pruningnet" else "inherited"
 
     def run(self) -> TrainResult:
         """Train both, score both on test, write the result."""
@@ -101,7 +115,7 @@ class Trainer:
             self.project.save_network("base", base, self.space.full(), {})
         base_top1 = accuracy(base, test)
         top1 = base_top1 if self.found.base_meets_budget else accuracy(pruned, test)
-        start = "base" if self.found.base_meets_budget else config.training.start
+        start = "base" if self.found.base_meets_budget else self.start
         self.project.save_network("pruned", pruned, self.found.widths, {"top1": top1, "start": start})
         result = TrainResult(
             model=config.model.name,
@@ -127,46 +141,46 @@ class Trainer:
 
     def networks(self) -> tuple[tuple[nn.Module, History, str], tuple[nn.Module, History]]:
         """Train the unpruned network, telling whose weights it has, and the pruned one; all workers do it."""
-        start = self.project.config.training.start
-        with together("networks", start=start, epochs=self.settings.epochs):
+        with together("networks", start=self.start, epochs=self.settings.epochs):
             base, history, source = trained_base(self.project, self.reporter)
             pruned = (base, history) if self.found.base_meets_budget else self._pruned(base)
         return (base, history, source), pruned
 
     def _pruned(self, base: nn.Module) -> tuple[nn.Module, History]:
+        from hwprune.training.devices import compute_device
+
+        model = self._begun().to(compute_device(self.project.config.compute.device))
+        return model, self._fit(model, None if self.project.config.training.distill == "off" else base)
+
+    def _begun(self) -> nn.Module:
+        """The chosen network as its training begins."""
         from hwprune.structure.prune import prune
 
-        if self.project.config.training.start == "generated":
-            model = self._generated()
-        else:
-            model = prune(self._fresh(), self.space, self.found.widths)
-        teacher = base if self.project.config.training.distill else None
-        return model, self._fit(model, teacher)
-
-    def _fresh(self) -> nn.Module:
-        """The unpruned network with random weights, whatever weights the project gives."""
-        return self.project.new_model(weights=False)
-
-    def _generated(self) -> nn.Module:
-        """The chosen network with the weights that PruningNet generates for it."""
-        net = judge.load_pruningnet(self.project, self.space, self.found.pruningnet, self.reporter)
-        return net.materialise(self.found.widths)
+        widths = self.found.widths
+        if self.start == "generated":
+            net = judge.load_pruningnet(self.project, self.space, self.found.pruningnet, self.reporter)
+            return net.materialise(widths)
+        if self.start == "inherited":
+            return judge.inherited_net(self.project, self.space, self.reporter).materialise(widths)
+        return prune(self.project.new_model(weights=False), self.space, widths)
 
     def _fit(self, model: nn.Module, teacher: nn.Module | None) -> History:
-        from hwprune.training.devices import compute_device
         from hwprune.training.loop import train as run
 
-        model.to(compute_device(self.project.config.compute.device))
-        config, start = self.project.config, self.project.config.training.start
-        judge_file = self.found.pruningnet if start == "generated" else ""
-        taught_by = self.project.given_weights() or "base" if teacher is not None else ""
-        key = digest(self.settings, self.project.structure(), config.seed)
-        key = digest(key, self.found.widths, start, judge_file, taught_by)
+        config, images = self.project.config, self.project.dataset.train
+        judge_file = self.found.pruningnet if self.start == "generated" else ""
+        weights = base_fingerprint(self.project) if self.start == "inherited" or teacher is not None else ""
+        settings = self.settings
+        key = digest(settings, config.training.tuning_lr, self.project.structure(), config.seed)
+        key = digest(key, self.found.widths, self.start, judge_file, weights, teacher is not None)
+        if self.start != "scratch":
+            kept = Logbook(self.project.path(f"rate-{key}.jsonl"), "learning-rate", 1, {})
+            settings = self._tuning(model, teacher, kept)
         with self.reporter.stage("Training the pruned network", "epochs") as progress:
             return run(
                 model,
-                self.project.dataset.train,
-                self.settings,
+                images,
+                settings,
                 checkpoint=self.project.path(f"pruned-{key}.safetensors"),
                 seed=config.seed,
                 progress=progress,
@@ -174,3 +188,21 @@ class Trainer:
                 compiled=config.compute.compile,
                 cuda_graph=config.compute.cuda_graph,
             )
+
+    def _tuning(self, model: nn.Module, teacher: nn.Module | None, kept: Logbook) -> TrainSettings:
+        """The recipe for weights that are trained: at a rate that suits them, found once."""
+        from hwprune.training.rate import find_rate
+
+        if own := self.project.config.training.tuning_lr:
+            return replace(self.settings, lr=own)
+        found = workers.share(kept.entries[0] if kept.entries else None)
+        if found is None:
+            images, seed = self.project.dataset.train, self.project.config.seed
+            with self.reporter.stage("Finding a learning rate", "rates"):
+                rate, spent = find_rate(model, images, self.settings, seed=seed, teacher=teacher)
+            found = {"lr": rate, "epochs": spent}
+            if workers.is_main():
+                kept.add(found)
+        self.reporter.note(f"Learning rate {found['lr']:g}, by a test of {found['epochs']:.1f} epochs.")
+        left = self.settings.epochs - (found["epochs"] if self.found.epochs_left else 0.0)
+        return replace(self.settings, lr=found["lr"], epochs=max(left, 0.1))

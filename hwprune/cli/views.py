@@ -214,7 +214,7 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         rows.append((one.title, one.text(one.base), _value(one), limit))
         if one.unit == "ms" and one.is_measured:
             rows.append(("  predicted", "", one.text(one.predicted), ""))
-    judge = "top-1 of the judge (sub-val)" if result.score_kind == "pruningnet" else "share of MACs kept"
+    judge = "top-1 of the judge (sub-val)" if result.score_kind != "macs" else "share of MACs kept"
     rows.append((judge, "", f"{result.score:.1%}", ""))
     head = ("", "unpruned", "chosen", "budget")
     yield _table(f"{result.model} under {result.budget}", head, rows)

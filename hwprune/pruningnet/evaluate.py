@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from hwprune.pruningnet.net import PruningNet
     from hwprune.pruningnet.settings import PruningNetSettings
+    from hwprune.structure.space import SearchSpace
     from hwprune.training.evaluation import Batch
     from hwprune.training.precision import Execution
 
@@ -35,6 +35,15 @@ class EvalImages(TrainImages, Protocol):
 
     def subset(self, indices: NDArray[np.int64], /) -> EvalImages:
         """The images at `indices`."""
+
+
+class Supernet(Protocol):
+    """What scoring needs of weights for all networks of a space; `PruningNet` and `Inherited` have it."""
+
+    space: SearchSpace
+
+    def materialise(self, widths: Sequence[int], /) -> nn.Module:
+        """The dense network of `widths`."""
 
 
 class _Placed:
@@ -58,7 +67,7 @@ class Evaluator:
     on some of it.
 
     Args:
-        net: A trained PruningNet.
+        net: A trained PruningNet, or inherited weights.
         sub_train: Where `settings.recalibration_images` of the images are drawn from.
         sub_val: The images to score on.
         settings: Number of images, batch size, precision.
@@ -73,7 +82,7 @@ class Evaluator:
 
     def __init__(
         self,
-        net: PruningNet,
+        net: Supernet,
         sub_train: EvalImages,
         sub_val: EvalImages,
         settings: PruningNetSettings,
@@ -82,9 +91,10 @@ class Evaluator:
         if len(sub_train) == 0 or len(sub_val) == 0:
             raise DataError("Candidates cannot be scored: a split of the images is empty.")
         self.net, self.settings = net, settings
+        narrow = net.materialise(net.space.uniform(0.0))  # with all blocks
         example, _ = next(sub_val.batches(2))
         self.execution = choose_execution(
-            net, example, settings.precision, settings.channels_last, gradients=False
+            narrow, example, settings.precision, settings.channels_last, gradients=False
         )
         rng = np.random.default_rng(seed)
         drawn = rng.permutation(len(sub_train))[: settings.recalibration_images]
@@ -98,7 +108,7 @@ class Evaluator:
             self._batches(sub_val.subset(order[first:stop]), size, len(sub_val))
             for first, stop in itertools.pairwise((0, *self.stops))
         ]
-        self._pairs = conv_norm_pairs(net.materialise(net.space.uniform(0.0)))  # narrow, with all blocks
+        self._pairs = conv_norm_pairs(narrow)
 
     def _batches(self, images: TrainImages, size: int, of: int = 0) -> Iterable[Batch]:
         # Batches of one size: recalibration gives each the same weight.

@@ -18,7 +18,7 @@ from hwprune.training.distill import logits_of
 from hwprune.training.precision import device_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor, nn
 
@@ -37,38 +37,60 @@ def importance(
 
     Args:
         name: `l1` (sum of absolute weights), `bn_scale` (absolute scale of batch normalisation; `l1` where a
-            group has none) or `taylor` (absolute product of weight and gradient: the first-order change of
-            the loss when the channel goes).
+            group has none), `taylor` (absolute product of weight and gradient: the first-order change of the
+            loss when the channel goes) or `fisher` (the square of that product's sum over a channel, by
+            batch: its second-order change where the network is trained; Theis et al. 2018).
         model: The trained model.
         space: Its search space.
-        batches: Training images and labels, for `taylor`.
+        batches: Training images and labels, for `taylor` and `fisher`; small ones tell more.
 
     Returns:
         For each group (width,).
 
     Raises:
-        DataError: `taylor` without images.
+        DataError: `taylor` or `fisher` without images.
     """
-    tensors = dict(model.named_parameters())
+    tensors = {key: tensor.detach() for key, tensor in model.named_parameters()}
+    if name == "fisher":
+        squares: list[Tensor] = []
+        for gradients in _gradients(model, batches):
+            products = {key: tensors[key] * gradient for key, gradient in gradients.items()}
+            found = [local.square() for _, local in _by_channel(space, products, _WEIGHTED)]
+            squares = [a + b for a, b in zip(squares, found, strict=True)] if squares else found
+        axes = [channels for channels, _ in _by_channel(space, tensors, _WEIGHTED)]
+        return _total(space, zip(axes, squares, strict=True))
     if name == "taylor":
-        gradients = _gradients(model, batches)
-        values = {key: (tensor.detach() * gradients[key]).abs() for key, tensor in tensors.items()}
+        sums = {key: torch.zeros_like(tensor) for key, tensor in tensors.items()}
+        for gradients in _gradients(model, batches):
+            for key, gradient in gradients.items():
+                sums[key] += gradient
+        values = {key: (tensor * sums[key]).abs() for key, tensor in tensors.items()}
     else:
-        values = {key: tensor.detach().abs() for key, tensor in tensors.items()}
-    weights = _summed(space, values, _WEIGHTED)
+        values = {key: tensor.abs() for key, tensor in tensors.items()}
+    weights = _total(space, _by_channel(space, values, _WEIGHTED))
     if name != "bn_scale":
         return weights
-    scales = _summed(space, values, ("norm",))
+    scales = _total(space, _by_channel(space, values, ("norm",)))
     return [scale if bool(scale.any()) else weight for scale, weight in zip(scales, weights, strict=True)]
 
 
-def _summed(space: SearchSpace, values: dict[str, Tensor], ops: tuple[str, ...]) -> list[Tensor]:
-    """Values of the weights of some kinds of layers, added up by channel: for each group (width,)."""
+def _by_channel(
+    space: SearchSpace, values: dict[str, Tensor], ops: tuple[str, ...]
+) -> list[tuple[ChannelMap, Tensor]]:
+    """Values of the weights of some kinds of layers, added up by channel: (local channels,) of each axis."""
+    return [
+        (channels, value.float().transpose(0, axis).flatten(1).sum(1).cpu())
+        for layer in space.layers
+        if layer.op in ops and (value := _weight(layer, values)) is not None
+        for axis, channels in dict(_axes(layer)).items()
+    ]
+
+
+def _total(space: SearchSpace, found: Iterable[tuple[ChannelMap, Tensor]]) -> list[Tensor]:
+    """What the axes of all layers say of each group's channels: (width,)."""
     scores = [torch.zeros(group.width) for group in space.groups]
-    for layer in space.layers:
-        if layer.op in ops and (value := _weight(layer, values)) is not None:
-            for axis, channels in dict(_axes(layer)).items():
-                _add(scores, channels, value.float().transpose(0, axis).flatten(1).sum(1).cpu())
+    for channels, local in found:
+        _add(scores, channels, local)
     return scores
 
 
@@ -91,20 +113,24 @@ def _add(scores: list[Tensor], channels: ChannelMap, local: Tensor) -> None:
         )
 
 
-def _gradients(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    """Gradient of the mean loss over the batches, in eval mode; the model's own gradients are not touched."""
-    sums = {name: torch.zeros_like(tensor) for name, tensor in model.named_parameters()}
+def _gradients(model: nn.Module, batches: Iterable[Batch]) -> Iterator[dict[str, Tensor]]:
+    """Gradient of the mean loss of each batch, in eval mode; the model's own gradients are not touched.
+
+    Raises:
+        DataError: There are no batches.
+    """
     training, count = model.training, 0
+    names, parameters = zip(*model.named_parameters(), strict=True)
     model.eval()
     for images, labels in batches:
         outputs = logits_of(model(images.to(device_of(model))))
         loss = functional.cross_entropy(outputs, labels.to(outputs.device))
-        found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-        for (name, _), gradient in zip(model.named_parameters(), found, strict=True):
-            if gradient is not None:
-                sums[name] += gradient
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
         count += 1
+        yield {
+            name: torch.zeros_like(parameter) if gradient is None else gradient
+            for name, parameter, gradient in zip(names, parameters, found, strict=True)
+        }
     model.train(training)
     if not count:
-        raise DataError("Taylor importance needs training images.")
-    return {name: value / count for name, value in sums.items()}
+        raise DataError("This importance needs training images.", allowed="l1 and bn_scale need none")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from hwprune.training.settings import Recipe, ScheduleName, outside
 
 GeneratorName = Literal["fc", "residual", "shared"]
-ImportanceName = Literal["l1", "bn_scale", "taylor"]
+ImportanceName = Literal["l1", "bn_scale", "taylor", "fisher"]
 
 
 @dataclass(frozen=True, kw_only=True)

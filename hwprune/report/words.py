@@ -34,12 +34,12 @@ def inversion_lines(report: Report) -> list[str]:
 
 def score_words(search: SearchResult) -> str:
     """What a search's score is."""
-    return "top-1 of the judge" if search.score_kind == "pruningnet" else "MACs kept"
+    return "top-1 of the judge" if search.score_kind != "macs" else "MACs kept"
 
 
 def tradeoff_title(search: SearchResult) -> str:
     """The heading over scores and latencies."""
-    return "Accuracy against latency" if search.score_kind == "pruningnet" else "MACs against latency"
+    return "Accuracy against latency" if search.score_kind != "macs" else "MACs against latency"
 
 
 def front_line(front: FrontResult) -> str:

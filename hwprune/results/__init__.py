@@ -134,7 +134,7 @@ class SearchResult(WithFigures, Stored):
         binding: Name of the figure that comes nearest to its budget.
         base_meets_budget: Whether the unpruned network keeps all budgets, so that nothing was pruned.
         score: What the judge gave: top-1 on sub-val (0 to 1), or the share of MACs kept.
-        score_kind: `pruningnet` or `macs`.
+        score_kind: `inherited`, `pruningnet` or `macs`.
         images: Whether the project has images to train on.
         profile: Name of the first device's target profile.
         target: That target profile.
@@ -154,10 +154,13 @@ class SearchResult(WithFigures, Stored):
             latency model.
         devices: Conditions of each device, the first one first.
         command: The command that asked for this search.
+        epochs: Epochs to be spent after the unpruned network; 0 where no such budget was given.
+        spent: What of these PruningNet and the scoring of networks took, in epochs of the chosen network.
+        score_error: Standard error of `score` by the number of images; 0 where it is no accuracy.
     """
 
     kind: ClassVar[str] = "search-result"
-    later: ClassVar[dict[str, Any]] = {"blocks": []}
+    later: ClassVar[dict[str, Any]] = {"blocks": [], "epochs": 0.0, "spent": {}, "score_error": 0.0}
     made_by: ClassVar[str] = "hwprune search"
     schema_version: ClassVar[int] = 4
 
@@ -187,6 +190,9 @@ class SearchResult(WithFigures, Stored):
     devices: tuple[DeviceFacts, ...] = field(repr=False)
     command: str = ""
     blocks: tuple[str, ...] = ()
+    epochs: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)
+    score_error: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,6 +214,11 @@ class SearchResult(WithFigures, Stored):
             raise ValueError("the devices are not those of the latencies")
         if self.binding and self.binding not in {one.name for one in self.figures}:
             raise ValueError(f"no figure is called {self.binding!r}")
+
+    @property
+    def epochs_left(self) -> float:
+        """Epochs that are left of the budget for the final training; 0 where there was none."""
+        return max(self.epochs - sum(self.spent.values()), 0.0)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -272,7 +283,7 @@ class TrainResult(Stored):
         base_top1: Test top-1 of the unpruned network, 0 to 1.
         top1: Test top-1 of the pruned network, 0 to 1.
         base_source: Where the unpruned network's weights came from.
-        start: What the pruned network was trained from: `scratch`, `generated` or `base`.
+        start: What the pruned network was trained from: `inherited`, `generated`, `scratch` or `base`.
         epochs: Epochs of the pruned network.
         test_images: Images behind the accuracies.
         seed: Seed of the training.
@@ -298,7 +309,7 @@ class TrainResult(Stored):
     top1: float
     base_source: str
     start: str
-    epochs: int
+    epochs: float
     test_images: int
     seed: int
     structure: str

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hwprune.errors import DataError
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hwprune.training.loop import TrainImages
-    from hwprune.training.settings import PrecisionName
+    from hwprune.training.settings import PrecisionName, Recipe
 
 Batch = tuple["Tensor", "Tensor"]
+_RECALIBRATION_IMAGES = 2000
 _CLOSE = 0.03  # of the standard deviation of an image's scores; what bfloat16 changes is nearly always closer
 
 
@@ -46,6 +49,18 @@ def accuracy(
         execution = choose_execution(model, example, precision, "auto", gradients=False)
         batches = ((execution.place(x), y.to(execution.device)) for x, y in images.batches(batch_size))
         return float(right(model, batches, execution).mean())
+
+
+def mean_loss(model: nn.Module, images: TrainImages, batch_size: int = 250) -> float:
+    """Mean cross-entropy of `model` in eval mode on `images`, in float32."""
+    example, _ = next(images.batches(2))
+    execution = choose_execution(model, example, "fp32", "auto", gradients=False)
+    total = 0.0
+    with _mode(model, training=False), torch.inference_mode():
+        for x, y in images.batches(batch_size):
+            scores = logits_of(model(execution.place(x)))
+            total += float(functional.cross_entropy(scores, y.to(scores.device), reduction="sum"))
+    return total / len(images)
 
 
 def right(model: nn.Module, batches: Iterable[Batch], execution: Execution) -> NDArray[np.bool_]:
@@ -100,6 +115,21 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], execution: Execution
             model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def recalibrate_on(model: nn.Module, images: TrainImages, recipe: Recipe) -> None:
+    """`recalibrate` on a trained network's own images, unaugmented: some thousands, in batches of its recipe.
+
+    Several workers each look at all of them, and so agree.
+    """
+    norms = any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
+    size = min(recipe.batch_size, len(images))
+    count = min(len(images) // size, -(-_RECALIBRATION_IMAGES // size))
+    if norms:
+        example, _ = next(images.batches(2))
+        execution = choose_execution(model, example, "fp32", recipe.channels_last, gradients=False)
+        batches = itertools.islice(images.batches(size, shuffle_seed=0), count)
+        recalibrate(model, ((execution.place(x), y) for x, y in batches), execution)
 
 
 @contextlib.contextmanager

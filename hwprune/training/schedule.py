@@ -12,6 +12,11 @@ _RISE = 0.3  # onecycle: share of the run in which the rate rises
 _START = 0.04  # onecycle: rate of the first step, as a share of the highest
 
 
+def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Steps of a whole run, one at least; its last epoch may be a part of one."""
+    return max(1, round(recipe.epochs * steps_per_epoch))
+
+
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of one step.
 
@@ -22,7 +27,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         step: Number of the step from the start of the run, from 0.
         steps_per_epoch: Steps of one epoch.
     """
-    total = recipe.epochs * steps_per_epoch
+    total = total_steps(recipe, steps_per_epoch)
     if recipe.schedule == "onecycle":
         return recipe.lr * _one_cycle((step + 1) / total)
     warmup = round(recipe.warmup_epochs * steps_per_epoch)

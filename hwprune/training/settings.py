@@ -25,7 +25,7 @@ class Recipe:
     """What every training run has: SGD with momentum on cross-entropy.
 
     Attributes:
-        epochs: Passes over the images.
+        epochs: Passes over the images; the last one may be a part of one.
         batch_size: Images of one step.
         lr: Highest learning rate.
         momentum: Momentum of SGD.
@@ -39,7 +39,7 @@ class Recipe:
         channels_last: Memory layout of the images; `auto` turns it on where the model allows it.
     """
 
-    epochs: int = 12
+    epochs: float = 12
     batch_size: int = 128
     lr: float = 0.1
     momentum: float = 0.9
@@ -65,7 +65,7 @@ class Recipe:
     def _problems(self) -> list[str]:
         """Everything that is wrong, so that it can be mended at once."""
         bounds = {
-            "epochs": (1, math.inf),
+            "epochs": (1e-3, math.inf),
             "batch_size": (2, math.inf),
             "lr": (1e-12, 1e3),
             "momentum": (0, 0.9999),

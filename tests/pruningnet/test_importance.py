@@ -23,7 +23,7 @@ def silence(model, group_index, channel, space):
                         offset += run.length * run.repeat
 
 
-@pytest.mark.parametrize("name", ["l1", "bn_scale", "taylor"])
+@pytest.mark.parametrize("name", ["l1", "bn_scale", "taylor", "fisher"])
 def test_a_channel_that_does_nothing_is_the_least_important(model, space, splits, name):
     batches = list(splits.sub_train.subset(range(64)).batches(32))
     for index, group in enumerate(space.groups):
@@ -51,6 +51,25 @@ def test_taylor_is_the_product_of_weight_and_gradient(learner, splits):
     assert torch.corrcoef(torch.stack([scores[0], own]))[0, 1] > 0.3
 
 
-def test_taylor_needs_images(learner):
+def test_fisher_is_the_mean_square_of_what_a_channel_changes(learner, splits):
+    """A channel whose gradients differ from batch to batch counts, though they cancel in the mean."""
+    model, space = learner
+    batches = list(splits.sub_train.subset(range(32)).batches(16))
+    mirrored = [*batches, *((images, labels) for images, labels in batches)]
+    assert all(
+        torch.allclose(twice, once)
+        for twice, once in zip(
+            importance("fisher", model, space, mirrored),
+            importance("fisher", model, space, batches),
+            strict=True,
+        )
+    ), "scores are relative: the same images twice say the same"
+    fisher, taylor = (importance(name, model, space, batches) for name in ("fisher", "taylor"))
+    assert any(not torch.equal(a.argsort(), b.argsort()) for a, b in zip(fisher, taylor, strict=True))
+    assert all((score >= 0).all() for score in fisher)
+
+
+@pytest.mark.parametrize("name", ["taylor", "fisher"])
+def test_what_reads_gradients_needs_images(learner, name):
     with pytest.raises(DataError, match="training images"):
-        importance("taylor", *learner)
+        importance(name, *learner)

@@ -1,0 +1,69 @@
+"""A learning rate for trained weights, by a short range test."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwprune.errors import ModelError
+from hwprune.training.evaluation import mean_loss
+from hwprune.training.loop import train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hwprune.data.images import Images
+    from hwprune.training.settings import TrainSettings
+
+RATES = (0.1, 0.03, 0.01, 0.003)  # shares of the recipe's own rate come near to these in SGD
+_SHARE = 0.025  # of all steps, that each rate is tried for
+_LEAST = 12  # steps
+_CLOSE = 1.03  # of the lowest loss: among these the highest rate, since short runs favour low ones
+
+
+def find_rate(
+    model: nn.Module,
+    images: Images,
+    settings: TrainSettings,
+    *,
+    seed: int = 0,
+    teacher: nn.Module | None = None,
+    rates: tuple[float, ...] = RATES,
+) -> tuple[float, float]:
+    """The highest of some learning rates that lowers the loss about as fast as the best of them.
+
+    Each rate trains a copy of the network for a small share of the run, with the run's own schedule squeezed
+    into it; then the loss is taken on other images.
+
+    Args:
+        model: The network with its trained weights; it is not modified.
+        images: The training images.
+        settings: The recipe of the run.
+        seed: Fixes the images.
+        teacher: As in `train`.
+        rates: What to try, the highest first.
+
+    Returns:
+        The rate, and what the test cost in epochs.
+    """
+    batch = min(settings.batch_size, len(images))
+    steps = max(_LEAST, round(_SHARE * settings.epochs * len(images) / batch))
+    steps = min(steps, max(1, len(images) // (2 * batch)))  # half of the images at most
+    order = np.random.default_rng((seed, 1)).permutation(len(images))
+    some, others = images.subset(order[: steps * batch]), images.subset(order[steps * batch :][: 4 * batch])
+    losses = []
+    for rate in rates:
+        trial = copy.deepcopy(model)
+        try:
+            train(trial, some, replace(settings, lr=rate, epochs=1), seed=seed, teacher=teacher)
+            losses.append(mean_loss(trial, others))
+        except ModelError:  # it diverged
+            losses.append(math.inf)
+    best = min(losses)
+    chosen = next(rate for rate, loss in zip(rates, losses, strict=True) if loss <= best * _CLOSE)
+    seen = len(rates) * (len(some) + len(others) / 3)  # a forward pass is a third of a step
+    return chosen, seen / len(images)
