@@ -32,7 +32,7 @@ def finished(profiled: Path, made_once: Callable[..., Path]) -> Path:
     def fill(folder: Path) -> None:
         shutil.copytree(profiled, folder, dirs_exist_ok=True)
         search(project=folder, latency="60%")
-        train(project=folder)
+        train(project=folder, epochs=1)
         export(project=folder)
         report(project=folder)
 
@@ -41,10 +41,10 @@ def finished(profiled: Path, made_once: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def judged(finished: Path, tmp_path: Path) -> Path:
-    """A project whose PruningNet is trained, and nothing after that, for a test to go on with."""
+    """A project whose unpruned network is trained, and nothing after that, for a test to go on with."""
     folder = Path(shutil.copytree(finished, tmp_path / "judged"))
     for path in (folder / "hwprune-work").iterdir():
-        if path.is_file() and not path.name.startswith("pruningnet-"):
+        if path.is_file() and not path.name.startswith("base-"):
             path.unlink()
     return folder
 

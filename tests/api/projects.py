@@ -13,7 +13,7 @@ FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 
 
 def small_config(folder: Path) -> Config:
-    """ResNet-8 on small digits; every stage as short as it can be, PruningNet with some room to learn."""
+    """ResNet-8 on small digits; every stage as short as it can be, the unpruned network with room to learn."""
     config = Config()
     return replace(
         config,
@@ -21,9 +21,11 @@ def small_config(folder: Path) -> Config:
         target=replace(config.target, profile=str(folder / "fake.toml")),
         profiling=replace(config.profiling, max_seconds=20.0),
         data=replace(config.data, image_size=IMAGE_SIZE, sub_val_per_class=5),
-        pruningnet=replace(config.pruningnet, epochs=8, recalibration_images=100),
-        search=replace(config.search, population=8, parents=4, mutants=4, crossovers=4, generations=3),
-        training=replace(config.training, epochs=2),
+        pruningnet=replace(config.pruningnet, epochs=4, recalibration_images=100),
+        search=replace(
+            config.search, score="inherited", population=8, parents=4, mutants=4, crossovers=4, generations=3
+        ),
+        training=replace(config.training, epochs=7),
     )
 
 
