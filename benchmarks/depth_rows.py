@@ -46,12 +46,18 @@ NETWORKS = {
 
 
 class Rows:
-    """What is known: finished runs by name, from the committed results and from the run's folder."""
+    """What is known: finished runs by name, from the committed results and from the run's folder.
 
-    def __init__(self) -> None:
-        committed = RESULTS / "depth.json"
-        self._rows = dict(json.loads(committed.read_text())["rows"]) if committed.exists() else {}
-        self._folder = RUN / "rows"
+    Args:
+        name: Of the committed file.
+        run: The run's folder.
+        key: What the rows are called in the committed file.
+    """
+
+    def __init__(self, name: str = "depth", run: Path = RUN, key: str = "rows") -> None:
+        committed = RESULTS / f"{name}.json"
+        self._rows = dict(json.loads(committed.read_text())[key]) if committed.exists() else {}
+        self._folder = run / "rows"
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def all(self) -> dict[str, dict[str, Any]]:

