@@ -162,7 +162,7 @@ TASKS = {
             data="cifar10",
             image_size=32,
             epochs=(6, 20),
-            adapt=replace(_CIFAR, epochs=8, lr=0.02, weight_decay=5e-4),
+            adapt=replace(_CIFAR, epochs=2, lr=0.02, weight_decay=5e-4),
             tuning=_CIFAR,
         ),
         Task(
@@ -172,7 +172,7 @@ TASKS = {
             data="cifar10",
             image_size=32,
             epochs=(6, 20),
-            adapt=replace(_CIFAR, epochs=3, lr=0.02, weight_decay=5e-4),
+            adapt=replace(_CIFAR, epochs=2, lr=0.02, weight_decay=5e-4),
             tuning=_CIFAR,
         ),
         Task(

@@ -72,15 +72,16 @@ def _help(folder: Path) -> None:
             _JOBS[details.pop("job")](folder, **details)
 
 
-def _pruningnet(folder: Path, space: dict[str, Any]) -> None:
+def _pruningnet(folder: Path, space: dict[str, Any], networks: list[list[int]]) -> None:
     from hwprune.api.judge import accuracy_score, train_pruningnet
     from hwprune.api.project import Project
     from hwprune.structure import space_file
     from hwprune.structure.space import SearchSpace
 
     project = Project(folder)
-    net, _ = train_pruningnet(project, SearchSpace(**space_file.from_payload(space)), QUIET)
-    _kept["score"] = accuracy_score(project, net, "pruningnet")
+    own, drawn = SearchSpace(**space_file.from_payload(space)), [(*net,) for net in networks]
+    net, _ = train_pruningnet(project, own, QUIET, drawn)
+    _kept["score"] = accuracy_score(project, net, "pruningnet", drawn)
 
 
 def _inherited(folder: Path, space: dict[str, Any]) -> None:

@@ -33,12 +33,17 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.inherited import Inherited
     from hwprune.pruningnet.net import PruningNet
     from hwprune.structure.space import SearchSpace, Widths
+    from hwprune.training.distill import Objective
     from hwprune.training.history import History
 
 _CHANGE_NO_STEP = ("recompute", "recalibration_images", "eval_batch_size")  # of PruningNet's training
-_CLEAR = 4.0  # standard errors above the majority class, for a score that says something
-_UNIFORM = 3
-_DEPTHS = 11  # shares of the blocks
+_CLEAR = 4.0  # standard errors above the most frequent class, for a score that says something
+_FAIR = 0.2  # of the unpruned network's lead over that class
+_RATIOS = tuple(np.linspace(1.0, 0.1, 91).tolist())  # shares of the widths
+_DEPTHS = tuple(np.linspace(0.0, 1.0, 11).tolist())  # shares of the blocks
+_FINE = tuple(np.linspace(0.0, 1.0, 101).tolist())
+_SHRUNK = (0.4, 0.55, 0.7, 0.85, 1.0)
+_UNIFORM = 3  # largest uniform ones
 _IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
 
 
@@ -68,18 +73,18 @@ def recipe(config: PruningNetConfig) -> PruningNetSettings:
     return PruningNetSettings(**{name: value for name, value in asdict(config).items() if name in own})
 
 
-def checkpoint_path(project: Project, space: SearchSpace) -> Path:
+def checkpoint_path(project: Project, space: SearchSpace, networks: Sequence[Widths] = ()) -> Path:
     """The PruningNet's file; other settings give another file, so nothing trained is ever overwritten."""
     config, kept = project.config.pruningnet, project.config.data.sub_val_per_class
     start: tuple[object, ...] = (project.structure(), project.given_weights(), project.config.seed)
     if config.generator == "residual":
         start = (*start, base.checkpoint_path(project).name)
     trained = {name: value for name, value in asdict(config).items() if name not in _CHANGE_NO_STEP}
-    key = digest(trained, kept, start, [gene.choices for gene in space.genes])
+    key = digest(trained, kept, start, [gene.choices for gene in space.genes], *networks)
     return project.path(f"pruningnet-{key}.safetensors")
 
 
-def fingerprint(project: Project, space: SearchSpace) -> str:
+def fingerprint(project: Project, space: SearchSpace, networks: Sequence[Widths] = ()) -> str:
     """Stands for the judge: its weights and how they are recalibrated; before it is trained, for that."""
     kind = score_kind(project)
     weights = []
@@ -87,7 +92,7 @@ def fingerprint(project: Project, space: SearchSpace) -> str:
         own = project.config.pruningnet
         weights += [own.importance, own.repair, base.fingerprint(project)]
     if kind in ("auto", "pruningnet"):
-        weights.append(artifacts.tensors_checksum(checkpoint_path(project, space)))
+        weights.append(artifacts.tensors_checksum(checkpoint_path(project, space, networks)))
     return digest(kind, weights, project.config.pruningnet.recalibration_images) if weights else kind
 
 
@@ -144,32 +149,65 @@ def sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.
     return sort_channels(model, space, scores).cpu()  # from where all generators start
 
 
+def is_tuning(project: Project) -> bool:
+    """Whether the PruningNet goes on from the trained network; the paper's begins with nothing."""
+    return project.config.pruningnet.generator == "residual"
+
+
+def _taught(project: Project, reporter: Reporter) -> Objective:
+    """The loss of a PruningNet that the unpruned network teaches."""
+    from hwprune.training.distill import distillation
+
+    teacher, _, _ = base.trained_base(project, reporter)
+    return distillation(base.recipe(project), teacher)
+
+
 def _some_images(project: Project) -> Images:
     """Training images that say what channels are worth, and what they have in common."""
     images, rng = project.splits.sub_train, np.random.default_rng(project.config.seed)
     return images.subset(rng.permutation(len(images))[:_IMAGES])
 
 
-def train_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> tuple[PruningNet, History]:
-    """Train the PruningNet, or read it when it is trained already; a job of all workers."""
+def train_pruningnet(
+    project: Project, space: SearchSpace, reporter: Reporter, networks: Sequence[Widths] = ()
+) -> tuple[PruningNet, History]:
+    """Train the PruningNet, or read it when it is trained already; a job of all workers.
+
+    Args:
+        project: The project.
+        space: Its search space.
+        reporter: Told about progress.
+        networks: What its steps train; by default any of the space, as in the paper.
+    """
     from hwprune.pruningnet.fit import fit
 
-    with together("pruningnet", space=space_file.to_payload(vars(space))):
+    with together("pruningnet", space=space_file.to_payload(vars(space)), networks=networks):
         net = make_pruningnet(project, space, reporter)
         with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
             history = fit(
                 net,
                 project.splits.sub_train,
                 recipe(project.config.pruningnet),
-                checkpoint=checkpoint_path(project, space),
+                checkpoint=checkpoint_path(project, space, networks),
                 seed=project.config.seed,
                 progress=progress,
+                objective=_taught(project, reporter) if is_tuning(project) else None,
+                networks=networks,
             )
     return net, history
 
 
-def make(project: Project, space: SearchSpace, kind: str, reporter: Reporter) -> tuple[SharedScore, History]:
+def make(
+    project: Project, space: SearchSpace, kind: str, reporter: Reporter, networks: Sequence[Widths] = ()
+) -> tuple[SharedScore, History]:
     """A score of networks by weights, `inherited` or a `pruningnet`'s; a job of all workers.
+
+    Args:
+        project: The project.
+        space: Its search space.
+        kind: `inherited` or `pruningnet`.
+        reporter: Told about progress.
+        networks: As in `train_pruningnet`.
 
     Returns:
         The score, and the epochs of the PruningNet.
@@ -179,11 +217,13 @@ def make(project: Project, space: SearchSpace, kind: str, reporter: Reporter) ->
     if kind == "inherited":
         with together("inherited", space=space_file.to_payload(vars(space))):
             return accuracy_score(project, inherited_net(project, space, reporter), kind), History()
-    net, history = train_pruningnet(project, space, reporter)
-    return accuracy_score(project, net, kind), history
+    net, history = train_pruningnet(project, space, reporter, networks)
+    return accuracy_score(project, net, kind, networks), history
 
 
-def accuracy_score(project: Project, net: Supernet, kind: str) -> SharedScore:
+def accuracy_score(
+    project: Project, net: Supernet, kind: str, networks: Sequence[Widths] = ()
+) -> SharedScore:
     """Scores by a network's weights; what was evaluated for an earlier search is not evaluated again."""
     from hwprune.pruningnet.evaluate import Evaluator
     from hwprune.pruningnet.outcomes import Outcomes
@@ -191,7 +231,7 @@ def accuracy_score(project: Project, net: Supernet, kind: str) -> SharedScore:
 
     config, splits = project.config, project.splits
     evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
-    own = digest(kind, fingerprint(project, net.space), [gene.choices for gene in net.space.genes])
+    own = digest(kind, fingerprint(project, net.space, networks), [gene.choices for gene in net.space.genes])
     path = project.path(f"evaluations-{own}.jsonl") if workers.is_main() else None
     chance = CHANCE if config.search.race else 0.0
     of = digest(own, splits.sub_val.labels.tolist())
@@ -219,21 +259,24 @@ def load_pruningnet(project: Project, space: SearchSpace, file_name: str, report
     return net
 
 
-def tells_apart(scores: Iterable[float], labels: Sequence[int]) -> bool:
-    """Whether a score says more of networks than chance does.
+def tells_apart(scores: Iterable[float], whole: float, labels: Sequence[int]) -> bool:
+    """Whether inherited weights still say something of networks, or have collapsed with the cuts.
 
     Args:
         scores: Top-1 of some networks on sub-val, 0 to 1.
+        whole: That of the unpruned network.
         labels: The classes of sub-val's images.
 
     Returns:
-        Whether the best of them is far above naming the most frequent class, and they differ by more than
-        the images drawn explain.
+        Whether the best of them keeps a fair part of the unpruned network's lead over naming the most
+        frequent class, is above that beyond doubt, and they differ by more than the images drawn explain.
     """
     found, count = np.array([*scores]), len(labels)
     majority = float(np.bincount(labels).max()) / count
     noise = float(np.sqrt((found * (1 - found)).mean() / count))
-    return bool(found.max() - majority > _CLEAR * max(noise, 1 / count) and found.std() > noise)
+    lead = found.max() - majority
+    clear = lead > _CLEAR * max(noise, 1 / count) and lead > _FAIR * (whole - majority)
+    return bool(clear and found.std() > noise)
 
 
 def sanity(score: AccuracyScore, space: SearchSpace, labels: Sequence[int]) -> None:
@@ -252,28 +295,31 @@ def sanity(score: AccuracyScore, space: SearchSpace, labels: Sequence[int]) -> N
 
 
 def starts(problem: Problem) -> list[Widths]:
-    """Networks to try first, by rules.
+    """Networks to try first, by rules; the floor, which a search must beat, comes first.
 
-    The largest uniform ones in the budget, wider ones, to be shrunk into it, and where blocks may go, for
-    each depth the widest uniform one in the budget.
+    The floor is the largest uniform network in the budget by widths, by depth (blocks dropped evenly, or the
+    last ones), and by both. Then come wider ones, to be shrunk into the budget, and the largest ones of more
+    depths and widths.
     """
     space = problem.space
-    uniform = list(dict.fromkeys(space.uniform(float(ratio)) for ratio in np.linspace(0.1, 1.0, 91)))
-    networks = np.array(uniform)
-    inside = problem.feasible(networks)
-    largest = np.argsort(-np.where(inside, space.macs(networks), -1), kind="stable")
-    shrunk = [space.uniform(float(ratio)) for ratio in np.linspace(0.4, 1.0, 5)]
-    chosen = [*(uniform[i] for i in largest[: min(_UNIFORM, int(inside.sum()))]), *shrunk]
-    pairs = itertools.zip_longest(chosen, _shallow(problem) if space.blocks else [])
-    return [one for pair in pairs for one in pair if one is not None]
+    by_width = [space.uniform(ratio) for ratio in _RATIOS]
+    rules = [by_width]
+    both: list[Widths] = []
+    if space.blocks:
+        rules += [[space.uniform(1.0, depth, spread=spread) for depth in _FINE] for spread in (True, False)]
+        each = [_largest(problem, [space.uniform(ratio, depth) for ratio in _RATIOS]) for depth in _DEPTHS]
+        both = [net for one in each for net in one[:1]]
+        both.sort(key=lambda net: -int(space.macs(net)))
+    floor = [net for rule in rules for net in _largest(problem, rule)[:1]] + both[:1]
+    shrunk = [space.uniform(ratio) for ratio in _SHRUNK]
+    more = [*_largest(problem, by_width)[1:_UNIFORM], *shrunk]
+    pairs = itertools.zip_longest(more, both[1:])
+    return list(dict.fromkeys([*floor, *(net for pair in pairs for net in pair if net is not None)]))
 
 
-def _shallow(problem: Problem) -> list[Widths]:
-    """The widest uniform network in the budget of each depth, which covers depth alone and both together."""
-    space, found = problem.space, []
-    ratios = np.linspace(1.0, 0.1, 46).tolist()
-    for depth in np.linspace(0.0, 1.0, _DEPTHS).tolist():
-        networks = [space.uniform(ratio, depth) for ratio in ratios]
-        inside = np.flatnonzero(problem.feasible(np.array(networks)))
-        found += [networks[int(inside[0])]] if len(inside) else []
-    return list(dict.fromkeys(found))
+def _largest(problem: Problem, networks: Sequence[Widths]) -> list[Widths]:
+    """Those of some networks that are in the budget, the one of most MACs first."""
+    unique = list(dict.fromkeys(networks))
+    inside = problem.feasible(np.array(unique))
+    found = [net for net, fits in zip(unique, inside, strict=True) if fits]
+    return sorted(found, key=lambda net: -int(problem.space.macs(net)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,11 @@ from hwprune.api import judge
 from hwprune.api.answer import Looks, in_units_of, looked_at_twice
 from hwprune.api.budgets import Budget, common_space
 from hwprune.api.closed_loop import Loop
-from hwprune.api.epochs import FORWARD
 from hwprune.api.project import Project, digest
-from hwprune.api.shared_score import SharedScore
+from hwprune.api.scoring import Scoring
 from hwprune.api.speeds import Speeds
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.algorithm import SearchSettings
-from hwprune.evolution.operators import Genome
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
@@ -42,7 +39,6 @@ if TYPE_CHECKING:
 
 _WORTH_TELLING = 0.001
 _FAR_OFF = 0.2  # from the prediction
-_DRAWN = 8  # networks that a score must tell apart, where no uniform one is in the budget
 _IN_FULL = 12  # networks that may be measured for the answer
 
 
@@ -73,11 +69,21 @@ class Searcher:
         self.targets = [one.target for one in budgets if one.target is not None]
         self.space = common_space([target.space for target in self.targets])
         self._now: dict[str, Target] = {}
-        self._tightest: Sequence[Budget] = self.budgets
+        self._scoring = Scoring(project, self.space, seed, reporter)
+        self._about([self.budgets])
         self._speeds = Speeds(project.path("speeds.jsonl"))
         for target in self.targets:
             if target.device is None:
                 reporter.note(f"{target.name} is not at hand: its latencies are predicted, not measured.")
+
+    def _about(self, points: Sequence[Sequence[Budget]]) -> None:
+        """Say what is searched for, on the devices as they were profiled: scores do not follow a drift."""
+        any_score = judge.macs_score(self.space)
+        self._scoring.problems = [
+            self._problem(budgets, any_score, margin=False)
+            for budgets in points
+            if any(one.quantity for one in budgets)
+        ]
 
     def run(self) -> SearchResult:
         """Find the best network within the budgets.
@@ -100,6 +106,7 @@ class Searcher:
         Returns:
             A result for each point, or why there is none.
         """
+        self._about(points)
         here = [tuple(self._as_of_now(one) for one in budgets) for budgets in points]
         open_ = [budgets for budgets in here if not all(one.met_by_base for one in budgets)]
         met = here[: len(here) - len(open_)]  # the loosest
@@ -122,8 +129,10 @@ class Searcher:
 
     def _answers(self, points: Sequence[tuple[Budget, ...]]) -> list[SearchResult | BudgetError]:
         """One evolution for all points, and an answer for each."""
-        self._tightest = points[-1]
-        problem, asked = self._problem(points[0], self._judge[0], margin=False), _levels(points, margin=False)
+        problem, asked = (
+            self._problem(points[0], self._scoring.score, margin=False),
+            _levels(points, margin=False),
+        )
         try:
             outcome, levels = self._outcome(points, problem, front=True)
         except BudgetError as error:
@@ -168,25 +177,7 @@ class Searcher:
 
     def judged(self, result: SearchResult) -> SearchResult:
         """The result with the judge's score, also where the unpruned network was the answer without any."""
-        _, made = self._judge
-        return replace(result, **self._scored(result.widths), **made)
-
-    def _scored(self, widths: Widths) -> dict[str, Any]:
-        """What the judge says of a network, how closely, and of the unpruned one."""
-        score, made = self._judge
-        top1, error = score(widths), 0.0
-        if made["score_kind"] != "macs":
-            error = math.sqrt(top1 * (1 - top1) / len(self._judged_labels))
-        return {"score": top1, "score_error": error, "base_score": score(self.space.full())}
-
-    def _spent(self, outcome: SearchOutcome) -> dict[str, float]:
-        """What the search took of the epochs, as epochs of the network that it found."""
-        score, made = self._judge
-        found = {"PruningNet": float(len(made.get("pruningnet_history", ())))}
-        if isinstance(score, SharedScore):
-            images = score.images(one.widths for one in outcome.candidates)
-            found["scoring"] = FORWARD * images / len(self.project.dataset.train)
-        return {name: epochs for name, epochs in found.items() if epochs}
+        return replace(result, **self._scoring.figures(result.widths), **self._scoring.made)
 
     def _tell(self, points: Sequence[Sequence[Budget]]) -> None:
         """Say what the budgets are, those of a front's loosest point, and how far below them it aims."""
@@ -202,20 +193,18 @@ class Searcher:
 
     def _evolve(self, budgets: Sequence[Budget]) -> SearchResult:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
-        self._tightest = budgets
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
         Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
         if (known := self._known(self._answer_path(problem, budgets), budgets)) is not None:
             return known
-        score, _ = self._judge
+        score = self._scoring.score
         kept = self._answer_path(problem, budgets)  # which depends on the judge that was trained
         outcome, _ = self._outcome([budgets], replace(problem, accuracy=score))
         return self._answered(outcome, budgets, kept)
 
     def _answered(self, outcome: SearchOutcome, budgets: Sequence[Budget], kept: Path) -> SearchResult:
         """The best network of an outcome that was measured within the budgets."""
-        score, made = self._judge
-        outcome = _in_full(outcome, score)
+        outcome = _in_full(outcome, self._scoring.score)
         book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
         answer = looked_at_twice(outcome, budgets, self.reporter, Looks(book, budgets))
         widths = answer.candidate.widths
@@ -225,10 +214,10 @@ class Searcher:
             widths,
             figures=answer.figures,
             binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
-            **self._scored(widths),
-            spent=self._spent(outcome),
+            **self._scoring.figures(widths),
+            spent=self._scoring.spent(outcome),
             inversions=tuple(asdict(one) for one in answer.inversions),
-            **made,
+            **self._scoring.made,
             **_trail(outcome, budgets),
         )
         result.save(kept)
@@ -293,45 +282,11 @@ class Searcher:
         levels = _levels(points, margin=False) if front else ()
         return self._run_evolution(problem, points[0], levels), levels
 
-    @functools.cached_property
-    def _judge(self) -> tuple[AccuracyScore, dict[str, Any]]:
-        """What scores networks, and what the result tells about it."""
-        kind = judge.score_kind(self.project)
-        if kind == "macs":
-            return judge.macs_score(self.space), {"score_kind": kind}
-        if kind != "pruningnet":
-            score, _ = judge.make(self.project, self.space, "inherited", self.reporter)
-            if kind == "inherited" or self._tells_apart(score):
-                return score, {"score_kind": "inherited"}
-            self.reporter.note(
-                "The trained weights do not tell networks of this budget apart: a PruningNet is trained."
-            )
-        score, history = judge.make(self.project, self.space, "pruningnet", self.reporter)
-        judge.sanity(score, self.space, self._judged_labels)
-        name = judge.checkpoint_path(self.project, self.space).name
-        epochs = tuple(history.to_payload())
-        return score, {"pruningnet": name, "pruningnet_history": epochs, "score_kind": "pruningnet"}
-
-    @property
-    def _judged_labels(self) -> list[int]:
-        """The classes of the images that networks are scored on."""
-        labels: list[int] = self.project.splits.sub_val.labels.tolist()
-        return labels
-
-    def _tells_apart(self, score: AccuracyScore) -> bool:
-        """Whether a score tells the first networks of the tightest budget apart."""
-        problem = self._problem(self._tightest, score, margin=False)
-        inside = [net for net in judge.starts(problem) if problem.feasible(np.array([net]))[0]]
-        if not inside:
-            drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
-            inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
-        return judge.tells_apart((score(net) for net in inside), self._judged_labels)
-
     def _identity(self) -> str:
         """Stands for everything that scores and predictions depend on; a judge by its weights."""
         tables = [(one.table, self._current(one).speed) for one in self.targets]
         groups = [gene.choices for gene in self.space.genes]
-        return digest(judge.fingerprint(self.project, self.space), self.project.structure(), tables, groups)
+        return digest(self._scoring.fingerprint(), self.project.structure(), tables, groups)
 
     def _key(self, problem: Problem, levels: Sequence[float]) -> str:
         """Stands for one search."""

@@ -19,7 +19,16 @@ from hwprune.gate.words import (
 )
 from hwprune.report import side_by_side
 from hwprune.report.verdict import MISSING
-from hwprune.report.words import FRONT_HEAD, change, error_words, front_line, front_rows
+from hwprune.report.words import (
+    FRONT_HEAD,
+    SCORE_WORDS,
+    START_WORDS,
+    change,
+    epochs_words,
+    error_words,
+    front_line,
+    front_rows,
+)
 from hwprune.results import FrontResult, ProfileResult
 from hwprune.runtimes.profiles import default_profile, profile_names
 from hwprune.structure.remedies import remedy
@@ -214,8 +223,11 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         rows.append((one.title, one.text(one.base), _value(one), limit))
         if one.unit == "ms" and one.is_measured:
             rows.append(("  predicted", "", one.text(one.predicted), ""))
-    judge = "top-1 of the judge (sub-val)" if result.score_kind != "macs" else "share of MACs kept"
-    rows.append((judge, "", f"{result.score:.1%}", ""))
+    if result.score_kind == "macs":
+        rows.append(("share of MACs kept", f"{result.base_score:.1%}", f"{result.score:.1%}", ""))
+    else:
+        top1 = f"{result.score:.1%} ± {result.score_error:.1%}"
+        rows.append(("top-1 on sub-val, not trained yet", f"{result.base_score:.1%}", top1, ""))
     head = ("", "unpruned", "chosen", "budget")
     yield _table(f"{result.model} under {result.budget}", head, rows)
     yield from _unmeasured(result)
@@ -225,6 +237,8 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
     yield Text("widths: " + ", ".join(f"{name} {width}" for name, width in widths))
     yield from _left_out(result)
     yield Text(f"for hwprune predict: --widths {','.join(map(str, result.widths))}")
+    if result.images and not result.base_meets_budget:
+        yield Text(f"scored by {SCORE_WORDS[result.score_kind]}.{epochs_words(result)}")
     if result.score_kind == "macs" and not result.base_meets_budget:
         why = "Scored by MACs" if result.images else "No images"
         yield Text(f"{why}: the network with the most MACs in the budget was chosen, not the most accurate.")
@@ -263,7 +277,7 @@ def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
     yield _facts(
         f"Top-1 on {result.test_images} test images",
         ("unpruned network", f"{result.base_top1:.2%}  ({result.base_source})"),
-        ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {result.start})"),
+        ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {START_WORDS[result.start]})"),
     )
     yield Next("export --onnx")
 

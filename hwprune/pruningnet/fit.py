@@ -9,6 +9,7 @@ from hwprune.training.distill import cross_entropy
 from hwprune.training.loop import run_epochs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
     from hwprune.pruningnet.net import PruningNet
     from hwprune.pruningnet.settings import PruningNetSettings
+    from hwprune.structure.space import Widths
     from hwprune.training.distill import Objective
     from hwprune.training.history import History
     from hwprune.training.loop import TrainImages
@@ -30,6 +32,7 @@ def fit(
     seed: int = 0,
     progress: Progress = silent,
     objective: Objective | None = None,
+    networks: Sequence[Widths] = (),
 ) -> History:
     """Train `net` in place by stochastic structure sampling; it ends at full width, in eval mode.
 
@@ -45,6 +48,7 @@ def fit(
         seed: Fixes the drawn widths, the order of images and their augmentation.
         progress: Called after each epoch with `loss`, `top1` (0 to 1, of the drawn networks) and `lr`.
         objective: The loss; cross-entropy by default, as in the paper.
+        networks: What to draw from, for example networks within a budget; by default all of the space.
 
     Returns:
         The figures of every epoch.
@@ -57,7 +61,8 @@ def fit(
 
     def draw(rng: np.random.Generator) -> None:
         full = settings.full_share > 0 and rng.random() < settings.full_share
-        net.set_widths(net.space.full() if full else net.space.sample(rng))
+        drawn = networks[int(rng.integers(len(networks)))] if networks else net.space.sample(rng)
+        net.set_widths(net.space.full() if full else drawn)
 
     history = run_epochs(
         net,

@@ -10,6 +10,7 @@ from hwprune import artifacts
 from hwprune.latency.table import condition_differences
 from hwprune.report.facts import KIND, SCHEMA_VERSION
 from hwprune.report.verdict import last_top1, met, verdict
+from hwprune.report.words import START_WORDS
 from hwprune.results import ExportResult, SearchResult, TrainResult
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def entry(name: str, search: SearchResult, train: TrainResult | None, export: Ex
         top1=last_top1(train, export) if train else None,
         images=f"{train.test_images} of {train.data}" if train else "",
         test_digest=train.test_digest if train else "",
-        training=f"{train.epochs} epochs from {train.start}" if train else "not trained",
+        training=f"{train.epochs:.3g} epochs from {START_WORDS[train.start]}" if train else "not trained",
         device=search.devices[0],
     )
 

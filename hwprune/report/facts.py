@@ -140,7 +140,7 @@ def _commands(
     point = f" --point {front.points.index(search) + 1}" if front else ""
     if train:
         start = "" if search.base_meets_budget else f" --start {train.start}"
-        verbs.append(f"hwprune train{start} --epochs {train.epochs}{point}")
+        verbs.append(f"hwprune train{start} --epochs {train.epochs:g}{point}")
     if export:
         verbs.append(f"hwprune export --onnx --output {shlex.quote(export.file)}{point}")
     return (*verbs, "hwprune report")

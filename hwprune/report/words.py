@@ -32,6 +32,28 @@ def inversion_lines(report: Report) -> list[str]:
     return [*_device_lines(report), *_network_lines(report)]
 
 
+SCORE_WORDS = {
+    "inherited": "the trained network's own weights",
+    "pruningnet": "a PruningNet's weights",
+    "macs": "their MACs",
+}
+START_WORDS = {
+    "inherited": "inherited weights",
+    "generated": "generated weights",
+    "scratch": "scratch",
+    "base": "the unpruned network",
+}
+
+
+def epochs_words(search: SearchResult) -> str:
+    """How a budget of epochs was shared out; "" where there was none."""
+    if not search.epochs:
+        return ""
+    parts = [f"{name} {epochs:.2g}" for name, epochs in search.spent.items()]
+    taken = f" {', '.join(parts)}," if parts else ""
+    return f" Of {search.epochs:g} epochs in all:{taken} {search.epochs_left:.3g} for the final training."
+
+
 def score_words(search: SearchResult) -> str:
     """What a search's score is."""
     return "top-1 of the judge" if search.score_kind != "macs" else "MACs kept"

@@ -118,10 +118,11 @@ class SearchSpace:
         """Every group at its narrowest choice, and no block that may go."""
         return tuple(gene.choices[0] for gene in self.genes)
 
-    def uniform(self, ratio: float, depth: float = 1.0) -> Widths:
+    def uniform(self, ratio: float, depth: float = 1.0, *, spread: bool = True) -> Widths:
         """Every group at the choice nearest to `ratio` of its width; a share `depth` of each stage's blocks.
 
-        A stage is the blocks that are parts of one module. Those that stay are spread evenly over it.
+        A stage is the blocks that are parts of one module. Those that stay are spread evenly over it, or, if
+        `spread` is false, are its first ones.
         """
         if not 0 <= depth <= 1:
             raise UsageError("The depth of a network is a share of its blocks.", got=depth, allowed="0 to 1")
@@ -133,7 +134,7 @@ class SearchSpace:
         for places in stages.values():
             kept = int(depth * len(places) + 0.5)
             for index in range(kept):
-                gates[places[int((index + 0.5) * len(places) / kept)]] = 1
+                gates[places[int((index + 0.5) * len(places) / kept) if spread else index]] = 1
         return self.check([*widths, *gates])
 
     def sample(self, rng: np.random.Generator) -> Widths:

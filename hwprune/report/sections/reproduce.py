@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwprune.report.parts import Section, Table
 from hwprune.report.verdict import MISSING
-from hwprune.report.words import error_words
+from hwprune.report.words import SCORE_WORDS, START_WORDS, epochs_words, error_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +34,14 @@ def _searched(search: SearchResult) -> str:
     if not search.candidates:
         return "Nothing was searched: the unpruned network keeps the budget."
     return (
-        f"{len(search.candidates)} networks scored by {search.score_kind} in {len(search.history)} "
-        f"generations, seed {search.seed}."
+        f"{len(search.candidates)} networks scored by {SCORE_WORDS[search.score_kind]} in "
+        f"{len(search.history)} generations, seed {search.seed}.{epochs_words(search)}"
     )
 
 
 def _trained(train: TrainResult) -> str:
     return (
-        f"Trained for {train.epochs} epochs from {train.start}; unpruned network: {train.base_source}. "
+        f"Trained for {train.epochs:.3g} epochs from {START_WORDS[train.start]}; unpruned network: {train.base_source}. "
         f"Accuracy on {train.test_images} test images of {train.data}.{_normalised(train)}"
     )
 

@@ -1,0 +1,127 @@
+"""What scores the networks of a search: chosen once for all its budgets."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.api import judge
+from hwprune.api.epochs import FORWARD
+from hwprune.api.shared_score import SharedScore
+from hwprune.errors import BudgetError
+from hwprune.evolution.operators import Genome
+from hwprune.evolution.sampling import Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwprune.api.project import Project
+    from hwprune.evolution.problem import AccuracyScore, Problem
+    from hwprune.evolution.search import SearchOutcome
+    from hwprune.progress import Reporter
+    from hwprune.structure.space import SearchSpace, Widths
+
+_DRAWN = 8  # networks that a score must tell apart, where no uniform one is in the budget
+_BAND = 512  # networks
+
+
+class Scoring:
+    """The score of a search: by the trained network's weights, a PruningNet's, or MACs.
+
+    Args:
+        project: The project.
+        space: Its search space.
+        seed: Seed of the search.
+        reporter: Told about progress.
+
+    Attributes:
+        problems: What is searched for, with any score: one for each budget, the loosest first. To be set
+            before anything else is asked for.
+    """
+
+    def __init__(self, project: Project, space: SearchSpace, seed: int, reporter: Reporter) -> None:
+        self.project, self.space, self.seed, self.reporter = project, space, seed, reporter
+        self.problems: Sequence[Problem] = ()
+
+    @property
+    def score(self) -> AccuracyScore:
+        """Scores one network, or several in a race."""
+        return self._chosen[0]
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What a result tells about it."""
+        return self._chosen[1]
+
+    def figures(self, widths: Widths) -> dict[str, Any]:
+        """What the judge says of a network, how closely, and of the unpruned one."""
+        score = self.score
+        top1, error = score(widths), 0.0
+        if self.made["score_kind"] != "macs":
+            error = math.sqrt(top1 * (1 - top1) / len(self._labels))
+        return {"score": top1, "score_error": error, "base_score": score(self.space.full())}
+
+    def spent(self, outcome: SearchOutcome) -> dict[str, float]:
+        """What the search took of the epochs, as epochs of the network that it found."""
+        score = self.score
+        found = {"PruningNet": float(len(self.made.get("pruningnet_history", ())))}
+        if isinstance(score, SharedScore):
+            images = score.images(one.widths for one in outcome.candidates)
+            found["scoring"] = FORWARD * images / len(self.project.dataset.train)
+        return {name: epochs for name, epochs in found.items() if epochs}
+
+    @functools.cached_property
+    def _chosen(self) -> tuple[AccuracyScore, dict[str, Any]]:
+        """What scores networks, and what the result tells about it."""
+        kind = judge.score_kind(self.project)
+        if kind == "macs":
+            return judge.macs_score(self.space), {"score_kind": kind}
+        if kind != "pruningnet":
+            score, _ = judge.make(self.project, self.space, "inherited", self.reporter)
+            if kind == "inherited" or self._tells_apart(score):
+                return score, {"score_kind": "inherited"}
+            self.reporter.note(
+                "The trained weights do not tell networks of this budget apart: a PruningNet is trained."
+            )
+        score, history = judge.make(self.project, self.space, "pruningnet", self.reporter, self._band)
+        judge.sanity(score, self.space, self._labels)
+        name = judge.checkpoint_path(self.project, self.space, self._band).name
+        epochs = tuple(history.to_payload())
+        return score, {"pruningnet": name, "pruningnet_history": epochs, "score_kind": "pruningnet"}
+
+    @property
+    def _labels(self) -> list[int]:
+        """The classes of the images that networks are scored on."""
+        labels: list[int] = self.project.splits.sub_val.labels.tolist()
+        return labels
+
+    def _tells_apart(self, score: AccuracyScore) -> bool:
+        """Whether a score tells the first networks of the tightest budget apart."""
+        problem = self.problems[-1]
+        inside = [net for net in judge.starts(problem) if problem.feasible(np.array([net]))[0]]
+        if not inside:
+            drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
+            inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
+        whole = score(self.space.full())
+        return judge.tells_apart((score(net) for net in inside), whole, self._labels)
+
+    @functools.cached_property
+    def _band(self) -> tuple[Widths, ...]:
+        """Networks just inside the budgets, which PruningNet's steps train where it goes on from a base."""
+        if not judge.is_tuning(self.project):
+            return ()
+        rng, found = np.random.default_rng(self.seed), []
+        for problem in self.problems:
+            with contextlib.suppress(BudgetError):  # of a front some points may be impossible
+                drawn = Sampler(problem).draw(_BAND // len(self.problems), rng)
+                found += Genome(self.space).widths(drawn).tolist()
+        return tuple(map(tuple, found))
+
+    def fingerprint(self) -> str:
+        """Stands for the score: the weights behind it, once they are trained."""
+        networks = self._band if judge.score_kind(self.project) in ("auto", "pruningnet") else ()
+        return judge.fingerprint(self.project, self.space, networks)
