@@ -12,7 +12,7 @@ import torch
 from hwprune.api import judge
 from hwprune.api.project import Project
 from hwprune.api.subject import traced
-from hwprune.config import load_config
+from hwprune.config import load_config, resolved
 
 # Genes, MACs of the supernet (M), and parameters of the published PruningNet (M): counted there without the
 # scale and shift of normalisation.
@@ -32,7 +32,7 @@ RECIPES = {
 @pytest.fixture(params=NETWORKS, scope="module")
 def network(request, repository):
     """Name, configuration without its images, model, and space of one of the three."""
-    config = load_config(repository / "benchmarks" / "paper" / f"{request.param}.toml")
+    config = resolved(load_config(repository / "benchmarks" / "paper" / f"{request.param}.toml"))
     name = config.model.name.replace("benchmarks/", f"{repository}/benchmarks/")
     model = replace(config.model, name=name)
     project = Project(repository, replace(config, model=model, data=replace(config.data, source="")))

@@ -39,7 +39,7 @@ def within_epochs(project: Project, epochs: float) -> Project:
     search = replace(
         search,
         population=population,
-        parents=max(2, min(search.parents, population // 3)),
+        parents=min(search.parents, max(2, round(search.parents * share))),
         mutants=int(search.mutants * share),
         crossovers=int(search.crossovers * share),
         generations=max(1, min(search.generations, int(networks // population))),

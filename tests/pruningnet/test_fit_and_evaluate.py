@@ -124,6 +124,20 @@ def test_widths_are_drawn_anew_in_each_step_from_the_choices(learner, splits, mo
         assert {widths[index] for widths in drawn[:-1]} == set(group.choices)
 
 
+def test_networks_to_draw_from_can_be_given(learner, splits, monkeypatch):
+    model, space = learner
+    some = (space.uniform(0.3), space.uniform(0.6))
+    drawn = []
+    original = PruningNet.set_widths
+    net = PruningNet(model, space, "shared")
+    monkeypatch.setattr(
+        PruningNet, "set_widths", lambda self, w: (drawn.append(tuple(w)), original(self, w))[1]
+    )
+    settings = PruningNetSettings(epochs=1, batch_size=64, precision="fp32")
+    fit(net, splits.sub_train, settings, networks=some)
+    assert set(drawn[:-1]) == set(some)
+
+
 def test_another_loss_can_be_given(learner, splits):
     net, seen = PruningNet(*learner, "shared"), []
 

@@ -14,6 +14,7 @@ from hwprune.training import precision
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
 from hwprune.training.precision import Execution
+from hwprune.training.schedule import learning_rate
 from hwprune.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(epochs=4, batch_size=64, lr=0.05, precision="fp32", weight_decay=1e-4)
@@ -274,3 +275,34 @@ def test_accuracy_counts_and_restores_the_mode(digits):
     expected = (digits.test.labels == 3).double().mean().item()
     assert accuracy(net, digits.test, 100) == pytest.approx(expected)
     assert net.training
+
+
+def test_the_last_epoch_may_be_a_part_of_one(digits, make_net, tmp_path):
+    half = replace(SETTINGS, epochs=1.5)
+    steps = len(digits.train) // half.batch_size
+    whole, path = make_net(), tmp_path / "checkpoint.safetensors"
+    history = train(whole, digits.train, half, seed=5)
+    assert len(history.epochs) == 2
+    assert history.epochs[-1].lr == learning_rate(half, round(1.5 * steps) - 1, steps)
+
+    def interrupt(done: int, total: int, /, **figures: float) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_net(), digits.train, half, seed=5, checkpoint=path, progress=interrupt)
+    resumed = make_net()
+    train(resumed, digits.train, half, seed=5, checkpoint=path)
+    assert same_weights(whole, resumed)
+
+
+def test_statistics_follow_the_final_weights(digits, make_net):
+    """With a small momentum the running statistics lag behind by the whole training."""
+    net = make_net()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = 0.001
+    train(net, digits.train, replace(SETTINGS, epochs=2), seed=0)
+    first = net.features[0](digits.train.tensor())
+    assert torch.allclose(net.features[1].running_mean, first.mean((0, 2, 3)), atol=0.02)
+    assert net.features[1].momentum == 0.001

@@ -41,7 +41,8 @@ def _searched(search: SearchResult) -> str:
 
 def _trained(train: TrainResult) -> str:
     return (
-        f"Trained for {train.epochs:.3g} epochs from {START_WORDS[train.start]}; unpruned network: {train.base_source}. "
+        f"Trained for {train.epochs:.3g} epochs from {START_WORDS[train.start]}; unpruned network: "
+        f"{train.base_source}. "
         f"Accuracy on {train.test_images} test images of {train.data}.{_normalised(train)}"
     )
 
