@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,11 +60,25 @@ class Scoring:
 
     def figures(self, widths: Widths) -> dict[str, Any]:
         """What the judge says of a network, how closely, and of the unpruned one."""
-        score = self.score
-        top1, error = score(widths), 0.0
-        if self.made["score_kind"] != "macs":
-            error = math.sqrt(top1 * (1 - top1) / len(self._labels))
-        return {"score": top1, "score_error": error, "base_score": score(self.space.full())}
+        top1 = self.score(widths)
+        whole = self.score(self.space.full())
+        return {"score": top1, "score_error": self._error(top1), "base_score": whole}
+
+    def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
+        """The outcome with networks that the images do not tell from the best one ranked by their MACs."""
+        if not (ranked := outcome.ranked()):
+            return outcome
+        best = ranked[0].score
+        noise = self._error(best)
+        tied = [one.widths for one in outcome.candidates if one.score >= best - noise]
+        capacity = dict(zip(tied, self.space.macs(np.array(tied)).tolist(), strict=True))
+        return replace(outcome, noise=noise, capacity=capacity)
+
+    def _error(self, top1: float) -> float:
+        """Standard error of an accuracy by the number of images; 0 of a score that is none."""
+        if self.made["score_kind"] == "macs":
+            return 0.0
+        return math.sqrt(top1 * (1 - top1) / len(self._labels))
 
     def spent(self, outcome: SearchOutcome) -> dict[str, float]:
         """What the search took of the epochs, as epochs of the network that it found."""

@@ -204,7 +204,7 @@ class Searcher:
 
     def _answered(self, outcome: SearchOutcome, budgets: Sequence[Budget], kept: Path) -> SearchResult:
         """The best network of an outcome that was measured within the budgets."""
-        outcome = _in_full(outcome, self._scoring.score)
+        outcome = self._scoring.with_ties(_in_full(outcome, self._scoring.score))
         book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
         answer = looked_at_twice(outcome, budgets, self.reporter, Looks(book, budgets))
         widths = answer.candidate.widths

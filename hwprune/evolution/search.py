@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from hwprune.errors import BudgetError
@@ -15,7 +15,7 @@ from hwprune.evolution.problem import ROUNDING, RacingScore
 from hwprune.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from hwprune.evolution.journal import Record
@@ -87,6 +87,9 @@ class SearchOutcome:
         candidates: Every network evaluated, in order, with its figures after all corrections.
         corrections: What the hook answered after each generation.
         seed: The seed of the search.
+        noise: Scores that are less than this apart say nothing: of the best of them the network of most
+            capacity comes first.
+        capacity: Capacity of each such network.
     """
 
     best: Candidate
@@ -96,11 +99,19 @@ class SearchOutcome:
     candidates: tuple[Candidate, ...]
     corrections: tuple[Correction | None, ...]
     seed: int
+    noise: float = 0.0
+    capacity: Mapping[Widths, float] = field(default_factory=dict)
 
     def ranked(self) -> list[Candidate]:
         """The networks inside the budget, best first, for a caller that measures one after the other."""
         inside = [c for c in self.candidates if self._use(c) <= 1.0 + ROUNDING]
-        return sorted(inside, key=lambda c: (-c.score, self._use(c)))
+        tied = max((c.score for c in inside), default=0.0) - self.noise
+
+        def key(one: Candidate) -> tuple[float, ...]:
+            capacity = self.capacity.get(one.widths, 0.0) if one.score >= tied else 0.0
+            return -min(one.score, tied), -capacity, -one.score, self._use(one)
+
+        return sorted(inside, key=key)
 
     def tightened(self, level: float) -> SearchOutcome:
         """The same outcome under a share of the first limit; the history is that of networks inside it."""

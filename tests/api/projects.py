@@ -13,7 +13,7 @@ FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 
 
 def small_config(folder: Path) -> Config:
-    """ResNet-8 on small digits; every stage as short as it can be, the unpruned network with room to learn."""
+    """ResNet-8 on small digits; all as short as it can be, the unpruned network with room to learn."""
     config = Config()
     return replace(
         config,
@@ -39,6 +39,7 @@ def new_project(folder: Path, *, images: bool = True) -> Path:
     config = small_config(folder)
     if not images:
         model, data = replace(config.model, name="resnet20"), replace(config.data, source="", image_size=32)
-        config = replace(config, model=model, data=data)
+        search = replace(config.search, score="auto")
+        config = replace(config, model=model, data=data, search=search)
     save_config(folder / "hwprune.toml", config)
     return folder

@@ -111,7 +111,7 @@ def test_the_floor_is_among_the_first_networks(opened: Project) -> None:
     from hwprune.api.searcher import Searcher
     from hwprune.progress import QUIET
 
-    budgets = resolve(opened, parse_budgets(("50%",), "", "", ""), "", "", QUIET)
+    budgets = resolve(opened, parse_budgets(("75%",), "", "", ""), "", "", QUIET)
     searcher = Searcher(opened, budgets, 0, QUIET)
     (problem,) = searcher._scoring.problems
     space, groups = problem.space, len(problem.space.groups)

@@ -161,7 +161,7 @@ def test_damaged_settings_are_noticed_by_every_verb(copy: Path, capsys: pytest.C
 # Command -> file that it goes on from, and what must be gone for that.
 AGAIN = {
     "search --latency 60%": ("search-*.jsonl", "answer-*.json"),
-    "search --latency 50%": ("pruningnet-*.safetensors", ""),
+    "search --latency 50%": ("base-*.safetensors", ""),
     "train --point 1": ("front.json", ""),
 }
 

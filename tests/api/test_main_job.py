@@ -50,7 +50,8 @@ def test_the_search_kept_the_budget_and_improved(finished: Path) -> None:
     result = load(finished)[0]
     scores = [score for score, _ in result.candidates]
     assert len(result.candidates) == 24
-    assert result.score == max(s for s, ms in result.candidates if ms <= result.latency.limit)
+    best = max(s for s, ms in result.candidates if ms <= result.latency.limit)
+    assert best - 1.5 * result.score_error <= result.score <= best
     assert all(ms <= 1.1 * result.latency.limit for _, ms in result.candidates)
     assert len(set(scores)) > 3, "the judge tells networks apart"
 

@@ -409,3 +409,15 @@ def test_a_correction_beyond_reach_ends_a_search_with_what_was_measured_inside(t
 def test_only_a_predictor_that_can_be_refitted_is(toy):
     with pytest.raises(UsageError, match="names no constraint"):
         toy.problem.corrected(Correction(refitted=("latency",)))
+
+
+def test_of_networks_that_the_score_does_not_tell_apart_the_largest_comes_first(toy_of):
+    outcome = search(toy_of(limit=0.6).problem, SETTINGS, seed=0)
+    first, second, third, *_ = outcome.ranked()
+    capacity = {first.widths: 1.0, second.widths: 3.0, third.widths: 2.0}
+    tied = dataclasses.replace(outcome, noise=first.score - second.score, capacity=capacity)
+    assert tied.ranked()[0] == second
+    assert dataclasses.replace(tied, noise=0.0).ranked() == outcome.ranked()
+    wide = dataclasses.replace(tied, noise=first.score - third.score)
+    assert wide.ranked()[:3] == [second, third, first]
+    assert wide.ranked()[3:] == outcome.ranked()[3:]
