@@ -187,6 +187,7 @@ def test_a_table_of_another_model_is_refused(project: Path) -> None:
         found(project, latency=f"{project / 'hwprune-work/latency/slow'}=50%")
 
 
+@pytest.mark.slow
 def test_devices_that_need_different_files_are_refused(project: Path) -> None:
     (project / "int8.toml").write_text(INT8)
     profile(project=project, profile=str(project / "int8.toml"))
@@ -576,6 +577,7 @@ def test_a_point_needs_a_front(project: Path) -> None:
         Project(project).point(1)
 
 
+@pytest.mark.slow
 def test_a_point_of_a_front_from_one_pruningnet_can_be_trained(
     judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

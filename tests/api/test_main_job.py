@@ -248,6 +248,7 @@ def test_the_report_is_json_too(finished: Path, capsys: pytest.CaptureFixture[st
     assert printed["staircase"]["multiple"] == 8
 
 
+@pytest.mark.slow
 def test_a_residual_judge_starts_from_the_trained_network(profiled: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(profiled, folder)

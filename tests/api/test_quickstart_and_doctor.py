@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from projects import new_project
 
 from hwprune.api.doctor import doctor
 from hwprune.api.quickstart import quickstart
 
 
+@pytest.mark.slow
 def test_quickstart_does_the_whole_job_and_a_second_run_repeats_nothing(tmp_path: Path) -> None:
     folder = new_project(tmp_path / "p")
     first = quickstart(project=folder)

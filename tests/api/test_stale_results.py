@@ -53,6 +53,7 @@ def project_of(
     return folder
 
 
+@pytest.mark.slow
 def test_results_of_another_model_are_refused(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
