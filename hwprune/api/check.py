@@ -111,8 +111,8 @@ def check(
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
         image_size: Side of the images in pixels; 0 takes the model's own.
         latency: A budget to ask about, such as 15ms or 30%.
-        max_time: Time for the whole check, tracing and loading torch included. The device's steps and a round
-            of eight networks are measured all the same, so large networks take longer.
+        max_time: Time for the whole check, tracing and loading torch included. Eight networks are measured
+            all the same, so a large network takes longer.
         reporter: Told about progress.
 
     Returns:
@@ -189,15 +189,14 @@ def _opened(project: Path, model: str, image_size: int) -> Project:
 def _measured(
     opened: Project, space: SearchSpace, target: TargetProfile, ends: float, reporter: Reporter
 ) -> tuple[LatencyTable, LatencyModel, SearchSpace]:
-    """A small latency table, a model fitted to it, and the space with the device's choices; leaves no file.
+    """A small latency table, a model fitted to it, and the space with the usual choices; leaves no file.
 
     Raises:
         ModelError: A kernel of some network cannot be predicted.
     """
     from hwprune.latency.model import LatencyModel
     from hwprune.latency.profiler import profile_space
-    from hwprune.latency.staircase import PROBE_SECONDS, known_multiple
-    from hwprune.latency.table import STAIRCASE
+    from hwprune.latency.staircase import USUAL_MULTIPLE
     from hwprune.runtimes.registry import get_runtime
 
     runtime = get_runtime(target)
@@ -207,10 +206,8 @@ def _measured(
         reporter.stage(f"Measuring a handful of networks on {target.name}", "networks") as progress,
     ):
         multiple = opened.config.profiling.channel_multiple
-        if not multiple:
-            path, seconds = Path(folder, STAIRCASE), min(PROBE_SECONDS, _left(ends) / 3)
-            multiple = known_multiple(path, runtime, target, seconds=seconds)
-        space = space.with_choices(multiple)
+        # Finding the device's own steps takes seconds, and finer ones are no slower at the narrowest.
+        space = space.with_choices(multiple or USUAL_MULTIPLE)
         table = profile_space(
             space,
             base,

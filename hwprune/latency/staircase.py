@@ -38,7 +38,7 @@ _ENDS = 64  # channels before and after the probed layer, aligned for any device
 _SIZE = 14
 _REAL = 0.5  # share of the saving promised by fewer channels from which on it counts as real
 _FLAT = 0.05  # relative spread over all widths, the widest four times the narrowest, that tells nothing
-_USUAL_MULTIPLE = 8  # what tensor cores and vector units ask for at least
+USUAL_MULTIPLE = 8  # what tensor cores and vector units ask for at least
 _DOUBT = 2.0  # standard errors by which a fine step must fail before a coarser one is given up
 
 
@@ -174,12 +174,12 @@ def probe_staircase(
     if is_flat(latency_ms, error_ms):
         warnings.warn(
             f"A layer takes as long with {widths[0]} channels as with {widths[-1]} on this device, so its "
-            f"steps cannot be seen. Widths are kept to multiples of {_USUAL_MULTIPLE}; set channel_multiple "
+            f"steps cannot be seen. Widths are kept to multiples of {USUAL_MULTIPLE}; set channel_multiple "
             "under [profiling] to choose another.",
             HwpruneWarning,
             stacklevel=2,
         )
-        return Staircase(tuple(widths), latency_ms, error_ms, _USUAL_MULTIPLE)
+        return Staircase(tuple(widths), latency_ms, error_ms, USUAL_MULTIPLE)
     return Staircase(tuple(widths), latency_ms, error_ms, multiple_of(widths, latency_ms))
 
 
