@@ -32,7 +32,7 @@ def project(folder: Path, model: str, *, images: bool = True) -> Path:
     config = replace(
         config,
         model=ModelConfig(name=model),
-        data=replace(config.data, source=source, image_size=16 if images else 32),
+        data=replace(config.data, source=source, image_size=32),
         profiling=replace(config.profiling, max_seconds=5.0),
         search=replace(config.search, generations=1),
         training=replace(config.training, epochs=1),
