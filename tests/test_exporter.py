@@ -41,6 +41,7 @@ def test_names_are_those_of_the_state_and_norms_are_folded() -> None:
     names = {tensor.name for tensor in exported.graph.initializer}
     assert {"0.weight", "0.bias", "6.weight", "6.bias"} <= names
     assert not any(node.op_type == "BatchNormalization" for node in exported.graph.node)
+    assert not any(node.doc_string for node in exported.graph.node)  # such as paths of the code
 
 
 def test_a_wrong_file_is_found_out() -> None:

@@ -25,8 +25,11 @@ from torch.utils import _pytree as pytree
 from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure import symbolics
+from hwprune.structure.child import ChildError, in_child
+from hwprune.structure.code_place import shorten_place
 from hwprune.structure.onnx_fold import fold, names_read
-from hwprune.structure.onnx_metadata import batched, note_batched, note_decides, note_open
+from hwprune.structure.onnx_graph import all_graphs
+from hwprune.structure.onnx_metadata import BATCHED, DECIDES, OPEN, note, note_places, places
 from hwprune.structure.onnx_weights import WeightedGraph, keep_inputs
 from hwprune.structure.prune import light_copy
 
@@ -85,6 +88,8 @@ def export_base(model: nn.Module, example: Tensor | Sequence[Tensor] | Sequence[
         ModelError: The model cannot be exported.
     """
     exported = export_graph(model, as_inputs(example))
+    for node in exported.model.graph.node:
+        node.ClearField("doc_string")  # where the code calls it
     fold(exported)
     return exported.content()
 
@@ -104,11 +109,25 @@ def export_graph(model: nn.Module, inputs: Inputs, outputs: Sequence[str] | None
     twin = _Wrapper(light_copy(model).cpu().eval())
     inputs = tuple(x.detach().cpu() for x in inputs)
     if outputs is None:
-        with torch.no_grad():
-            outputs = output_names(twin.m(*copy.deepcopy(inputs)))
+        try:
+            with torch.no_grad():
+                outputs = output_names(twin.m(*copy.deepcopy(inputs)))
+        except (Exception, SystemExit) as error:  # the user's own forward may raise anything
+            raise does_not_run(model, inputs, error) from error
     exported = _without_prefix(_export(twin, inputs, input_names(model, len(inputs)), list(outputs)))
     _set_sizes(exported.model, inputs)
     return exported
+
+
+def does_not_run(model: nn.Module, inputs: Inputs, error: BaseException) -> ModelError:
+    """What to raise in place of what a model's forward raises."""
+    return ModelError(
+        "The model does not run on the example inputs.",
+        where=type(model).__name__,
+        got=f"{type(error).__name__}: {error}",
+        allowed=f"inputs of shape {[tuple(x.shape) for x in inputs]}",
+        do="give the image size the model was made for, or fix its forward",
+    )
 
 
 def check_exportable(model: nn.Module) -> None:
@@ -188,7 +207,7 @@ def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]
     for axes in (open_batch, None):
         try:
             found, counted = _attempt(twin, inputs, names, outputs, axes)
-        except Exception as raised:  # the exporter raises whatever the model's forward makes it raise
+        except ChildError as raised:
             error = raised
             continue
         if axes is None or not any(node.op_type in _DYNAMIC for node in found.model.graph.node):
@@ -197,28 +216,40 @@ def _export(twin: _Wrapper, inputs: Inputs, names: list[str], outputs: list[str]
                 with contextlib.suppress(Exception):  # a model made for one batch
                     _note_batch(found, inputs, _attempt(twin, other, names, outputs, axes)[0], other)
             if counted:
-                note_decides(found.model)
+                note(found.model, DECIDES)
             if axes is not None:
-                note_open(found.model)
+                note(found.model, OPEN)
             return found
     raise ModelError(
         "This model cannot be exported to ONNX.",
         where=type(twin.m).__name__,
-        got=f"{type(error).__name__}: {error}".splitlines()[0],
-        do="replace the operation that ONNX does not know",
+        got=str(error).splitlines()[0],
+        do="replace the operation that ONNX does not know, or with which its exporter dies",
     ) from error
 
 
 def _attempt(
     twin: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], axes: Any
 ) -> tuple[WeightedGraph, bool]:
-    """One export; and whether the code took a size out of the graph, as `len(x)` does."""
+    """One export; and whether the code took a size out of the graph, as `len(x)` does.
+
+    Raises:
+        ChildError: The exporter raises what the model's forward makes it raise, or dies.
+    """
+    answer = in_child(lambda: _exported(twin, inputs, names, outputs, axes))
+    return _weighted(onnx.load_model_from_string(answer[1:]), twin), answer[:1] == b"1"
+
+
+def _exported(twin: nn.Module, inputs: Inputs, names: list[str], outputs: list[str], axes: Any) -> bytes:
+    """What `_attempt` gets of its child: "1" where the code took a size out; the file without weights."""
     buffer = io.BytesIO()
     # It prints the whole graph of what it cannot export.
     quiet = mock.patch.object(torch._C, "_jit_onnx_log", return_value=None)
     # One operator for a whole layer of attention, which ONNX does not know.
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         with warnings.catch_warnings(record=True) as seen, torch.no_grad(), quiet:
             warnings.simplefilter("always")
@@ -233,13 +264,19 @@ def _attempt(
                 training=torch.onnx.TrainingMode.PRESERVE,  # keeps BN apart, and so all names
                 do_constant_folding=False,
                 export_params=False,
+                verbose=True,  # notes where the code calls each operator
                 keep_initializers_as_inputs=True,  # else it merges equal weights and loses their names
                 dynamo=False,
             )
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch.set_num_threads(threads)
+    model = onnx.load_model_from_string(buffer.getvalue())
+    for graph in all_graphs(model.graph):
+        for node in graph.node:
+            shorten_place(node)
     counted = any(issubclass(one.category, TracerWarning) for one in seen)
-    return _weighted(onnx.load_model_from_string(buffer.getvalue()), twin), counted
+    return (b"1" if counted else b"0") + bytes(model.SerializeToString())
 
 
 def _weighted(model: onnx.ModelProto, twin: nn.Module) -> WeightedGraph:
@@ -268,10 +305,9 @@ def _note_batch(net: WeightedGraph, inputs: Inputs, other: WeightedGraph, others
         for place, name in enumerate(node.inputs if twin is not None else ()):
             one, another = node.value(place), twin.value(place) if twin is not None else None
             if one is not None and another is not None:
-                places = _following(one, another)
-                flags |= {name: places} if places else {}
-    if flags:
-        note_batched(net.model, flags)
+                follows = _following(one, another)
+                flags |= {name: follows} if follows else {}
+    note_places(net.model, BATCHED, flags)
 
 
 def _sized(net: WeightedGraph, inputs: Inputs) -> graphs.Graph:
@@ -282,7 +318,7 @@ def _sized(net: WeightedGraph, inputs: Inputs) -> graphs.Graph:
 
 
 def _following(one: NDArray[Any], other: NDArray[Any]) -> list[int]:
-    """What of a constant follows the batch, as `onnx_metadata.batched` has it.
+    """What of a constant follows the batch, as `onnx_metadata.places` has it.
 
     Args:
         one: The constant.
@@ -324,6 +360,5 @@ def _without_prefix(net: WeightedGraph) -> WeightedGraph:
         for attribute in node.attribute:
             if node.op_type == "Transpose" and attribute.name == "perm":  # `movedim(-1, 1)` comes with a -1
                 attribute.ints[:] = [axis % len(attribute.ints) for axis in attribute.ints]
-    if flags := batched(model):
-        note_batched(model, {bare(name): places for name, places in flags.items()})
+    note_places(model, BATCHED, {bare(name): found for name, found in places(model, BATCHED).items()})
     return WeightedGraph(model, {bare(name): array for name, array in net.arrays.items()})

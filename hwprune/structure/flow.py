@@ -131,7 +131,7 @@ class Flow:
         ledger = Ledger(self.canonical, first)
         tensors = self.tensors = {name: Labelled(self.graph.shapes[name]) for name in self.graph.inputs}
         for node in self.graph.nodes:
-            ledger.where, node.remark = node.place, ""
+            ledger.because, node.remark = node.because, ""
             node.fresh = self._fresh(node)
             inputs = [self.tensor(name) if name else None for name in node.inputs]
             self._freeze_captured(node, ledger)
@@ -142,9 +142,8 @@ class Flow:
                     if factor.size == 1:  # one channel all through: without it nothing would be left
                         ledger.freeze(factor, "would have nothing left")
         for name in self.graph.outputs:
-            ledger.where = ""
+            ledger.because = str
             ledger.freeze_factors(self.tensor(name).factors, OUTPUTS)
-        ledger.frozen = {label: reason.strip() for label, reason in ledger.frozen.items()}
         return ledger
 
     def _freeze_captured(self, node: Node, ledger: Ledger) -> None:

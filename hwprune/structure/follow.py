@@ -15,7 +15,7 @@ from hwprune.errors import ModelError
 from hwprune.structure.flow import Flow
 from hwprune.structure.labels import FIXED, axes_of
 from hwprune.structure.layers import FROZEN, ChannelMap
-from hwprune.structure.onnx_qdq import bare, carried
+from hwprune.structure.onnx_format import bare, carried
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -77,11 +77,11 @@ def read(model: onnx.ModelProto, cuttable: Iterable[str] | None = None) -> Graph
     batch = _fix_batch(model)
     here = Resolver(model, may)
     here.resolve()
-    following = _noted(onnx_metadata.following(model), here.constants)
+    following = _noted(onnx_metadata.places(model, onnx_metadata.FOLLOWING), here.constants)
     following |= _differing(here, Resolver(model, may, scale=_OTHER_SIZE, shapes=here.shapes))
     batched = _batched(here, may, batch)
     nodes = [node for node in here.nodes if not all(name in here.constants for name in node.outputs)]
-    known = onnx_metadata.is_open(model)
+    known = onnx_metadata.noted(model, onnx_metadata.OPEN)
     for node in nodes:
         node.open = known
         node.values = {name: here.constants[name] for name in node.inputs if name in here.constants}
@@ -118,7 +118,7 @@ def _fix_batch(model: onnx.ModelProto) -> int:
 
 def _batched(here: Resolver, cuttable: Sequence[str] | None, batch: int) -> Flags:
     """Constants that follow the batch, as noted or as another batch shows -> where."""
-    found = _noted(onnx_metadata.batched(here.model), here.constants)
+    found = _noted(onnx_metadata.places(here.model, onnx_metadata.BATCHED), here.constants)
     inputs = here.model.graph.input
     sizes = [dim.dim_value for entry in inputs for dim in entry.type.tensor_type.shape.dim[:1]]
     if (here.computed or found) and batch in sizes:

@@ -67,15 +67,15 @@ class KernelSpec:
     op: str
     in_channels: int
     out_channels: int
-    kernel_h: int
-    kernel_w: int
-    stride: int
-    groups: int
-    height: int
-    width: int
-    batch: int
-    activation: str
-    precision: str
+    kernel_h: int = 1
+    kernel_w: int = 1
+    stride: int = 1
+    groups: int = 1
+    height: int = 1
+    width: int = 1
+    batch: int = 1
+    activation: str = ""
+    precision: str = "fp32"
 
     @property
     def family(self) -> str:
@@ -272,14 +272,9 @@ class _Deriver:
             op=f"reorder/{source.full.op if source else 'input'}>{around}",
             in_channels=source.inputs.size if source else channels.size,
             out_channels=channels.size,
-            kernel_h=1,
-            kernel_w=1,
-            stride=1,
-            groups=1,
             height=height,
             width=width,
             batch=self.batch,
-            activation="",
             precision=self.precision,
         )
         reads, gates = (source.inputs, source.gates) if source else (channels, ())

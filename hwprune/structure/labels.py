@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -99,7 +99,7 @@ class Ledger:
         canonical: Label -> the label of its class, as far as earlier passes found them; 0 when it is frozen.
         first: Whether this is the first pass, which only ties: what does not fit yet may fit when all ties
             are known.
-        where: The operator whose rule runs, for reasons.
+        because: Makes a whole reason of one that lacks the operator whose rule runs.
         ties: Pairs of label arrays that are one channel each.
         frozen: Label -> why it stays.
         steps: Matrices of labels, of each of whose rows equally many must go.
@@ -108,7 +108,7 @@ class Ledger:
 
     canonical: Labels
     first: bool = False
-    where: str = ""
+    because: Callable[[str], str] = str
     ties: list[tuple[Labels, Labels]] = field(default_factory=list)
     frozen: dict[int, str] = field(default_factory=dict)
     steps: list[tuple[Labels, str]] = field(default_factory=list)
@@ -129,7 +129,7 @@ class Ledger:
         """Keep the channels of these labels, for a reason that begins with the operator."""
         for label in () if self.first else np.unique(labels).tolist():
             if label != FIXED:
-                self.frozen.setdefault(label, f"{self.where} {reason}")
+                self.frozen.setdefault(label, self.because(reason))
 
     def freeze_factors(self, factors: Iterable[Labels], reason: str) -> None:
         """Keep the channels of some factors; see `freeze`."""
@@ -141,7 +141,7 @@ class Ledger:
         if rows.any() and len(rows) > 1:
             changes = (rows[:, 1:] != rows[:, :-1]).any(axis=0)
             new = np.append(True, changes)  # a channel's positions count once
-            self.steps.append((rows[:, new], f"{self.where} {reason}"))
+            self.steps.append((rows[:, new], self.because(reason)))
 
     def mix(self, factors: Iterable[Labels]) -> None:
         """A statistic over these channels changes when some of them go."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper
 
+from hwprune.structure.code_place import code_place
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,6 +31,7 @@ class Node:
         output_shapes: Shape of each output.
         values: Constants among its inputs.
         following: For constants that were computed from shapes: where they follow the sizes of channels.
+        code: Where the model's code calls it, `models/resnet.py:148`; "" where that is not known.
         equal_parts: Whether a grouped convolution loses equally many channels of each conv group.
         remark: Why its channels are frozen, where its rule has something special to say.
         open: Whether the export tells what follows sizes.
@@ -44,6 +47,7 @@ class Node:
     output_shapes: tuple[tuple[int, ...], ...] = ()
     values: dict[str, Array] = field(default_factory=dict)
     following: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    code: str = ""
     equal_parts: bool = False
     remark: str = ""
     open: bool = True
@@ -60,6 +64,10 @@ class Node:
         """The operator and where it is, for messages."""
         scope = self.scope or self.name
         return f"{self.operator} in {scope}" if scope else self.operator
+
+    def because(self, reason: str) -> str:
+        """A reason that begins with the operator and ends with where the code calls it."""
+        return f"{self.place} {reason}" + (f" ({self.code})" if self.code else "")
 
     @property
     def conv_groups(self) -> int:
@@ -78,10 +86,17 @@ class Node:
         value = self.value(position)
         return None if value is None else [int(number) for number in np.ravel(value)]
 
-    def follows(self, axis: int, place: int = 1) -> bool:
-        """Whether the size that a constant gives to an axis follows the channels: it is computed, or -1."""
+    def follows(self, axis: int | None, place: int = 1) -> bool:
+        """Whether the size that a constant gives to an axis follows the channels: it is computed, or -1.
+
+        Args:
+            axis: The axis; None asks whether any number of the constant is computed.
+            place: Which input the constant is.
+        """
         name = self.inputs[place] if place < len(self.inputs) else ""
         flags, value = self.following.get(name), self.values.get(name)
+        if axis is None:
+            return flags is not None and bool(flags.any())
         if value is None or not 0 <= axis < len(value):
             return False
         return bool(value[axis] == -1 or (flags is not None and flags[axis]))
@@ -118,4 +133,5 @@ def node_of(proto: Any) -> Node:
     domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}."
     name = proto.name or (proto.output[0] if proto.output else proto.op_type)
     outputs = tuple(name for name in proto.output if name)
-    return Node(f"{domain}{proto.op_type}", name, tuple(proto.input), outputs, attributes)
+    operator, code = f"{domain}{proto.op_type}", code_place(proto)
+    return Node(operator, name, tuple(proto.input), outputs, attributes, code=code)

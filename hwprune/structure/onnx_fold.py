@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hwprune.structure import graph as graphs
-from hwprune.structure.onnx_metadata import batched, note_batched, note_following
+from hwprune.structure.onnx_metadata import BATCHED, FOLLOWING, note_places, places
 
 if TYPE_CHECKING:
     from hwprune.structure.onnx_weights import Array, WeightedGraph
@@ -33,7 +33,7 @@ def fold_batch_norm(net: WeightedGraph) -> None:
         node.output[0]: numpy_helper.to_array(a.t)
         for node in graph.node
         for a in node.attribute
-        if a.name == "value" and a.HasField("t")
+        if node.op_type == "Constant" and a.name == "value"
     }
     values |= net.arrays
     uses = Counter(name for node in graph.node for name in node.input)
@@ -95,14 +95,10 @@ def fold_shapes(net: WeightedGraph) -> None:
     )
     drop_dead(model.graph)
     _drop_unused(net)
-    follows = sorted(wanted & known.batched.keys())
-    flags: dict[str, list[int]] = {name: np.flatnonzero(known.batched[name]).tolist() for name in follows}
-    flags |= {name: places for name, places in batched(model).items() if min(places) < 0}
-    if flags:
-        note_batched(model, flags)
-    follows = sorted(wanted & known.following.keys())
-    if follows:
-        note_following(model, {name: np.flatnonzero(known.following[name]).tolist() for name in follows})
+    parts = {name: found for name, found in places(model, BATCHED).items() if min(found) < 0}
+    for key, flags, others in ((BATCHED, known.batched, parts), (FOLLOWING, known.following, {})):
+        found = {name: np.flatnonzero(flags[name]).tolist() for name in sorted(wanted & flags.keys())}
+        note_places(model, key, found | others)
     for entry in model.graph.output:
         shape = known.shapes.get(entry.name)
         if shape is not None:

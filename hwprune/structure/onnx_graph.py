@@ -13,7 +13,7 @@ import onnx
 
 from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
-from hwprune.structure.onnx_qdq import RECODING, carried
+from hwprune.structure.onnx_format import RECODING, carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -218,7 +218,7 @@ def refuse_large(model: Any) -> tuple[str, ...]:
     for entry in model.graph.output:
         _check_size(f"output {entry.name}", [dim.dim_value for dim in entry.type.tensor_type.shape.dim])
         entry.type.tensor_type.ClearField("shape")
-    for graph in _graphs(model.graph):
+    for graph in all_graphs(model.graph):
         del graph.value_info[:]
         for sparse in graph.sparse_initializer:  # unfolded as soon as the model is opened
             _check_size(f"weight {sparse.values.name}", sparse.dims)
@@ -226,7 +226,7 @@ def refuse_large(model: Any) -> tuple[str, ...]:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:  # as in `read_graph`
         raise ModelError("This is not an ONNX model.", got=str(error)[:300]) from error
-    for graph in _graphs(inferred.graph):
+    for graph in all_graphs(inferred.graph):
         for entry in (*graph.value_info, *graph.output):
             sizes = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
             _check_size(f"tensor {entry.name}", sizes)
@@ -244,14 +244,14 @@ def _check_size(where: str, sizes: Iterable[int]) -> None:
         )
 
 
-def _graphs(graph: Any) -> Iterator[Any]:
+def all_graphs(graph: Any) -> Iterator[Any]:
     """A graph and all graphs inside it."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 if inner.node:
-                    yield from _graphs(inner)
+                    yield from all_graphs(inner)
 
 
 def _static_input(entry: Any) -> str:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     import onnx
 
-_BATCHED = "hwprune.batched"
-_FOLLOWING = "hwprune.following"
-_DECIDES = "hwprune.decides"
-_OPEN = "hwprune.open"
+# Constants of which some numbers follow the batch, and those that follow the sizes of channels; see `places`.
+BATCHED, FOLLOWING = "hwprune.batched", "hwprune.following"
+OPEN = "hwprune.open"  # the model was exported with an open batch: its graph tells what follows sizes
+DECIDES = "hwprune.decides"  # its code made Python values of tensors, and so may decide by them
 
 
 def properties(model: onnx.ModelProto) -> dict[str, str]:
@@ -30,30 +30,21 @@ def set_metadata(model: onnx.ModelProto, facts: Mapping[str, str]) -> None:
     helper.set_model_props(model, {**properties(model), **facts})
 
 
-def batched(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Constants that follow the batch -> the flat places of the numbers that do.
+def places(model: onnx.ModelProto, key: str) -> dict[str, list[int]]:
+    """Constants that follow something -> the flat places of the numbers that do.
 
     A negative place -1 - axis stands for a constant of one equal part for each image along that axis.
 
-    Raises:
-        ModelError: The metadata is not what hwprune writes.
-    """
-    return _places(model, _BATCHED)
-
-
-def following(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Constants that follow the sizes of channels -> the flat places of the numbers that do.
+    Args:
+        model: The model.
+        key: `BATCHED` or `FOLLOWING`.
 
     Raises:
         ModelError: The metadata is not what hwprune writes.
     """
-    return _places(model, _FOLLOWING)
-
-
-def _places(model: onnx.ModelProto, key: str) -> dict[str, list[int]]:
     text = properties(model).get(key, "{}")
     try:
-        return {str(name): [int(place) for place in places] for name, places in json.loads(text).items()}
+        return {str(name): [int(place) for place in found] for name, found in json.loads(text).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ModelError(
             "The metadata of this ONNX model is damaged.",
@@ -63,31 +54,17 @@ def _places(model: onnx.ModelProto, key: str) -> dict[str, list[int]]:
         ) from error
 
 
-def note_batched(model: onnx.ModelProto, places: Mapping[str, list[int]]) -> None:
-    """Store what `batched` returns, replacing what was stored."""
-    set_metadata(model, {_BATCHED: json.dumps(places)})
+def note_places(model: onnx.ModelProto, key: str, found: Mapping[str, list[int]]) -> None:
+    """Store what `places` returns, replacing what was stored; nothing is stored of none."""
+    if found:
+        set_metadata(model, {key: json.dumps(found)})
 
 
-def note_following(model: onnx.ModelProto, places: Mapping[str, list[int]]) -> None:
-    """Store what `following` returns, replacing what was stored."""
-    set_metadata(model, {_FOLLOWING: json.dumps(places)})
+def noted(model: onnx.ModelProto, key: str) -> bool:
+    """Whether `OPEN` or `DECIDES` holds of the model."""
+    return key in properties(model)
 
 
-def is_open(model: onnx.ModelProto) -> bool:
-    """Whether the model was exported with an open batch, so that its graph tells what follows sizes."""
-    return _OPEN in properties(model)
-
-
-def note_open(model: onnx.ModelProto) -> None:
-    """Note that `is_open`."""
-    set_metadata(model, {_OPEN: "1"})
-
-
-def decides(model: onnx.ModelProto) -> bool:
-    """Whether the code of the exported model made Python values of tensors, and so may decide by them."""
-    return _DECIDES in properties(model)
-
-
-def note_decides(model: onnx.ModelProto) -> None:
-    """Note that it `decides`."""
-    set_metadata(model, {_DECIDES: "1"})
+def note(model: onnx.ModelProto, key: str) -> None:
+    """Note that it does."""
+    set_metadata(model, {key: "1"})

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import helper
 
 from hwprune.errors import ModelError
 from hwprune.structure.bisect import NOT_FINITE, NOT_MASKED, OTHER_ORDER, OTHER_SHAPE, Bisection
+from hwprune.structure.compare import difference, finite
 from hwprune.structure.onnx_graph import parse_model
 from hwprune.structure.onnx_slice import OnnxSlicer
-from hwprune.structure.onnx_weights import WeightedGraph
+from hwprune.structure.onnx_weights import WeightedGraph, example_feeds
 from hwprune.structure.orders import local_order, orders
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hwprune.structure.bisect import Check
-    from hwprune.structure.graph import Graph
 
     Array = NDArray[Any]
 
@@ -38,22 +37,15 @@ class OnnxProver(Bisection):
 
     Args:
         net: The file, prepared.
-        graph: Its graph.
         readers: (weight, axis) of every axis from which channels are read.
 
     Raises:
         ModelError: ONNX Runtime does not run the file.
     """
 
-    def __init__(self, net: WeightedGraph, graph: Graph, readers: Collection[tuple[str, int]]) -> None:
+    def __init__(self, net: WeightedGraph, readers: Collection[tuple[str, int]]) -> None:
         super().__init__(net, readers)
-        rng = np.random.default_rng(0)
-        self.feeds: dict[str, Array] = {}
-        for entry in graph.model.graph.input:
-            shape = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
-            kind = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
-            value = rng.standard_normal(shape) if np.dtype(kind).kind == "f" else np.ones(shape)
-            self.feeds[entry.name] = value.astype(kind)
+        self.feeds = example_feeds(net.model)
         try:
             session = net.session()
             self.full, again = (session.run(None, self.feeds) for _ in range(2))
@@ -92,7 +84,7 @@ class OnnxProver(Bisection):
     def _runs(self, groups: Sequence[int]) -> str:
         got = self.slicer.sliced(self.narrowest(groups)).run(self.feeds)
         same = [one.shape for one in got] == [one.shape for one in self.full]
-        if same and any(_finite(a) and not _finite(b) for a, b in zip(self.full, got, strict=True)):
+        if same and any(finite(a) and not finite(b) for a, b in zip(self.full, got, strict=True)):
             return NOT_FINITE
         return "" if same else OTHER_SHAPE
 
@@ -125,18 +117,6 @@ class OnnxProver(Bisection):
         return OTHER_ORDER if differs else ""
 
 
-def _finite(x: Array) -> bool:
-    return x.dtype.kind != "f" or bool(np.isfinite(x).all())
-
-
 def _differs(got: Sequence[Array], expected: Sequence[Array]) -> bool:
-    for mine, its in zip(got, expected, strict=True):
-        if mine.shape != its.shape:
-            return True
-        if its.size and its.dtype.kind == "f":
-            one, other = np.nan_to_num(mine), np.nan_to_num(its)
-            if not float(np.abs(one - other).max()) <= _TOLERANCE * max(float(np.abs(other).max()), 1e-9):
-                return True
-        elif its.size and float((mine != its).mean()) > _MOST_FLIPS:
-            return True
-    return False
+    one, other = ([np.nan_to_num(x) for x in outputs] for outputs in (got, expected))
+    return bool(difference(one, other, _TOLERANCE, _MOST_FLIPS))

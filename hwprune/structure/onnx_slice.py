@@ -16,12 +16,13 @@ from onnx import helper
 
 from hwprune.errors import ModelError, UsageError
 from hwprune.structure import graph as graphs
+from hwprune.structure import onnx_shapes
+from hwprune.structure.compare import mixes_images
 from hwprune.structure.follow import Followed
 from hwprune.structure.onnx_fold import drop_dead, names_read
 from hwprune.structure.onnx_graph import consistency, parse_model
-from hwprune.structure.onnx_metadata import batched
-from hwprune.structure.onnx_shapes import SHAPED, ConstantShapes
-from hwprune.structure.onnx_weights import WeightedGraph
+from hwprune.structure.onnx_metadata import BATCHED, OPEN, noted, places
+from hwprune.structure.onnx_weights import WeightedGraph, example_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths
 
     Array = NDArray[Any]
+
+_NEAR = 1e-3  # of the largest output, of the same image in two batches
 
 
 def slice_onnx(
@@ -82,9 +85,8 @@ class OnnxSlicer:
             self.cuts = {name: found for name in self.arrays if (found := self._cuts(name))}
         self._batches: set[int] = set()  # that were seen to fit
         self.batch = next((shape[0] for name in self.graph.inputs if (shape := self.graph.shapes[name])), 1)
-        self.batched = batched(base)
+        self.batched = places(base, BATCHED)
         self.nodes = {node.outputs[0]: node for node in self.graph.nodes}
-        self.shapes = ConstantShapes(self.followed)
         del base.graph.initializer[:]
         del base.graph.value_info[:]  # intermediate shapes, which pruning changes
         for node in held:
@@ -122,7 +124,7 @@ class OnnxSlicer:
                     net.put(name, array)
             if batch is not None:
                 self._set_batch(model, batch)
-                self._check_batch(model, batch)
+                self._check_batch(net, chosen, batch)
         return net
 
     def _leave_out(self, graph: onnx.GraphProto, widths: Widths) -> bool:
@@ -147,8 +149,8 @@ class OnnxSlicer:
         """The weights and constants of a pruned network."""
         arrays = dict(self.arrays)
         if batch != self.batch:
-            for name, places in self.batched.items():
-                for axis in (-1 - place for place in places if place < 0):  # one equal part for each image
+            for name, found in self.batched.items():
+                for axis in (-1 - place for place in found if place < 0):  # one equal part for each image
                     size = arrays[name].shape[axis] * batch // self.batch
                     arrays[name] = np.repeat(arrays[name].take([0], axis), size, axis)
         for name, cuts in self.cuts.items():
@@ -156,7 +158,7 @@ class OnnxSlicer:
                 arrays[name] = _taken(arrays[name], channels.kept(widths), axis)
         return arrays
 
-    def _check_batch(self, model: onnx.ModelProto, batch: int) -> None:
+    def _check_batch(self, net: WeightedGraph, widths: Widths, batch: int) -> None:
         """Refuse a batch that the graph does not take, once for each.
 
         Raises:
@@ -164,8 +166,7 @@ class OnnxSlicer:
         """
         if batch == self.batch or batch in self._batches:
             return
-        free = onnx.ModelProto()
-        free.CopyFrom(model)
+        model, free = net.model, net.copied().model
         for entry in free.graph.output:
             entry.type.tensor_type.ClearField("shape")
         try:
@@ -178,14 +179,31 @@ class OnnxSlicer:
             ]
         except onnx.shape_inference.InferenceError as error:
             wrong = [str(error)[:200]]
+        why = "its graph holds the batch as a number"
+        if not wrong and not noted(model, OPEN) and not self._keeps_images_apart(net, widths, batch):
+            wrong = ["an image gives something else beside others"]
+            why = "it mixes images, as a Reshape that folds the batch into channels does"
         if wrong:
             raise ModelError(
-                "This network does not take another batch: its graph holds the batch as a number.",
+                f"This network does not take another batch: {why}.",
                 got=f"batch {batch}: {wrong[0]}",
                 allowed=f"batch {self.batch}",
                 do="export it with an open batch, or at the batch that is asked for",
             )
         self._batches.add(batch)
+
+    def _keeps_images_apart(self, net: WeightedGraph, widths: Widths, batch: int) -> bool:
+        """Whether the images that two batches share give the same in both, by ONNX Runtime."""
+        alone, sizes = self.sliced(widths), (self.batch, batch)
+        feeds = example_feeds((net if batch > self.batch else alone).model)
+        try:
+            runs = [
+                one.run({name: x[:size] if x.ndim else x for name, x in feeds.items()}, threads=1)
+                for one, size in zip((alone, net), sizes, strict=True)
+            ]
+        except Exception:  # runtimes raise errors of their own
+            return False
+        return not mixes_images(runs, sizes, _NEAR)
 
     def _set_batch(self, model: onnx.ModelProto, batch: int) -> None:
         for value in (*model.graph.input, *model.graph.output):
@@ -198,11 +216,13 @@ class OnnxSlicer:
     ) -> None:
         """Give a grouped convolution, or the constants that shape an operator's outputs, their new values."""
         if node.operator.startswith("Conv") and node.conv_groups > 1:
-            _set_group(proto, self.shapes.conv_groups(node, keeps))
-        place = SHAPED.get(node.operator)
+            tensor = node.outputs[0] if node.operator == "ConvTranspose" else node.inputs[0]
+            channels = self.followed.sizes(tensor, keeps)[1]  # of all groups, over those of one
+            _set_group(proto, channels // self.followed.sizes(node.inputs[1], keeps)[1])
+        place = onnx_shapes.SHAPED.get(node.operator)
         if place is None or node.value(place) is None:
             return
-        value = self.shapes.value(node, place, keeps)
+        value = onnx_shapes.value(self.followed, node, place, keeps)
         flags = sorted(one for one in self.batched.get(node.inputs[place], ()) if one >= 0)
         if batch != self.batch and flags:
             value = value.copy()
@@ -213,7 +233,7 @@ class OnnxSlicer:
         if node.operator == "Slice":
             sizes = self.followed.sizes(node.outputs[0], keeps)
             if moved or sizes != node.output_shapes[0]:
-                _replace(proto, 2, self.shapes.ends(node, value, sizes), arrays)
+                _replace(proto, 2, onnx_shapes.ends(node, value, sizes), arrays)
 
 
 def _taken(array: Array, kept: NDArray[np.int64], axis: int) -> Array:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _FEW = 64  # elements: smaller tensors may be sizes, which shape inference asks for
-_APART = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))  # that runtimes take as arrays
+_APART = tuple(np.dtype(name) for name in ("float16", "float32", "float64", "int8", "uint8"))
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,10 @@ class WeightedGraph:
     def of(cls, model: onnx.ModelProto) -> WeightedGraph:
         """A model whose weights are taken out of it, in place."""
         arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        graph = cls(model, {})
-        del model.graph.initializer[:]
-        for name, array in arrays.items():
-            graph.put(name, array)
-        return graph
+        for tensor in model.graph.initializer:
+            if _apart(arrays[tensor.name]):
+                declare(tensor, tensor.name, arrays[tensor.name])
+        return cls(model, arrays)
 
     def keep(self, names: Collection[str]) -> None:
         """Drop all other initialisers."""
@@ -73,8 +72,8 @@ class WeightedGraph:
         """The serialised model, weights inside."""
         model = self.copied().model
         for tensor in model.graph.initializer:
-            if not tensor.HasField("raw_data"):
-                tensor.raw_data = _bytes_of(self.arrays[tensor.name])
+            if _apart(array := self.arrays[tensor.name]):
+                tensor.raw_data = array.tobytes()
         return bytes(model.SerializeToString())
 
     def run(self, feeds: Mapping[str, Array], threads: int = 0) -> list[Array]:
@@ -97,14 +96,27 @@ class WeightedGraph:
         options.intra_op_num_threads, options.log_severity_level = threads, 4
         model, apart = self.copied().model, {}
         for tensor in model.graph.initializer:
-            if not tensor.HasField("raw_data"):
+            if _apart(array := self.arrays[tensor.name]):
                 tensor.data_location = onnx.TensorProto.EXTERNAL
                 tensor.external_data.add(key="location", value="memory")
-                array = np.ascontiguousarray(self.arrays[tensor.name])
-                apart[tensor.name] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+                apart[tensor.name] = value
         options.add_external_initializers(list(apart), list(apart.values()))
         content = model.SerializeToString()
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session.weights = apart  # in whose memory it works
+        return session
+
+
+def example_feeds(model: onnx.ModelProto) -> dict[str, Array]:
+    """Random numbers for the inputs of a model, which have fixed sizes; ones where they are no floats."""
+    rng, feeds = np.random.default_rng(0), {}
+    for entry in model.graph.input:
+        shape = [dim.dim_value for dim in entry.type.tensor_type.shape.dim]
+        kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
+        value = rng.standard_normal(shape) if kind.kind == "f" else np.ones(shape)
+        feeds[entry.name] = value.astype(kind)
+    return feeds
 
 
 def keep_inputs(model: onnx.ModelProto, wanted: Callable[[str], bool]) -> None:
@@ -116,12 +128,13 @@ def keep_inputs(model: onnx.ModelProto, wanted: Callable[[str], bool]) -> None:
 
 def declare(tensor: onnx.TensorProto, name: str, array: Array) -> None:
     """Describe an array; its values are left out where they are many."""
-    tensor.Clear()
-    tensor.name, tensor.data_type = name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    tensor.dims[:] = array.shape
-    if array.size <= _FEW or array.dtype not in _APART:
-        tensor.raw_data = _bytes_of(array)
+    if _apart(array):
+        tensor.Clear()
+        tensor.name, tensor.data_type = name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.dims[:] = array.shape
+    else:
+        tensor.CopyFrom(numpy_helper.from_array(np.array(array, order="C"), name))
 
 
-def _bytes_of(array: Array) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
+def _apart(array: Array) -> bool:
+    return array.size > _FEW and array.dtype in _APART

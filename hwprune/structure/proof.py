@@ -6,7 +6,7 @@ Checks, all on a copy with shaken weights, so that no constant hides a fault:
 - `masking`: a pruned network equals the full one whose removed channels are not read (where no statistic over
   channels, such as layer normalisation, sees them go);
 - `onnx`: the sliced ONNX, which is made by the labels alone, equals the pruned module, which runs the model's
-  own code, at random and at the narrowest widths, and at another batch;
+  own code: at the narrowest widths, and at random ones at another batch;
 - `counts`: parameters, and how many MACs go, are those that torch counts;
 - blocks that are left out: the sliced ONNX and the counts again. A block that fails is none.
 
@@ -35,6 +35,7 @@ from hwprune.structure.bisect import (
     OTHER_SHAPE,
     Bisection,
 )
+from hwprune.structure.compare import difference, distance, finite
 from hwprune.structure.export import Inputs, input_names, tensors_of
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.structure.prune import light_copy, prune_in_place
@@ -46,10 +47,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from hwprune.structure.bisect import Check
+    from hwprune.structure.compare import Array
     from hwprune.structure.onnx_weights import WeightedGraph
     from hwprune.structure.space import Widths
 
-    _Outcome = tuple[nn.Module, tuple[torch.Tensor, ...], int]
+    _Outcome = tuple[nn.Module, tuple[Array, ...], int]
 
 CHECKS = ("permutation", "masking", "onnx", "counts")
 TOLERANCE = 2e-3  # of the largest output, in float32: ONNX Runtime and torch add up in different orders
@@ -87,9 +89,8 @@ class Prover(Bisection):
         self.model = model
         self.inputs = random_like(inputs)
         self.other_batch = 3 if self._images() == 2 else 2
-        self.others = tuple(
-            torch.cat([x] * self.other_batch)[: self.other_batch] if x.ndim else x for x in self.inputs
-        )
+        others = (torch.cat([x] * self.other_batch)[: self.other_batch] if x.ndim else x for x in self.inputs)
+        self.others = random_like(tuple(others))  # no two images alike
         self.batches: bool | None = None  # whether the model takes another batch; not known yet
         self.full, self.full_flops = self._counted(self.model)
         self.names = input_names(model, len(inputs))
@@ -111,7 +112,7 @@ class Prover(Bisection):
             twin = light_copy(self.model).double()
             inputs = tuple(x.double() if x.is_floating_point() else x for x in self.inputs)
             full = self._run(twin, inputs)
-            rounding = max(map(_distance, self.full, full), default=0.0)
+            rounding = max(map(distance, self.full, full), default=0.0)
             self.tolerance = min(max(TOLERANCE, _ROUNDING * rounding), _MOST_TOLERANCE)
             self.exact, self.exact_inputs, self.exact_full, self.near = twin, inputs, full, _EXACT
         return self.exact is not self.model
@@ -155,7 +156,7 @@ class Prover(Bisection):
             with torch.no_grad():
                 expected = self._run(self.model, inputs)
             fixed = [x.shape for x in expected] == [x.shape for x in self.full]  # as many boxes as there were
-            floats = all(x.is_floating_point() and _finite(x) for x in expected)
+            floats = all(x.dtype.kind == "f" and finite(x) for x in expected)
             if fixed and floats and self._compare(self.base, inputs, expected, _MOST_TOLERANCE):
                 return f"its path changes with the data: inputs times {factor} give other outputs"
         return ""
@@ -219,7 +220,7 @@ class Prover(Bisection):
         pruned, outputs, flops = self._pruned(widths)
         if [x.shape for x in outputs] != [x.shape for x in self.full]:
             return OTHER_SHAPE
-        if any(_finite(before) and not _finite(x) for before, x in zip(self.full, outputs, strict=True)):
+        if any(finite(before) and not finite(x) for before, x in zip(self.full, outputs, strict=True)):
             return NOT_FINITE
         params, known = sum(p.numel() for p in pruned.parameters()), int(self.space.params(widths))
         if params != known:
@@ -245,7 +246,7 @@ class Prover(Bisection):
         """The channels of each group in another order compute the same."""
         scores = [torch.from_numpy(one) for one in self.scores(groups)]
         got = self._run(sort_channels(self.exact, self.space, scores), self.exact_inputs)
-        fault = _difference(got, self.exact_full, self.near) and OTHER_ORDER
+        fault = difference(got, self.exact_full, self.near) and OTHER_ORDER
         return self._permutes(groups) if fault and self._be_exact() else fault
 
     def _masks(self, groups: Sequence[int]) -> str:
@@ -264,7 +265,7 @@ class Prover(Bisection):
             got = self._pruned(widths)[1]
         else:
             got = self._run(prune_in_place(light_copy(self.exact), self.space, widths), self.exact_inputs)
-        fault = _difference(got, expected, self.near) and NOT_MASKED
+        fault = difference(got, expected, self.near) and NOT_MASKED
         return self._masks(groups) if fault and self._be_exact() else fault
 
     def _images(self) -> int:
@@ -291,9 +292,7 @@ class Prover(Bisection):
             return not self._compare(net, self.others, expected, self.tolerance)
         return False
 
-    def _onnx(
-        self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor], batch: int | None
-    ) -> str:
+    def _onnx(self, widths: Widths, inputs: Inputs, expected: Sequence[Array], batch: int | None) -> str:
         net = self.slicer.sliced(widths, batch=batch)
         fault = self._compare(net, inputs, expected, self.tolerance)
         if fault:  # which may be rounding: how much of it there is to be is asked only then
@@ -302,16 +301,16 @@ class Prover(Bisection):
             )
         return fault and f"its sliced ONNX computes something else ({fault})"
 
-    def _rounding(self, widths: Widths, inputs: Inputs, expected: Sequence[torch.Tensor]) -> float:
+    def _rounding(self, widths: Widths, inputs: Inputs, expected: Sequence[Array]) -> float:
         """How far rounding alone may carry the outputs of a pruned network, by torch in float64."""
         if not self.space.groups or (self.exact is self.model and not self._be_exact()):
             return 0.0
         pruned = prune_in_place(light_copy(self.exact), self.space, widths)
         wide = tuple(x.double() if x.is_floating_point() else x for x in inputs)
-        return _ROUNDING * max(map(_distance, expected, self._run(pruned, wide)), default=0.0)
+        return _ROUNDING * max(map(distance, expected, self._run(pruned, wide)), default=0.0)
 
     def _compare(
-        self, net: WeightedGraph, inputs: Inputs, expected: Sequence[torch.Tensor], tolerance: float
+        self, net: WeightedGraph, inputs: Inputs, expected: Sequence[Array], tolerance: float
     ) -> str:
         """How far the outputs of an ONNX model are from those of torch; "" within the tolerance."""
         if self._loaded is None or self._loaded[0] is not net:
@@ -319,37 +318,12 @@ class Prover(Bisection):
         session = self._loaded[1]
         known = {entry.name for entry in session.get_inputs()}
         feeds = {n: x.numpy(force=True) for n, x in zip(self.names, inputs, strict=True) if n in known}
-        got = [torch.from_numpy(np.asarray(value)) for value in session.run(None, feeds)]
-        return _difference(got, expected, tolerance)
+        return difference([np.asarray(value) for value in session.run(None, feeds)], expected, tolerance)
 
-    def _run(self, model: nn.Module, inputs: Inputs) -> tuple[torch.Tensor, ...]:
-        return tensors_of(model(*copy.deepcopy(inputs)))
+    def _run(self, model: nn.Module, inputs: Inputs) -> tuple[Array, ...]:
+        return tuple(x.numpy(force=True) for x in tensors_of(model(*copy.deepcopy(inputs))))
 
-    def _counted(self, model: nn.Module) -> tuple[tuple[torch.Tensor, ...], int]:
+    def _counted(self, model: nn.Module) -> tuple[tuple[Array, ...], int]:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             outputs = self._run(model, self.inputs)
         return outputs, int(counter.get_total_flops())
-
-
-def _difference(got: Sequence[Any], expected: Sequence[Any], tolerance: float) -> str:
-    """How far outputs differ, relative to the largest; "" within the tolerance."""
-    if len(got) != len(expected):
-        return f"{len(got)} outputs, not {len(expected)}"
-    for mine, its in zip(got, expected, strict=True):
-        if mine.shape != its.shape:
-            return f"shape {tuple(mine.shape)}, not {tuple(its.shape)}"
-        if its.numel() == 0:
-            continue
-        if not (off := _distance(mine, its)) <= tolerance:
-            return f"off by {off:.1e}"
-    return ""
-
-
-def _finite(x: torch.Tensor) -> bool:
-    return bool(x.isfinite().all())
-
-
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference of two outputs, relative to the largest of the second."""
-    wide, size = other.detach().double(), max(float(other.detach().double().abs().max()), 1e-9)
-    return float((one.detach().double() - wide).abs().max()) / size

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from hwprune.structure.layers import FROZEN, Attribute, ChannelMap
-from hwprune.structure.onnx_metadata import is_open
+from hwprune.structure.onnx_metadata import OPEN, noted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -49,7 +49,7 @@ def find_attributes(
     attributes: dict[tuple[str, str, int], tuple[Attribute, Labels]] = {}
     constant: list[tuple[Labels, str]] = []
     modules = dict(model.named_modules())
-    if not is_open(groups.flow.graph.model):
+    if not noted(groups.flow.graph.model, OPEN):
         return [], []
     for node in groups.flow.graph.nodes:
         home = module_path(modules, node.scope)
@@ -62,7 +62,7 @@ def find_attributes(
                 attributes.setdefault((path, name, index), (attribute, labels))
             if not holders and node.operator in ("Split", "Slice"):
                 reason = "cuts channels at sizes that are written in the model's code; take them from x.shape"
-                constant.append((part.labels, f"{node.place} {reason}"))
+                constant.append((part.labels, node.because(reason)))
     read = _attributes_read(model, inputs, {path for path, _, _ in attributes}) if attributes else set()
     return [found for key, found in attributes.items() if key[:2] in read], constant
 
@@ -122,7 +122,7 @@ def _constant_sizes(groups: Groups, node: Node) -> Iterator[_Part]:
 
 def _of_split(flow: Flow, node: Node) -> Iterator[_Part]:
     axis = int(node.attributes.get("axis", 0)) % len(node.output_shapes[0])
-    if len(node.inputs) > 1 and not _follows(node, 1):
+    if len(node.inputs) > 1 and not node.follows(None):
         sizes = tuple(shape[axis] for shape in node.output_shapes)
         whole = flow.tensor(node.inputs[0]).line(axis)
         for place, name in enumerate(node.outputs):
@@ -141,24 +141,18 @@ def _of_slice(flow: Flow, node: Node) -> Iterator[_Part]:
         size = len(labels)
         if range(size)[part] != range(size):
             for place, bound in ((1, range(size)[part].start), (2, range(size)[part].stop)):
-                if not _follows(node, place) and 0 < bound < size:
+                if not node.follows(None, place) and 0 < bound < size:
                     yield _Part(labels[:bound], labels)
 
 
 def _of_reshape(flow: Flow, node: Node) -> Iterator[_Part]:
-    flags, value = node.following.get(node.inputs[1]), node.value(1)
-    for axis, size in enumerate(node.output_shapes[0]):
-        given = value is not None and axis < len(value) and value[axis] == size
-        if value is not None and given and not (flags is not None and flags[axis]) and size > 1:
-            yield _Part(flow.tensor(node.outputs[0]).line(axis), None, tuple(value.tolist()), axis)
+    value = () if (known := node.value(1)) is None else tuple(known.tolist())
+    for axis, (size, given) in enumerate(zip(node.output_shapes[0], value, strict=False)):
+        if given == size > 1 and not node.follows(axis):
+            yield _Part(flow.tensor(node.outputs[0]).line(axis), None, value, axis)
 
 
 _FINDERS = {"Split": _of_split, "Conv": _of_conv, "Slice": _of_slice, "Reshape": _of_reshape}
-
-
-def _follows(node: Node, place: int) -> bool:
-    flags = node.following.get(node.inputs[place]) if place < len(node.inputs) else None
-    return flags is not None and bool(flags.any())
 
 
 def module_path(modules: dict[str, nn.Module], scope: str) -> str:

@@ -25,6 +25,7 @@ from hwprune.structure.export import (
     Inputs,
     as_inputs,
     check_exportable,
+    does_not_run,
     export_graph,
     output_names,
     tensors_of,
@@ -32,7 +33,7 @@ from hwprune.structure.export import (
 from hwprune.structure.flow import analyse
 from hwprune.structure.layers import FROZEN
 from hwprune.structure.onnx_fold import fold
-from hwprune.structure.onnx_metadata import decides
+from hwprune.structure.onnx_metadata import DECIDES, noted
 from hwprune.structure.proof import CHECKS, Prover
 from hwprune.structure.prune import light_copy
 from hwprune.structure.removable import find_blocks
@@ -123,7 +124,7 @@ def _started(
     """The labels of a model and what tries them, with calmer weights where rounding errors grow."""
     for calm in (False, True):
         tracer = _TorchTracer(shake(model, inputs, calm=calm), inputs, outputs, name)
-        flags = {"idle": bool(tracer.idle), "decides": decides(tracer.graph.model)}
+        flags = {"idle": bool(tracer.idle), "decides": noted(tracer.graph.model, DECIDES)}
         prover = Prover(tracer.model, inputs, tracer.base, tracer.readers(), **flags)
         try:
             prover.check_base()
@@ -146,13 +147,7 @@ def _check_runs(model: nn.Module, inputs: Inputs) -> list[str]:
             once, again = (twin(*copy.deepcopy(inputs)) for _ in range(2))
         names, once, again = output_names(once), tensors_of(once), tensors_of(again)
     except (Exception, SystemExit) as error:  # the user's own forward may raise anything
-        raise ModelError(
-            "The model does not run on the example inputs.",
-            where=type(model).__name__,
-            got=f"{type(error).__name__}: {error}",
-            allowed=f"inputs of shape {[tuple(x.shape) for x in inputs]}",
-            do="give the image size the model was made for, or fix its forward",
-        ) from error
+        raise does_not_run(model, inputs, error) from error
     if not once:
         raise ModelError(
             "The model returns no tensor.",

@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure.assemble import Owned
+from hwprune.structure.child import ChildError, in_child
 from hwprune.structure.onnx_graph import consistency, refuse_large
 from hwprune.structure.onnx_prepare import prepare_onnx, prepared, read_onnx
 from hwprune.structure.onnx_proof import CHECKS, OnnxProver
+from hwprune.structure.onnx_weights import example_feeds
 from hwprune.structure.tracing import Tracer, proved
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
     """
     begun = time.perf_counter()
     original = read_onnx(model)
+    _try_out(original)
     net = prepared(original)
     refuse_large(net.copied().model)  # nothing larger than a run can take
     if not isinstance(model, bytes):
@@ -57,10 +61,34 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
         tracer.exclude(exclude)
         space = tracer.space()
     analysed = time.perf_counter()
-    prover = OnnxProver(net, graph, tracer.readers())
+    prover = OnnxProver(net, tracer.readers())
     prover.check_prepared(original)
     space = tracer.prove(prover, space)
     return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)
+
+
+def _try_out(content: bytes) -> None:
+    """Load and run a file in a child process: what kills it ends here. What it raises is raised again later.
+
+    Raises:
+        ModelError: The child dies.
+    """
+
+    def run() -> bytes:
+        net = prepared(content)
+        refuse_large(net.copied().model)
+        net.run(example_feeds(net.model), threads=1)
+        return b""
+
+    try:
+        in_child(run)
+    except ChildError as error:
+        if error.died:
+            raise ModelError(
+                "This ONNX model ends the process that loads it.",
+                got=str(error),
+                do="export it again, or look for an operator that ONNX Runtime cannot stand",
+            ) from error
 
 
 def _owned(graph: graphs.Graph) -> dict[str, Owned]:

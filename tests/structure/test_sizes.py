@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from oracle import assert_right
 from torch import Tensor, nn
 
+from hwprune.errors import HwpruneWarning
 from hwprune.structure.prune import prune
 from hwprune.structure.sizes import module_path
 from hwprune.structure.trace import trace
@@ -76,6 +79,26 @@ def test_a_split_at_half_of_a_size_follows_the_size() -> None:
     assert {group.name: group.multiple for group in space.groups} == {"stem": 2, "left": 1}
     assert prune(model, space, space.smallest()).channels == space.smallest()[0]
     assert_right(model, (X,), space, rng=np.random.default_rng(0))
+
+
+def test_a_reason_names_the_line_of_the_code() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.mid, self.head = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 9, 1), nn.Conv2d(5, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.mid(torch.relu(self.stem(x))))
+            left, _ = torch.split(x, [5, 4], 1)
+            return self.head(left)
+
+    lines, first = inspect.getsourcelines(Written)
+    line = first + next(number for number, text in enumerate(lines) if "torch.split" in text)
+    with pytest.warns(HwpruneWarning):
+        space = trace(Written(), X)
+    assert space.frozen["mid"].startswith("Split ")
+    assert space.frozen["mid"].endswith(f"(structure/test_sizes.py:{line})")
+    assert [group.name for group in space.groups] == ["stem"]
 
 
 def test_a_number_that_only_happens_to_be_a_size_is_left_alone() -> None:

@@ -117,6 +117,52 @@ def test_sizes_in_the_graph_bind_nobody() -> None:
     assert sum(int(np.prod(tensor.dims)) for tensor in sliced.graph.initializer) < 20
 
 
+def folding(*folded: int) -> bytes:
+    """Eight channels that are compared with each other in another shape, after twelve that are not."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["wide"]),
+        helper.make_node("Conv", ["wide", "b"], ["maps"]),
+        helper.make_node("Reshape", ["maps", "folded"], ["rows"]),
+        helper.make_node("Softmax", ["rows"], ["shares"], axis=1),
+        helper.make_node("Reshape", ["shares", "unfolded"], ["out"]),
+    ]
+    weights = {"a": (12, 3, 1, 1), "b": (8, 12, 1, 1)}
+    arrays = [
+        numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in weights.items()
+    ]
+    sizes = {"folded": folded, "unfolded": (-1, 8, 4, 4)}
+    arrays += [numpy_helper.from_array(np.array(size), name) for name, size in sizes.items()]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size, 4, 4])
+        for name, size in (("x", 3), ("out", 8))
+    ]
+    graph = helper.make_graph(nodes, "folding", ends[:1], ends[1:], arrays)
+    opset = [helper.make_opsetid("", 17)]
+    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+
+
+def test_a_batch_that_is_folded_into_channels_cannot_be_another() -> None:
+    content = folding(1, -1, 4, 4)
+    space, base = hwprune.trace_onnx(content), hwprune.prepare_onnx(content)
+    assert [group.width for group in space.groups] == [12]
+    with pytest.raises(ModelError, match="folds the batch into channels") as caught:
+        hwprune.slice_onnx(base, space, space.smallest(), batch=3)
+    assert "batch 3" in str(caught.value.got)
+    x = np.ones((1, 3, 4, 4), np.float32)
+    assert run(hwprune.slice_onnx(base, space, space.smallest(), batch=1), x).shape == (1, 8, 4, 4)
+
+
+@pytest.mark.parametrize("folded", [(-1, 8, 4, 4), (0, -1, 4, 4)])
+def test_a_shape_that_leaves_the_batch_alone_takes_any(folded: tuple[int, ...]) -> None:
+    content = folding(*folded)
+    space, base = hwprune.trace_onnx(content), hwprune.prepare_onnx(content)
+    x = np.random.default_rng(0).standard_normal((3, 3, 4, 4)).astype(np.float32)
+    three = run(hwprune.slice_onnx(base, space, space.smallest(), batch=3), x)
+    one = run(hwprune.slice_onnx(base, space, space.smallest()), x[1:2])
+    np.testing.assert_allclose(three[1:2], one, atol=1e-5)
+
+
 def test_no_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(conv_chain((3, 16, 8)))
     code = "import hwprune, sys; hwprune.trace_onnx('net.onnx'); sys.exit('torch' in sys.modules)"
