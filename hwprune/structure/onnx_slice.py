@@ -177,10 +177,11 @@ class OnnxSlicer:
                 if [dim.dim_value or -1 for dim in entry.type.tensor_type.shape.dim][:1]
                 not in ([], [-1], [told.type.tensor_type.shape.dim[0].dim_value])
             ]
+            folds = not noted(model, OPEN) and _folds_batch(inferred.graph, batch)
         except onnx.shape_inference.InferenceError as error:
-            wrong = [str(error)[:200]]
+            wrong, folds = [str(error)[:200]], False
         why = "its graph holds the batch as a number"
-        if not wrong and not noted(model, OPEN) and not self._keeps_images_apart(net, widths, batch):
+        if not wrong and folds and not self._keeps_images_apart(net, widths, batch):
             wrong = ["an image gives something else beside others"]
             why = "it mixes images, as a Reshape that folds the batch into channels does"
         if wrong:
@@ -279,3 +280,16 @@ def _set_group(node: Any, count: int) -> None:
     for attribute in node.attribute:
         if attribute.name == "group":
             attribute.i = count
+
+
+def _folds_batch(graph: onnx.GraphProto, batch: int) -> bool:
+    """Whether a Reshape moves the images of a batch into another dimension."""
+    first = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][:1]
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    return any(
+        first.get(node.input[0]) == [batch] and first.get(node.output[0]) not in ([batch], None)
+        for node in graph.node
+        if node.op_type == "Reshape"
+    )
