@@ -47,7 +47,7 @@ def by_random_forest(
     """Milliseconds of networks by random forests on raw kernel sizes: (N,)."""
     specs, time_us = table.specs(), table.kernels["time_us"].to_numpy()
     families = np.array([spec.family for spec in specs])
-    wanted = [kernels.specs(widths) for widths in networks]
+    wanted = [_specs(kernels, widths) for widths in networks]
     found_ms = np.zeros(len(networks))
     for family in sorted(set(families)):
         rows = np.flatnonzero(families == family)
@@ -57,6 +57,13 @@ def by_random_forest(
             if members := [spec for spec in network if spec.family == family]:
                 found_ms[index] += forest.predict(_raw_sizes(members)).sum() / 1e3
     return found_ms
+
+
+def _specs(kernels: NetworkKernels, widths: Widths) -> list[KernelSpec]:
+    """The kernels that a network has; those of blocks that it does without are left out."""
+    network = np.array([widths])
+    pairs = zip(kernels.slots, kernels.specs(widths), strict=True)
+    return [spec for slot, spec in pairs if slot.present(network)[0]]
 
 
 def _raw_sizes(specs: Sequence[KernelSpec]) -> NDArray[np.float64]:
@@ -75,7 +82,7 @@ def by_isolated_layers(
     timed: dict[KernelSpec, float] = {}
     found_ms = np.zeros(len(networks))
     for index, widths in enumerate(networks):
-        for spec in kernels.specs(widths):
+        for spec in _specs(kernels, widths):
             if spec.family in _LAYERS:
                 if spec not in timed:
                     timed[spec] = _timed_ms(runtime, profile, spec)
