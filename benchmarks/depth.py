@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import time
 import warnings
 from dataclasses import replace
@@ -26,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from common import finish
-from comparison_cases import EVOLUTION, Case
 from comparison_setup import DATA, Setup
 from depth_rows import (
     ADAPT,
@@ -46,7 +46,9 @@ from networks import pretrained_resnet56
 from hwprune.api.device import Device
 from hwprune.api.judge import starts
 from hwprune.errors import HwpruneError, HwpruneWarning, ImpossibleBudgetError
+from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Constraint, Problem
+from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.profiler import profile_space
@@ -69,6 +71,7 @@ from hwprune.training.loop import train
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from comparison_cases import Case
     from torch import nn
 
     from hwprune.structure.space import SearchSpace, Widths
@@ -76,7 +79,10 @@ if TYPE_CHECKING:
 
 RATE_STEPS = 8
 SECONDS_EACH = 3.0
-SCORED = 2000  # images held out that candidates are scored on, of 10,000
+SCORED, RECALIBRATED = 1000, 200  # images: held out, for scores; of training, for statistics
+EVOLUTION = SearchSettings(
+    population=24, parents=8, mutants=10, crossovers=10, generations=4, fit_children=True
+)
 
 
 class Depth:
@@ -135,14 +141,16 @@ class Depth:
         adapted = self.case.name == "resnet56"
         model = pretrained_resnet56() if adapted else self.setup.network(0)
         recipe = ADAPT if adapted else self.recipe
-        before = self._top1(model.eval()) if adapted else None
         with FileLock(RUN / f"base-{self.case.name}.lock"):
             train(
                 model, self.setup.train, recipe, checkpoint=RUN / f"base-{self.case.name}.safetensors", seed=0
             )
-        figures: dict[str, Any] = {"epochs": recipe.epochs, "adapted": adapted}
-        figures |= {"top1_before": before} if adapted else {}
-        self.rows.once(f"base/{self.case.name}", lambda: {**figures, "top1": self._top1(model)})
+
+        def run() -> dict[str, Any]:
+            before = {"top1_before": self._top1(pretrained_resnet56().eval())} if adapted else {}
+            return {"epochs": recipe.epochs, "adapted": adapted, **before, "top1": self._top1(model)}
+
+        self.rows.once(f"base/{self.case.name}", run)
         return model
 
     def _top1(self, model: nn.Module) -> float:
@@ -170,13 +178,15 @@ class Depth:
             unit="ms",
         )
         try:
-            evaluator = self._evaluator(space)
-            score = Racer(evaluator, Outcomes(evaluator.stops))
-            problem = Problem(space=space, constraints=(limit,), accuracy=score)
-            outcome = search(problem, EVOLUTION, seed=0, starts=starts(problem))
+            Sampler(Problem(space=space, constraints=(limit,), accuracy=lambda _: 0.0))
         except ImpossibleBudgetError:
             least = round(float(limit.predict(np.array([space.smallest()]))[0]) / setup.base_ms, 4)
             return {"network": None, "reason": "no network keeps the budget", "narrowest_share": least}
+        evaluator = self._evaluator(space)
+        name = f"{self.case.name}-{'depth' if depth else 'width'}"
+        known = Outcomes(evaluator.stops, RUN / f"evaluations-{name}-{share}.jsonl")
+        problem = Problem(space=space, constraints=(limit,), accuracy=Racer(evaluator, known))
+        outcome = search(problem, EVOLUTION, seed=0, starts=starts(problem))
         best = outcome.best
         return {
             **self._described(tuple(whole([best.widths])[0].tolist())),
@@ -189,7 +199,9 @@ class Depth:
         if space.blocks not in self._evaluators:
             ranked = sort_channels(self.base, space, importance("l1", self.base, space))
             net = PruningNet(ranked, space, "residual", seed=0)
-            settings = replace(self.case.judge("residual"), precision="fp32")
+            settings = replace(
+                self.case.judge("residual"), precision="fp32", recalibration_images=RECALIBRATED
+            )
             some = np.random.default_rng(0).permutation(len(self.setup.held_out))[:SCORED]
             self._evaluators[space.blocks] = Evaluator(
                 net, self.setup.train, self.setup.held_out.subset(some), settings, seed=0
@@ -224,6 +236,13 @@ class Depth:
 
         return self.rows.once(f"chosen/{self.case.name}/{budget}/{way}", run)
 
+    @functools.cached_property
+    def _kept_by_magnitude(self) -> list[tuple[float, int, Widths]]:
+        import comparison_rivals
+
+        tried = comparison_rivals.TorchPruning(self.setup, self.base, "magnitude").tried()
+        return [(ratio, step, self.setup.space.check(network)) for ratio, step, network in tried]
+
     def _magnitude(self, share: float) -> dict[str, Any]:
         """What Torch-Pruning keeps of the trained network."""
         try:
@@ -231,10 +250,7 @@ class Depth:
         except ImportError:
             return {"network": None, "reason": "Torch-Pruning is not installed"}
         try:
-            pruner = comparison_rivals.TorchPruning(self.setup, self.base, "magnitude")
-            tried = pruner.tried()
-            for _, _, network in tried:
-                self.setup.space.check(network)
+            tried = self._kept_by_magnitude
         except (HwpruneError, RuntimeError, ValueError) as error:
             text = f"Torch-Pruning fails on this network: {type(error).__name__}: {error}"
             return {"network": None, "reason": text[:300]}
@@ -309,14 +325,14 @@ def run(step: str, all_of: dict[str, Depth], options: argparse.Namespace) -> Non
             one.table(options.seconds)
         elif step == "measure":
             one.measure()
-        elif step == "choose":
+        elif step == "rates":
             one.rate()
-            for budget in ZERO_EPOCH if one.case.name == "resnet56" else ():
-                one.found(budget, depth=True)
-                one.found(budget, depth=False)
-            for budget in FROM_SCRATCH:
-                for way in WAYS:
-                    one.chosen(way, budget)
+        elif step == "choose":
+            for depth, budget in itertools.product((True, False), ZERO_EPOCH):
+                if one.case.name == "resnet56":
+                    one.found(budget, depth=depth)
+            for budget, way in itertools.product(FROM_SCRATCH, WAYS):
+                one.chosen(way, budget)
     for name, budget, way, seed in order() if step == "train" else ():
         if name in all_of and seed in options.seeds:
             all_of[name].train(way, budget, seed)
@@ -328,7 +344,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    steps = ("tables", "choose", "measure", "train")
+    steps = ("tables", "rates", "choose", "measure", "train")
     parser.add_argument("--steps", nargs="*", choices=steps, default=steps)
     parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--seconds", type=float, default=90.0, help="device time for each table")

@@ -32,8 +32,9 @@ Made by `benchmarks/depth_page.py` from `benchmarks/results/depth.json` (`benchm
 CIFAR-10 is here a JPEG copy of about 920 bytes an image: accuracies on it are below those of papers and must
 not be set beside them. Only differences on this page mean something.
 
-Budgets are shares of the unpruned network's latency, ONNX Runtime, one thread; latencies below are measured
-end to end, interleaved with the unpruned network. Networks are chosen by predictions of a latency table.
+Budgets are shares of the unpruned network's latency, ONNX Runtime, one thread. Networks are chosen by
+predictions of a latency table, and then measured end to end, interleaved with the unpruned network; where
+that was not done yet, the latency is called predicted.
 
 ## Without any training
 
@@ -72,7 +73,7 @@ def zero_epoch(rows: Rows) -> Iterator[str]:
         yield f"The unpruned network: {before:.1f} % before it was adapted, {after:.1f} % after.\n"
     yield "| budget | depth and widths, % | latency | blocks | widths alone, % | latency |"
     yield "|---|---|---|---|---|---|"
-    for budget in ZERO_EPOCH:
+    for budget in sorted(ZERO_EPOCH, reverse=True):
         names = [f"found/resnet56/{budget}/{kind}" for kind in ("depth", "width")]
         depth, width = (rows.get(name) for name in names)
         kept = " of ".join(map(str, depth["blocks"])) if depth and depth["network"] else "-"
@@ -85,7 +86,7 @@ def top1(row: dict[str, Any] | None) -> str:
     if row is None:
         return "not run"
     if row["network"] is None:
-        return f"cannot exist: the narrowest takes {100 * row['narrowest_share']:.0f} %"
+        return f"cannot exist: the narrowest takes {100 * row['narrowest_share']:.0f} %, as predicted"
     return f"{100 * row['zero_epoch_top1']:.1f}"
 
 
@@ -112,16 +113,16 @@ def from_scratch(content: dict[str, Any]) -> Iterator[str]:
                 key = f"found/{name}/{budget}/depth" if way == "hwprune" else f"chosen/{name}/{budget}/{way}"
                 row = rows.get(key, {"network": None, "reason": "not chosen yet"})
                 found = seeds.get(way, {})
+                missing += len(found) < len(SEEDS) and (key not in rows or row["network"] is not None)
                 if row["network"] is None:
                     cells = ("-", "-", row["reason"], "-", "-")
                 else:
                     kept = " of ".join(map(str, row["blocks"]))
                     cells = (share(rows, key), kept, points(found), str(len(found)), ahead(seeds, way))
-                    missing += len(found) < len(SEEDS)
                 yield f"| {budget} % | {NAMES[way]} | {' | '.join(cells)} |"
         yield ""
     if missing:
-        yield f"{missing} rows lack some of {len(SEEDS)} seeds; the script goes on with them.\n"
+        yield f"{missing} rows lack some or all of {len(SEEDS)} seeds: not run yet.\n"
 
 
 def points(found: dict[str, float]) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RUN = Path(__file__).parent.parent / "runs" / "depth"
-ZERO_EPOCH, FROM_SCRATCH = ("50", "30", "20"), ("50", "30")  # budgets in percent of the measured latency
+ZERO_EPOCH, FROM_SCRATCH = ("30", "20", "50"), ("50", "30")  # budgets in percent of the measured latency
 WAYS = ("hwprune", "uniform_width", "uniform_depth", "compound", "magnitude")
 RULES = {
     "uniform_width": rules.uniform_width,
