@@ -47,6 +47,9 @@ not be set beside them.
 25,000 training images, budgets as shares of the unpruned network's one-thread latency on an AMD EPYC (Zen 5),
 each network scored once on the 10,000 test images. Training is short, and by one recipe for everybody.
 
+hwprune is here that of earlier defaults: widths alone, scored by PruningNets that are trained on all widths
+and without a teacher. Since then it starts from the trained network's own weights ([scoring.md](scoring.md)).
+
 - *From scratch* is the paper's protocol: all networks start from random weights, so only their widths differ.
 - *Fine-tuned* networks start from trained weights: Torch-Pruning's from the base network's, hwprune's from
   those that its `residual` PruningNet generates, which took epochs of its own.

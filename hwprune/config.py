@@ -112,7 +112,7 @@ class ProfilingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PruningNetConfig(PruningNetSettings):
-    """How PruningNet is made, trained and used as the judge.
+    """Weights of the networks that are scored: inherited, or a PruningNet's where these do not do.
 
     Attributes:
         generator: `residual` starts from the trained network, its channels sorted by importance, and
@@ -123,6 +123,7 @@ class PruningNetConfig(PruningNetSettings):
         repair: Whether inherited weights that stay take over, by least squares, what the removed ones did.
         importance: What inherited weights and `residual` sort channels by: `l1`, `bn_scale`, `taylor` or
             `fisher`.
+        epochs: Passes over the images, if a PruningNet is trained; `search --epochs` decides in their place.
     """
 
     generator: GeneratorName = "residual"
@@ -168,7 +169,9 @@ class TrainConfig(TrainSettings):
         start: `inherited` (weights of the trained unpruned network), `generated` (PruningNet's), or `scratch`
             (random, as in the paper); `auto` takes those that the network was chosen with.
         distill: Whether the unpruned network teaches the pruned one; `auto` does.
-        tuning_lr: Highest learning rate where the start has trained weights; 0 finds it by a short test.
+        epochs: Passes over the images, of the unpruned network too; the last one may be a part of one.
+        lr: Highest learning rate from random weights.
+        tuning_lr: Highest learning rate from trained weights; 0 finds it by a short test.
     """
 
     start: StartName = "auto"
@@ -185,15 +188,15 @@ class Config:
     """All settings of a project; the defaults are the embedded example's, done in minutes on two cores.
 
     Attributes:
-        recipe: `tuned` has the best that is known; `paper` is MetaPruning's protocol: widths alone, scored
-            by an `fc` PruningNet, training from scratch without a teacher.
+        recipe: `tuned` is what is set below; `paper` is MetaPruning's protocol in its place: widths alone,
+            scored by an `fc` PruningNet, training from scratch without a teacher.
         seed: Seed of everything random.
         model: The network.
         data: The images.
         target: The device.
         compute: Where networks are trained and scored.
         profiling: The latency table.
-        pruningnet: The judge.
+        pruningnet: Weights of the networks that are scored.
         search: The evolution.
         training: The final recipe.
     """

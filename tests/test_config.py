@@ -36,7 +36,7 @@ def test_every_setting_is_explained(tmp_path: Path) -> None:
     save_config(tmp_path / "hwprune.toml", Config())
     text = (tmp_path / "hwprune.toml").read_text()
     for section in fields(Config):
-        if section.name != "seed":
+        if section.name not in ("recipe", "seed"):
             assert f"[{section.name}]" in text
     for line in text.splitlines():
         if " = " in line:

@@ -1,4 +1,4 @@
-"""The unpruned network, trained: what `train` compares with, and what a `residual` PruningNet starts from."""
+"""The unpruned network, trained: what others inherit from, are taught by and are compared with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def recipe(project: Project) -> TrainSettings:
-    """The recipe of the final network and of the unpruned one."""
+    """The recipe of the final network and of the unpruned one, but for the rate from trained weights."""
     own = set(TrainSettings.__dataclass_fields__)
     config = project.config.training
     return TrainSettings(**{name: value for name, value in asdict(config).items() if name in own})

@@ -1,4 +1,4 @@
-"""A front of networks, accuracy against latency, from one PruningNet."""
+"""A front of networks, accuracy against latency, from one evolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of a search: the trained network's own weights, a PruningNet's, or the MACs without images."""
+"""Scores of networks: by the trained network's own weights, a PruningNet's, or the MACs without images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DEPTHS = tuple(np.linspace(0.0, 1.0, 11).tolist())  # shares of the blocks
 _FINE = tuple(np.linspace(0.0, 1.0, 101).tolist())
 _SHRUNK = (0.4, 0.55, 0.7, 0.85, 1.0)
 _UNIFORM = 3  # largest uniform ones
-_IMAGES, _BATCH = 512, 64  # training images that Taylor importance looks at
+_IMAGES, _BATCH = 512, 64  # training images that importance and repair look at
 
 
 def score_kind(project: Project) -> ScoreName:
@@ -85,7 +85,7 @@ def checkpoint_path(project: Project, space: SearchSpace, networks: Sequence[Wid
 
 
 def fingerprint(project: Project, space: SearchSpace, networks: Sequence[Widths] = ()) -> str:
-    """Stands for the judge: its weights and how they are recalibrated; before it is trained, for that."""
+    """Stands for the score: its weights, how they are recalibrated; before any are trained, how that goes."""
     kind = score_kind(project)
     weights = []
     if kind in ("auto", "inherited"):

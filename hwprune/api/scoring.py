@@ -59,7 +59,7 @@ class Scoring:
         return self._chosen[1]
 
     def figures(self, widths: Widths) -> dict[str, Any]:
-        """What the judge says of a network, how closely, and of the unpruned one."""
+        """The score of a network, how close it is, and that of the unpruned one."""
         top1 = self.score(widths)
         whole = self.score(self.space.full())
         return {"score": top1, "score_error": self._error(top1), "base_score": whole}

@@ -1,4 +1,4 @@
-"""`hwprune search`: train PruningNet, evolve under the budgets, measure what is returned."""
+"""`hwprune search`: evolve under the budgets, measure what is returned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def search(
     seed: int | None = None,
     reporter: Reporter = QUIET,
 ) -> SearchResult | FrontResult:
-    """Find the best network within all budgets; trains first what it scores with, if that is not done yet.
+    """Find the best network within all budgets.
+
+    Trains first what it scores with: the unpruned network, if no weights are given, and a PruningNet only
+    where the weights of that tell no networks apart.
 
     Args:
         latency: A budget: 15ms, 800us, 0.015s, or 60% of the unpruned network. For several devices give it
@@ -51,8 +54,8 @@ def search(
         project: The project folder.
         device: cpu or cuda:0, for a budget that names no device; "" takes the project's.
         profile: A target profile for it; "" takes the project's or the device's default.
-        score: inherited (the trained network's weights), pruningnet (generated ones), or macs (no images
-            needed); by default the first that tells networks of this budget apart.
+        score: inherited (the trained network's weights), pruningnet (generated ones), macs (no images
+            needed), or auto: the first that tells networks of this budget apart; by default the project's.
         generations: Generations of the evolution; 0 takes the project's.
         population: Networks of one generation; 0 takes the project's.
         epochs: Epochs to spend in all after the unpruned network: scoring, PruningNet if one is needed, and

@@ -1,4 +1,4 @@
-"""The steps of a search: a judge, an evolution inside the budgets, and an answer that was measured."""
+"""The steps of a search: a score, an evolution inside the budgets, and an answer that was measured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _IN_FULL = 12  # networks that may be measured for the answer
 
 
 class Searcher:
-    """Searches a project's networks, once or for several budgets, with one judge.
+    """Searches a project's networks, once or for several budgets, with one score.
 
     Args:
         project: The project.
@@ -110,7 +110,7 @@ class Searcher:
         here = [tuple(self._as_of_now(one) for one in budgets) for budgets in points]
         open_ = [budgets for budgets in here if not all(one.met_by_base for one in budgets)]
         met = here[: len(here) - len(open_)]  # the loosest
-        possible, refused = self._possible(open_)  # told before PruningNet is trained
+        possible, refused = self._possible(open_)  # told before anything is trained
         if open_:
             self._tell(open_)
         answers = self._answers(possible) if possible else []
@@ -176,7 +176,7 @@ class Searcher:
         )
 
     def judged(self, result: SearchResult) -> SearchResult:
-        """The result with the judge's score, also where the unpruned network was the answer without any."""
+        """The result with a score, also where the unpruned network was the answer without any."""
         return replace(result, **self._scoring.figures(result.widths), **self._scoring.made)
 
     def _tell(self, points: Sequence[Sequence[Budget]]) -> None:
@@ -194,11 +194,11 @@ class Searcher:
     def _evolve(self, budgets: Sequence[Budget]) -> SearchResult:
         """Evolve, and measure the answer; an answer that was found before is not measured again."""
         problem = self._problem(budgets, judge.macs_score(self.space), margin=False)
-        Sampler(problem)  # an impossible budget is told before PruningNet is trained in vain
+        Sampler(problem)  # an impossible budget is told before anything is trained in vain
         if (known := self._known(self._answer_path(problem, budgets), budgets)) is not None:
             return known
         score = self._scoring.score
-        kept = self._answer_path(problem, budgets)  # which depends on the judge that was trained
+        kept = self._answer_path(problem, budgets)  # which depends on the weights that were trained
         outcome, _ = self._outcome([budgets], replace(problem, accuracy=score))
         return self._answered(outcome, budgets, kept)
 
@@ -283,7 +283,7 @@ class Searcher:
         return self._run_evolution(problem, points[0], levels), levels
 
     def _identity(self) -> str:
-        """Stands for everything that scores and predictions depend on; a judge by its weights."""
+        """Stands for everything that scores and predictions depend on; a score by its weights."""
         tables = [(one.table, self._current(one).speed) for one in self.targets]
         groups = [gene.choices for gene in self.space.genes]
         return digest(self._scoring.fingerprint(), self.project.structure(), tables, groups)

@@ -1,4 +1,4 @@
-"""`hwprune train`: train the chosen network and the unpruned one alike, and score both on test."""
+"""`hwprune train`: train the chosen network, taught by the unpruned one, and score both on test."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def train(
     point: int = 0,
     reporter: Reporter = QUIET,
 ) -> TrainResult:
-    """Train the network that search chose, and the unpruned one; run it again to go on where it was stopped.
+    """Train the network that search chose, taught by the unpruned one; a stopped run goes on.
 
     Args:
         project: The project folder.
-        start: inherited (weights of the unpruned network), generated (PruningNet's) or scratch (random, the
-            paper's protocol); by default the project's, which is what the network was chosen with.
+        start: inherited (weights of the unpruned network), generated (PruningNet's), scratch (random, the
+            paper's protocol), or auto: what the network was chosen with; by default the project's.
         epochs: Epochs of the pruned network; 0 takes what is left of `search --epochs`, else the project's.
         point: Number of a network of the front that was searched for, from 1; 0 keeps the chosen one.
         reporter: Told about progress.

@@ -56,7 +56,7 @@ def epochs_words(search: SearchResult) -> str:
 
 def score_words(search: SearchResult) -> str:
     """What a search's score is."""
-    return "top-1 of the judge" if search.score_kind != "macs" else "MACs kept"
+    return "top-1 on sub-val" if search.score_kind != "macs" else "MACs kept"
 
 
 def tradeoff_title(search: SearchResult) -> str:

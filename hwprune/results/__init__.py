@@ -133,21 +133,21 @@ class SearchResult(WithFigures, Stored):
         figures: Latency on each device, MACs and parameters of both networks, and whatever else has a budget.
         binding: Name of the figure that comes nearest to its budget.
         base_meets_budget: Whether the unpruned network keeps all budgets, so that nothing was pruned.
-        score: What the judge gave: top-1 on sub-val (0 to 1), or the share of MACs kept.
+        score: Top-1 on sub-val (0 to 1) with the weights of `score_kind`, or the share of MACs kept.
         score_kind: `inherited`, `pruningnet` or `macs`.
         images: Whether the project has images to train on.
         profile: Name of the first device's target profile.
         target: That target profile.
         seed: Seed of the search.
         structure: Stands for the model and its images, as in `ProfileResult`.
-        pruningnet: File name of the judge in the work folder, or "".
-        pruningnet_history: Each epoch of the judge.
+        pruningnet: File name of the PruningNet in the work folder, or "".
+        pruningnet_history: Each epoch of it.
         history: Each generation.
         candidates: [score, latency on the first device in ms, predicted or measured] of every network
             evaluated.
         corrections: What measuring the leaders of each generation taught.
         inversions: Steps to a wider network that is predicted to be faster.
-        base_score: What the judge gave the unpruned network.
+        base_score: The same of the unpruned network.
         layer_times: Layer -> predicted microseconds on the first device, of both networks; what is no layer
             stands in brackets, see `latency.breakdown`.
         held_out: [predicted, measured, standard error] in ms of the networks that judged the first device's
@@ -155,7 +155,7 @@ class SearchResult(WithFigures, Stored):
         devices: Conditions of each device, the first one first.
         command: The command that asked for this search.
         epochs: Epochs to be spent after the unpruned network; 0 where no such budget was given.
-        spent: What of these PruningNet and the scoring of networks took, in epochs of the chosen network.
+        spent: What of these PruningNet and the scoring of networks took; a front's points have all of it.
         score_error: Standard error of `score` by the number of images; 0 where it is no accuracy.
     """
 
@@ -234,7 +234,7 @@ class SearchResult(WithFigures, Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class FrontResult(Stored):
-    """Networks of which none is both slower and less accurate than another, from one PruningNet.
+    """Networks of which none is both slower and of a lower score than another, from one evolution.
 
     Attributes:
         budget: The range of budgets as the user wrote it.

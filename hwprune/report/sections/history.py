@@ -1,4 +1,4 @@
-"""How the search went, and how its judge was trained."""
+"""How the search went, and how a PruningNet was trained for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hwprune.report.draw import digits, points
 from hwprune.report.parts import Plot, Section, Table, missing
 from hwprune.report.style import axis, count_axis
-from hwprune.report.words import score_words
+from hwprune.report.words import SCORE_WORDS, score_words
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
@@ -66,8 +66,9 @@ def pruningnet(report: Report) -> Section:
     """Loss and top-1 of each epoch."""
     search = report.search
     if not search.pruningnet_history:
-        why = "no network had to be judged" if search.images else "the project has no images"
-        return missing(_NET, f"{why}, so none was trained.")
+        if not search.candidates:
+            return missing(_NET, "nothing was searched, so none was trained.")
+        return missing(_NET, f"networks were scored by {SCORE_WORDS[search.score_kind]}: none was needed.")
     rows = search.pruningnet_history
     table = Table(
         title="Epochs of PruningNet",
@@ -86,7 +87,7 @@ def pruningnet(report: Report) -> Section:
     epochs = [one["epoch"] for one in rows]
     return Section(
         title=_NET,
-        text=("One random network of the space in each step, on sub-train images.",),
+        text=("One random network in each step, on sub-train images.",),
         plots=(
             _curve("Loss", epochs, [one["loss"] for one in rows], "loss", table),
             _curve("Top-1 while training", epochs, [100 * one["top1"] for one in rows], "top-1, %", table),
