@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import math
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -52,6 +53,7 @@ FLOOR = ("even_depth", "compound", "scratch")  # our own rules, and hwprune's ne
 METHODS = ("hwprune", *PUBLIC, *FLOOR)
 DEVICE = "cpu-1t"
 SECONDS_EACH = 3.0
+ROUNDINGS = (16, 8, 4)  # channels: steps of this device, and parts of them
 
 
 class Bench:
@@ -86,10 +88,9 @@ class Bench:
         if method == "even_depth":
             depths = (self.space.uniform(1.0, depth) for depth in np.linspace(1, 0, 101).tolist())
             return next((net for net in depths if self.share(net)[0] <= limit), None)
+        steps = tuple(math.gcd(*gene.choices) for gene in self.space.genes)
         setup = SimpleNamespace(
-            space=self.space,
-            shares=self.share,
-            steps=tuple(np.gcd.reduce(g.choices) for g in self.space.genes),
+            space=self.space, shares=self.share, steps=steps, case=SimpleNamespace(roundings=ROUNDINGS)
         )
         rule = {"uniform_width": rules.uniform_width, "uniform_depth": rules.uniform_depth}
         return rule.get(method, rules.compound)(setup, limit)

@@ -60,7 +60,7 @@ class Task:
     epochs: tuple[int, ...]
     adapt: TrainSettings
     tuning: TrainSettings
-    rates: tuple[float, float] = (0.03, 0.01)
+    rates: tuple[float, float] = (0.06, 0.02)
 
     @property
     def folder(self) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,13 +73,14 @@ def _help(folder: Path) -> None:
             _JOBS[details.pop("job")](folder, **details)
 
 
-def _pruningnet(folder: Path, space: dict[str, Any], networks: list[list[int]]) -> None:
+def _pruningnet(folder: Path, space: dict[str, Any], networks: list[list[int]], epochs: int) -> None:
     from hwprune.api.judge import accuracy_score, train_pruningnet
     from hwprune.api.project import Project
     from hwprune.structure import space_file
     from hwprune.structure.space import SearchSpace
 
     project = Project(folder)
+    project = project.with_config(pruningnet=replace(project.config.pruningnet, epochs=epochs))
     own, drawn = SearchSpace(**space_file.from_payload(space)), [(*net,) for net in networks]
     net, _ = train_pruningnet(project, own, QUIET, drawn)
     _kept["score"] = accuracy_score(project, net, "pruningnet", drawn)

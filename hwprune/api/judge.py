@@ -181,7 +181,8 @@ def train_pruningnet(
     """
     from hwprune.pruningnet.fit import fit
 
-    with together("pruningnet", space=space_file.to_payload(vars(space)), networks=networks):
+    details = {"networks": networks, "epochs": project.config.pruningnet.epochs}
+    with together("pruningnet", space=space_file.to_payload(vars(space)), **details):
         net = make_pruningnet(project, space, reporter)
         with reporter.stage(f"PruningNet ({project.config.pruningnet.generator})", "epochs") as progress:
             history = fit(
@@ -244,7 +245,7 @@ def load_pruningnet(project: Project, space: SearchSpace, file_name: str, report
     Raises:
         MissingArtifactError: The search used none, or its file is gone.
     """
-    from hwprune.pruningnet.fit import fit
+    from hwprune.training.checkpoint import load_weights
 
     path = project.path(file_name) if file_name else checkpoint_path(project, space)
     if not path.is_file():
@@ -254,9 +255,8 @@ def load_pruningnet(project: Project, space: SearchSpace, file_name: str, report
             do="run `hwprune search` with images, or train with --start scratch",
         )
     net = make_pruningnet(project, space, reporter)
-    settings = recipe(project.config.pruningnet)
-    fit(net, project.splits.sub_train, settings, checkpoint=path, seed=project.config.seed)
-    return net
+    load_weights(path, net)
+    return net.eval()
 
 
 def tells_apart(scores: Iterable[float], whole: float, labels: Sequence[int]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune.api import judge
-from hwprune.api.epochs import FORWARD
+from hwprune.api.epochs import epochs_in, forward_share
 from hwprune.api.shared_score import SharedScore
 from hwprune.errors import BudgetError
 from hwprune.evolution.operators import Genome
@@ -64,6 +64,12 @@ class Scoring:
         whole = self.score(self.space.full())
         return {"score": top1, "score_error": self._error(top1), "base_score": whole}
 
+    def epochs_in(self, seconds: float) -> float:
+        """Epochs of training that fit into a time, of a network that keeps the budget."""
+        drawn = Sampler(self.problems[-1]).draw(1, np.random.default_rng(self.seed))
+        (network,) = Genome(self.space).widths(drawn).tolist()
+        return epochs_in(self.project, seconds, self.space, tuple(network))
+
     def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
         """The outcome with networks that the images do not tell from the best one ranked by their MACs."""
         if not (ranked := outcome.ranked()):
@@ -86,7 +92,7 @@ class Scoring:
         found = {"PruningNet": float(len(self.made.get("pruningnet_history", ())))}
         if isinstance(score, SharedScore):
             images = score.images(one.widths for one in outcome.candidates)
-            found["scoring"] = FORWARD * images / len(self.project.dataset.train)
+            found["scoring"] = forward_share(self.project) * images / len(self.project.dataset.train)
         return {name: epochs for name, epochs in found.items() if epochs}
 
     @functools.cached_property

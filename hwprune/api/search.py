@@ -17,6 +17,7 @@ from hwprune.config import ScoreName
 from hwprune.errors import UsageError
 from hwprune.progress import QUIET, Reporter
 from hwprune.results import FrontResult, SearchResult
+from hwprune.units import parse_seconds
 
 
 @locked
@@ -34,6 +35,7 @@ def search(
     generations: int = 0,
     population: int = 0,
     epochs: float = 0.0,
+    time: str = "",
     seed: int | None = None,
     reporter: Reporter = QUIET,
 ) -> SearchResult | FrontResult:
@@ -60,6 +62,7 @@ def search(
         population: Networks of one generation; 0 takes the project's.
         epochs: Epochs to spend in all after the unpruned network: scoring, PruningNet if one is needed, and
             the final training, to which `train` gives what is left; 0 takes the project's settings for each.
+        time: The same as a time, such as 30m: it is turned into epochs by a few timed steps.
         seed: Seed of the evolution; by default the project's, which always decides the split of the data.
         reporter: Told about progress.
 
@@ -76,14 +79,26 @@ def search(
     texts = (latency,) if isinstance(latency, str) else tuple(latency)
     span, latency = span_of(latency, points)
     asked = parse_budgets(latency, macs, params, size)
-    opened = within_epochs(_with_settings(Project(project), score, generations, population), epochs)
+    opened = _with_settings(Project(project), score, generations, population)
     own_seed = opened.config.seed if seed is None else _checked(seed)
-    searcher = Searcher(opened, resolve(opened, asked, device, profile, reporter), own_seed, reporter, epochs)
+    budgets = resolve(opened, asked, device, profile, reporter)
+    epochs = epochs or _epochs_of(time, Searcher(opened, budgets, own_seed, reporter))
+    searcher = Searcher(within_epochs(opened, epochs), budgets, own_seed, reporter, epochs)
     limits = {"latency": texts, "macs": macs, "params": params, "size": size, "points": points}
     places = {"device": device, "profile": profile}
     evolution = {"score": score, "generations": generations, "population": population}
     command = _command(**limits, **places, **evolution, epochs=epochs, seed=own_seed)
     return _answer(searcher, span, command)
+
+
+def _epochs_of(time: str, searcher: Searcher) -> float:
+    """What `--time` comes to in epochs; 0 without it."""
+    if not time:
+        return 0.0
+    searcher.project.require_data()
+    epochs = searcher.scoring.epochs_in(parse_seconds(time, "--time"))
+    searcher.reporter.note(f"{time} are about {epochs:g} epochs here.")
+    return epochs
 
 
 def _answer(searcher: Searcher, span: Span | None, command: str) -> SearchResult | FrontResult:

@@ -54,6 +54,7 @@ class Searcher:
 
     Attributes:
         space: The search space, with choices that suit all devices.
+        scoring: What scores its networks.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Searcher:
         self.targets = [one.target for one in budgets if one.target is not None]
         self.space = common_space([target.space for target in self.targets])
         self._now: dict[str, Target] = {}
-        self._scoring = Scoring(project, self.space, seed, reporter)
+        self.scoring = Scoring(project, self.space, seed, reporter)
         self._about([self.budgets])
         self._speeds = Speeds(project.path("speeds.jsonl"))
         for target in self.targets:
@@ -79,7 +80,7 @@ class Searcher:
     def _about(self, points: Sequence[Sequence[Budget]]) -> None:
         """Say what is searched for, on the devices as they were profiled: scores do not follow a drift."""
         any_score = judge.macs_score(self.space)
-        self._scoring.problems = [
+        self.scoring.problems = [
             self._problem(budgets, any_score, margin=False)
             for budgets in points
             if any(one.quantity for one in budgets)
@@ -130,7 +131,7 @@ class Searcher:
     def _answers(self, points: Sequence[tuple[Budget, ...]]) -> list[SearchResult | BudgetError]:
         """One evolution for all points, and an answer for each."""
         problem, asked = (
-            self._problem(points[0], self._scoring.score, margin=False),
+            self._problem(points[0], self.scoring.score, margin=False),
             _levels(points, margin=False),
         )
         try:
@@ -177,7 +178,7 @@ class Searcher:
 
     def judged(self, result: SearchResult) -> SearchResult:
         """The result with a score, also where the unpruned network was the answer without any."""
-        return replace(result, **self._scoring.figures(result.widths), **self._scoring.made)
+        return replace(result, **self.scoring.figures(result.widths), **self.scoring.made)
 
     def _tell(self, points: Sequence[Sequence[Budget]]) -> None:
         """Say what the budgets are, those of a front's loosest point, and how far below them it aims."""
@@ -197,14 +198,14 @@ class Searcher:
         Sampler(problem)  # an impossible budget is told before anything is trained in vain
         if (known := self._known(self._answer_path(problem, budgets), budgets)) is not None:
             return known
-        score = self._scoring.score
+        score = self.scoring.score
         kept = self._answer_path(problem, budgets)  # which depends on the weights that were trained
         outcome, _ = self._outcome([budgets], replace(problem, accuracy=score))
         return self._answered(outcome, budgets, kept)
 
     def _answered(self, outcome: SearchOutcome, budgets: Sequence[Budget], kept: Path) -> SearchResult:
         """The best network of an outcome that was measured within the budgets."""
-        outcome = self._scoring.with_ties(_in_full(outcome, self._scoring.score))
+        outcome = self.scoring.with_ties(_in_full(outcome, self.scoring.score))
         book = Logbook(kept.with_suffix(".jsonl"), "answer", 1, {"answer": kept.stem})
         answer = looked_at_twice(outcome, budgets, self.reporter, Looks(book, budgets))
         widths = answer.candidate.widths
@@ -214,10 +215,10 @@ class Searcher:
             widths,
             figures=answer.figures,
             binding=max((one for one in answer.figures if one.budget), key=lambda one: one.use).name,
-            **self._scoring.figures(widths),
-            spent=self._scoring.spent(outcome),
+            **self.scoring.figures(widths),
+            spent=self.scoring.spent(outcome),
             inversions=tuple(asdict(one) for one in answer.inversions),
-            **self._scoring.made,
+            **self.scoring.made,
             **_trail(outcome, budgets),
         )
         result.save(kept)
@@ -286,7 +287,7 @@ class Searcher:
         """Stands for everything that scores and predictions depend on; a score by its weights."""
         tables = [(one.table, self._current(one).speed) for one in self.targets]
         groups = [gene.choices for gene in self.space.genes]
-        return digest(self._scoring.fingerprint(), self.project.structure(), tables, groups)
+        return digest(self.scoring.fingerprint(), self.project.structure(), tables, groups)
 
     def _key(self, problem: Problem, levels: Sequence[float]) -> str:
         """Stands for one search."""

@@ -79,6 +79,19 @@ def load_checkpoint(
     return history
 
 
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Put the weights of a checkpoint into `module`, whatever recipe they were trained by.
+
+    Raises:
+        MismatchError: They are of another network; nothing was changed.
+        ArtifactError: Missing, damaged, or not a checkpoint.
+    """
+    tensors, _ = artifacts.read_tensors(path, _KIND, _SCHEMA)
+    weights = _with_prefix(tensors, _WEIGHT)
+    _check_shapes(path, weights, module.state_dict())
+    module.load_state_dict(weights)
+
+
 def _history(path: Path, payload: list[Any]) -> History:
     if any(misfits(epoch, EpochFigures) for epoch in payload):
         raise artifacts.broken(path, "an epoch's figures are not those of a history")

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from hwprune.data.images import Images
     from hwprune.training.settings import TrainSettings
 
-RATES = (0.1, 0.03, 0.01, 0.003)  # shares of the recipe's own rate come near to these in SGD
-_SHARE = 0.025  # of all steps, that each rate is tried for
-_LEAST = 12  # steps
+RATES = (0.06, 0.02, 0.006)
+_SHARE = 0.01  # of all steps, that each rate is tried for
+_LEAST = 8  # steps
 _CLOSE = 1.03  # of the lowest loss: among these the highest rate, since short runs favour low ones
 
 

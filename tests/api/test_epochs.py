@@ -92,10 +92,13 @@ def test_auto_trains_a_pruningnet_where_inherited_weights_do_not_tell(copied: Pa
     with patch.context() as one:
         one.setattr(judge, "tells_apart", lambda *_: False)
         one.setattr(judge, "sanity", lambda *_: None)  # four epochs are few
-        found = search(project=copied, latency="50%")
+        found = search(project=copied, latency="50%", epochs=6)
     assert found.score_kind == "pruningnet"
     assert (copied / "hwprune-work" / found.pruningnet).is_file()
-    assert len(found.pruningnet_history) == config.pruningnet.epochs
+    assert len(found.pruningnet_history) == found.spent["PruningNet"] == 2, "a third of the epochs"
+    trained = train(project=copied)
+    assert trained.start == "generated"
+    assert trained.epochs <= found.epochs_left
 
 
 def test_the_paper_is_one_setting_away() -> None:
@@ -113,7 +116,7 @@ def test_the_floor_is_among_the_first_networks(opened: Project) -> None:
 
     budgets = resolve(opened, parse_budgets(("75%",), "", "", ""), "", "", QUIET)
     searcher = Searcher(opened, budgets, 0, QUIET)
-    (problem,) = searcher._scoring.problems
+    (problem,) = searcher.scoring.problems
     space, groups = problem.space, len(problem.space.groups)
     first = np.array(judge.starts(problem)[:3])
     assert problem.feasible(first).all()
@@ -124,3 +127,11 @@ def test_the_floor_is_among_the_first_networks(opened: Project) -> None:
     best = max(int(space.macs(net)) for net in deeper if problem.feasible(net[None])[0])
     assert any(int(space.macs(net)) == best for net in first), "depth alone, dropped evenly"
     assert (widths[1] == full[:groups]).any(), "full widths where their block is there"
+
+
+def test_a_time_is_turned_into_epochs_once(copied: Path) -> None:
+    first = search(project=copied, latency="55%", time="20s", generations=1)
+    assert first.epochs > 0
+    assert "--time 20s" in first.command or f"--epochs {first.epochs:g}" in first.command
+    again = search(project=copied, latency="55%", time="40s", generations=1)
+    assert again.epochs == pytest.approx(2 * first.epochs, rel=0.1), "the step is not timed again"
