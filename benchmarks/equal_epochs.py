@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import comparison_rules as rules
+import equal_epochs_page
 import numpy as np
 from common import finish
 from depth_rows import Rows
@@ -255,7 +256,9 @@ def main() -> None:
             bench.run(method, budget, epochs, seed)
         if "measure" in options.steps:
             bench.measure()
-    finish("equal_epochs", figures(rows.all()), {"all": rows.all()})
+    found = figures(rows.all())
+    equal_epochs_page.write(found, rows.all())
+    finish("equal_epochs", found, {"all": rows.all()})
 
 
 if __name__ == "__main__":
