@@ -19,6 +19,7 @@ SCORING = 0.1  # of the epochs, at most about
 _STEP = 3  # forward passes that a training step costs: one, and a backward pass of twice its work
 _TEACHER = 2  # what a teacher's forward pass costs, of twice the size and more
 _GENERATIONS = 3  # at least, where networks suffice for as many
+PRUNINGNET_FROM = 30  # epochs: with fewer its part is worth more in the final training
 _PRUNINGNET = 1 / 3  # of the epochs, where one is trained
 _LEAST = 8  # networks of a generation
 _TIMED = 4  # steps

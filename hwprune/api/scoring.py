@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune.api import judge
-from hwprune.api.epochs import epochs_in, forward_share
+from hwprune.api.epochs import PRUNINGNET_FROM, epochs_in, forward_share
 from hwprune.api.shared_score import SharedScore
 from hwprune.errors import BudgetError
 from hwprune.evolution.operators import Genome
@@ -38,14 +38,18 @@ class Scoring:
         space: Its search space.
         seed: Seed of the search.
         reporter: Told about progress.
+        epochs: All that may be spent on training after the unpruned network; 0 where nothing was said.
 
     Attributes:
         problems: What is searched for, with any score: one for each budget, the loosest first. To be set
             before anything else is asked for.
     """
 
-    def __init__(self, project: Project, space: SearchSpace, seed: int, reporter: Reporter) -> None:
+    def __init__(
+        self, project: Project, space: SearchSpace, seed: int, reporter: Reporter, epochs: float = 0.0
+    ) -> None:
         self.project, self.space, self.seed, self.reporter = project, space, seed, reporter
+        self.epochs = epochs
         self.problems: Sequence[Problem] = ()
 
     @property
@@ -105,6 +109,12 @@ class Scoring:
             score, _ = judge.make(self.project, self.space, "inherited", self.reporter)
             if kind == "inherited" or self._tells_apart(score):
                 return score, {"score_kind": "inherited"}
+            if 0 < self.epochs < PRUNINGNET_FROM:
+                self.reporter.note(
+                    f"The trained weights do not tell networks of this budget apart; {self.epochs:g} epochs "
+                    "are too few for a PruningNet: the network of most MACs is taken."
+                )
+                return judge.macs_score(self.space), {"score_kind": "macs"}
             self.reporter.note(
                 "The trained weights do not tell networks of this budget apart: a PruningNet is trained."
             )

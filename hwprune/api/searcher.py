@@ -70,7 +70,7 @@ class Searcher:
         self.targets = [one.target for one in budgets if one.target is not None]
         self.space = common_space([target.space for target in self.targets])
         self._now: dict[str, Target] = {}
-        self.scoring = Scoring(project, self.space, seed, reporter)
+        self.scoring = Scoring(project, self.space, seed, reporter, epochs)
         self._about([self.budgets])
         self._speeds = Speeds(project.path("speeds.jsonl"))
         for target in self.targets:

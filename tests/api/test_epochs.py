@@ -92,7 +92,10 @@ def test_auto_trains_a_pruningnet_where_inherited_weights_do_not_tell(copied: Pa
     with patch.context() as one:
         one.setattr(judge, "tells_apart", lambda *_: False)
         one.setattr(judge, "sanity", lambda *_: None)  # four epochs are few
+        one.setattr("hwprune.api.scoring.PRUNINGNET_FROM", 6)
+        few = search(project=copied, latency="50%", epochs=5)
         found = search(project=copied, latency="50%", epochs=6)
+    assert few.score_kind == "macs", "the final training needs so few epochs more"
     assert found.score_kind == "pruningnet"
     assert (copied / "hwprune-work" / found.pruningnet).is_file()
     assert len(found.pruningnet_history) == found.spent["PruningNet"] == 2, "a third of the epochs"
