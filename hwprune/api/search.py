@@ -79,11 +79,13 @@ def search(
     texts = (latency,) if isinstance(latency, str) else tuple(latency)
     span, latency = span_of(latency, points)
     asked = parse_budgets(latency, macs, params, size)
-    opened = _with_settings(Project(project), score, generations, population)
+    opened = within_epochs(_with_settings(Project(project), score, generations, population), epochs)
     own_seed = opened.config.seed if seed is None else _checked(seed)
     budgets = resolve(opened, asked, device, profile, reporter)
-    epochs = epochs or _epochs_of(time, Searcher(opened, budgets, own_seed, reporter))
-    searcher = Searcher(within_epochs(opened, epochs), budgets, own_seed, reporter, epochs)
+    if time and not epochs:
+        epochs = _epochs_of(time, Searcher(opened, budgets, own_seed, reporter))
+        opened = within_epochs(opened, epochs)
+    searcher = Searcher(opened, budgets, own_seed, reporter, epochs)
     limits = {"latency": texts, "macs": macs, "params": params, "size": size, "points": points}
     places = {"device": device, "profile": profile}
     evolution = {"score": score, "generations": generations, "population": population}
@@ -92,9 +94,7 @@ def search(
 
 
 def _epochs_of(time: str, searcher: Searcher) -> float:
-    """What `--time` comes to in epochs; 0 without it."""
-    if not time:
-        return 0.0
+    """What `--time` comes to in epochs."""
     searcher.project.require_data()
     epochs = searcher.scoring.epochs_in(parse_seconds(time, "--time"))
     searcher.reporter.note(f"{time} are about {epochs:g} epochs here.")
