@@ -37,7 +37,7 @@ PAPER = Path(__file__).parent / "paper"
 NAMES = ("mobilenet_v1", "mobilenet_v2", "resnet50")
 CLASSES, TRAIN, TEST = 4, 6, 2  # classes, and images of each
 COUNTS = {
-    "sub_val_per_class": 2,
+    "sub_val": 8,
     "max_seconds": 15.0,
     "epochs": 1,
     "batch_size": 8,

@@ -74,7 +74,7 @@ class PerBatch:
 def scored_as_published(data: Path) -> dict[str, Any]:
     """Seconds to score one candidate of ResNet-20 on CIFAR-10, both ways, in turns; and their accuracies."""
     dataset = open_data(f"parquet:{data}")
-    splits = split(dataset, per_class=VALIDATION // 10)
+    splits = split(dataset, images=VALIDATION)
     model = resnet20(10)
     space = trace(model, torch.zeros(1, 3, 32, 32))
     settings = PruningNetSettings(epochs=1, recalibration_images=RECALIBRATION, lr=0.1)

@@ -27,6 +27,7 @@ ScoreName = Literal["auto", "inherited", "pruningnet", "macs"]
 StartName = Literal["auto", "inherited", "generated", "scratch"]
 DistillName = Literal["auto", "on", "off"]
 RecipeName = Literal["tuned", "paper"]
+_REPLACED = {"data.sub_val_per_class": "data.sub_val, the images of all classes; 0 takes as many as suit"}
 _MAX_BYTES = 2**20
 _T = TypeVar("_T")
 
@@ -62,17 +63,18 @@ class DataConfig:
         mean: What is subtracted from red, green and blue of pixels in 0..1; [] takes what trained weights
             expect, else the images' own mean, above 64 pixels ImageNet's.
         std: What is then divided by, three numbers too; [] likewise.
-        sub_val_per_class: Images of each class kept from training to score candidates on.
+        sub_val: Images to score candidates on, in all: of your validation part, else kept from training; 0
+            takes 2,500, at most a fifth of the training images.
     """
 
     source: str = "digits"
     image_size: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    sub_val_per_class: int = 30
+    sub_val: int = 0
 
     def __post_init__(self) -> None:
-        _require(self, {"image_size": (0, 10_000), "sub_val_per_class": (1, math.inf)})
+        _require(self, {"image_size": (0, 10_000), "sub_val": (0, math.inf)})
         if problems := _channel_problems(self.mean, self.std):
             raise ConfigError("The normalisation is not possible.", got="; ".join(problems))
 
@@ -302,7 +304,9 @@ def _build(cls: type[_T], table: Mapping[str, Any], where: str, problems: list[s
     before = len(problems)
     for key, value in table.items():
         label = f"{where}{key}"
-        if key not in hints:
+        if label in _REPLACED:
+            problems.append(f"{label} is no setting any more: write {_REPLACED[label]}")
+        elif key not in hints:
             problems.append(f"{label} is not a setting; {nearest(key, hints)}")
         elif isinstance(hints[key], type) and hasattr(hints[key], "__dataclass_fields__"):
             if isinstance(value, dict):

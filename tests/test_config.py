@@ -54,6 +54,13 @@ def test_problems_of_all_sections_are_told_at_once(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_a_setting_that_was_replaced_names_its_successor(tmp_path: Path) -> None:
+    path = tmp_path / "hwprune.toml"
+    path.write_text("[data]\nsub_val_per_class = 30\n")
+    with pytest.raises(ConfigError, match=r"write data\.sub_val, the images of all classes"):
+        load_config(path)
+
+
 def test_a_normalisation_is_three_and_three_numbers(tmp_path: Path) -> None:
     path = tmp_path / "hwprune.toml"
     path.write_text("[data]\nmean = [0.5, 0.5, 1]\nstd = [0.5, 0.25, 1]\n")

@@ -21,7 +21,7 @@ FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 SHORT = """
 [data]
 image_size = 16
-sub_val_per_class = 5
+sub_val = 50
 [pruningnet]
 epochs = 4
 recalibration_images = 100

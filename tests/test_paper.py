@@ -76,7 +76,7 @@ def test_the_constants_are_the_papers(network):
     assert (config.search.mutants, config.search.crossovers) == (25, 25)
     assert config.search.mutation_probability == 0.1
     assert (config.search.fit_children, config.search.race) == (False, False)
-    assert config.data.sub_val_per_class == 50
+    assert config.data.sub_val == 50_000
     assert config.pruningnet.generator == "fc"
     assert config.pruningnet.recalibration_images == 100_000
     assert config.training.start == "scratch"

@@ -99,7 +99,9 @@ def init(
         reporter.note(f"Weights: {note}.")
     images = len(opened.dataset.train) if data else 0
     if data:
-        config = _recipe(_normalised(config, opened), images, _smallest_class(opened))
+        config = _recipe(_normalised(config, opened), images)
+        for note in _parts(opened):
+            reporter.note(note)
     save_config(path, config)
     return InitResult(
         path=str(path),
@@ -129,25 +131,26 @@ def _normalised(config: Config, opened: Project) -> Config:
     return replace(config, data=replace(config.data, mean=mean, std=std))
 
 
-def _smallest_class(opened: Project) -> int:
-    counts = opened.dataset.train.labels.bincount(minlength=len(opened.dataset.classes))
-    return int(counts.min())
+def _parts(opened: Project) -> list[str]:
+    """What serves as test and as sub-val."""
+    test = opened.dataset.test_name or "a fifth of each class, held out"
+    notes = [f"Test: {len(opened.dataset.test)} images ({test}).", opened.splits.told]
+    if opened.dataset.test_name not in ("", "test/", "test.parquet"):
+        notes[0] += " Without images of its own for test, nothing else is done with this part."
+    return notes
 
 
-def _recipe(config: Config, images: int, smallest_class: int) -> Config:
+def _recipe(config: Config, images: int) -> Config:
     """Settings that suit the amount of data."""
-    judged = max(1, smallest_class // 5)
     if images > _DIGITS:  # CIFAR-10's size and more: the paper's evolution, and fewer passes
         return replace(
             config,
-            data=replace(config.data, sub_val_per_class=min(150, judged)),
             pruningnet=replace(config.pruningnet, epochs=12, recalibration_images=500),
             search=replace(
                 config.search, population=50, parents=10, mutants=25, crossovers=25, generations=14
             ),
             training=replace(config.training, epochs=12),
         )
-    config = replace(config, data=replace(config.data, sub_val_per_class=min(30, judged)))
     if images > _FEW:
         return config
     steps = max(1, images // 32)  # few images: small batches and more passes, for enough steps

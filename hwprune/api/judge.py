@@ -75,7 +75,7 @@ def recipe(config: PruningNetConfig) -> PruningNetSettings:
 
 def checkpoint_path(project: Project, space: SearchSpace, networks: Sequence[Widths] = ()) -> Path:
     """The PruningNet's file; other settings give another file, so nothing trained is ever overwritten."""
-    config, kept = project.config.pruningnet, project.config.data.sub_val_per_class
+    config, kept = project.config.pruningnet, project.config.data.sub_val
     start: tuple[object, ...] = (project.structure(), project.given_weights(), project.config.seed)
     if config.generator == "residual":
         start = (*start, base.checkpoint_path(project).name)

@@ -109,7 +109,7 @@ class Project:
         """Sub-train, sub-val and test; the same in every stage."""
         from hwprune.data.splits import split
 
-        return split(self.dataset, per_class=self.config.data.sub_val_per_class, seed=self.config.seed)
+        return split(self.dataset, images=self.config.data.sub_val, seed=self.config.seed)
 
     @property
     def num_classes(self) -> int:

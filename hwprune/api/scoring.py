@@ -105,6 +105,7 @@ class Scoring:
         kind = judge.score_kind(self.project)
         if kind == "macs":
             return judge.macs_score(self.space), {"score_kind": kind}
+        self.reporter.note(self.project.splits.told)
         if kind != "pruningnet":
             score, _ = judge.make(self.project, self.space, "inherited", self.reporter)
             if kind == "inherited" or self._tells_apart(score):

@@ -21,7 +21,7 @@ from hwprune.data.stratify import pick
 from hwprune.errors import DataError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,6 +57,9 @@ class Dataset:
         std: Standard deviation of each channel that was divided by.
         train: Images to train and to search on.
         test: Images for the final score alone.
+        val: The user's own images to decide on, if there are any beside test.
+        val_name: What the data calls them; "" without.
+        test_name: What the data calls the test images; "" where they were held out of train.
     """
 
     name: str
@@ -66,11 +69,15 @@ class Dataset:
     std: _Channels
     train: Images
     test: Images
+    val: Images | None = None
+    val_name: str = ""
+    test_name: str = ""
 
     def normalised(self, mean: _Channels, std: _Channels) -> Dataset:
         """The same images, normalised by other figures; nothing is decoded again."""
         train, test = self.train.normalised(mean, std), self.test.normalised(mean, std)
-        return replace(self, mean=mean, std=std, train=train, test=test)
+        val = None if self.val is None else self.val.normalised(mean, std)
+        return replace(self, mean=mean, std=std, train=train, test=test, val=val)
 
 
 def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dataset:
@@ -78,8 +85,8 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
 
     Args:
         spec: `digits` (scikit-learn's, nothing to download), `cifar10:ROOT` (the published files),
-            `imagefolder:ROOT` (ROOT/train/CLASS/FILE with ROOT/test or ROOT/val, or ROOT/CLASS/FILE), or
-            `parquet:DIR` (train.parquet and test.parquet in Hugging Face's image layout).
+            `imagefolder:ROOT` (ROOT/train/CLASS/FILE with ROOT/test, ROOT/val or both, or ROOT/CLASS/FILE),
+            `parquet:DIR` (train.parquet, test.parquet and validation.parquet in Hugging Face's image layout).
         image_size: Side in pixels of the images for the network. None takes the side of the images
             themselves up to 64 pixels (at least 32), and 224 for larger ones.
         seed: Decides which fifth of each class is held out as test when the data has no test part, and
@@ -102,7 +109,8 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
     _check(raw, spec)
     train, test = (raw.train, raw.test) if raw.test is not None else _hold_out(raw, spec, seed)
     augmentation = Augmentation(image_size=image_size or _native_size(train), flip=raw.flip)
-    mean, std, (train_images, test_images) = _load(train, test, augmentation)
+    parts = [train, test] if raw.val is None else [train, test, raw.val]
+    mean, std, images = _load(parts, augmentation)
     _log.info(
         "%s: %d classes, %d train and %d test images of %d pixels, %s",
         spec,
@@ -110,9 +118,20 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
         len(train),
         len(test),
         augmentation.image_size,
-        "in memory" if isinstance(train_images, MemoryImages) else "decoded on the way",
+        "in memory" if isinstance(images[0], MemoryImages) else "decoded on the way",
     )
-    return Dataset(spec, raw.classes, augmentation.image_size, mean, std, train_images, test_images)
+    return Dataset(
+        spec,
+        raw.classes,
+        augmentation.image_size,
+        mean,
+        std,
+        train=images[0],
+        test=images[1],
+        val=images[2] if raw.val is not None else None,
+        val_name=raw.val_name,
+        test_name=raw.test_name,
+    )
 
 
 def _read(spec: str) -> RawData:
@@ -132,7 +151,7 @@ def _read(spec: str) -> RawData:
 
 
 def _check(raw: RawData, spec: str) -> None:
-    for part, source in (("train", raw.train), ("test", raw.test)):
+    for part, source in (("train", raw.train), ("test", raw.test), ("validation", raw.val)):
         if source is not None and len(source) == 0:
             raise DataError(f"The {part} part has no images.", where=spec)
     present = torch.unique(raw.train.labels).tolist()
@@ -167,19 +186,16 @@ def _native_size(source: Source) -> int:
     return max(side, _DEFAULT_SMALL_SIDE) if side <= SMALL_SIDE else _DEFAULT_LARGE_SIDE
 
 
-def _load(
-    train: Source, test: Source, augmentation: Augmentation
-) -> tuple[_Channels, _Channels, tuple[Images, Images]]:
-    """Decode both parts when they fit in memory, and find their normalisation."""
+def _load(parts: Sequence[Source], augmentation: Augmentation) -> tuple[_Channels, _Channels, list[Images]]:
+    """Decode all parts, train first, when they fit in memory, and find their normalisation."""
     side = augmentation.stored_side
-    if (len(train) + len(test)) * 3 * side**2 > MEMORY_LIMIT_BYTES:
+    if sum(map(len, parts)) * 3 * side**2 > MEMORY_LIMIT_BYTES:
         mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-        lazy = (LazyImages(part, augmentation, mean, std) for part in (train, test))
-        return mean, std, (next(lazy), next(lazy))
-    pixels = decode_all(train, side)
-    mean, std = _statistics(pixels) if augmentation.small else (_IMAGENET_MEAN, _IMAGENET_STD)
-    first = MemoryImages(pixels, train.labels, augmentation, mean, std)
-    return mean, std, (first, MemoryImages(decode_all(test, side), test.labels, augmentation, mean, std))
+        return mean, std, [LazyImages(part, augmentation, mean, std) for part in parts]
+    pixels = [decode_all(part, side) for part in parts]
+    mean, std = _statistics(pixels[0]) if augmentation.small else (_IMAGENET_MEAN, _IMAGENET_STD)
+    held = zip(pixels, parts, strict=True)
+    return mean, std, [MemoryImages(some, part.labels, augmentation, mean, std) for some, part in held]
 
 
 def _statistics(pixels: NDArray[np.uint8]) -> tuple[_Channels, _Channels]:

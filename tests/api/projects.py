@@ -20,7 +20,7 @@ def small_config(folder: Path) -> Config:
         model=replace(config.model, name=MODEL),
         target=replace(config.target, profile=str(folder / "fake.toml")),
         profiling=replace(config.profiling, max_seconds=20.0),
-        data=replace(config.data, image_size=IMAGE_SIZE, sub_val_per_class=5),
+        data=replace(config.data, image_size=IMAGE_SIZE, sub_val=50),
         pruningnet=replace(config.pruningnet, epochs=4, recalibration_images=100),
         search=replace(
             config.search, score="inherited", population=8, parents=4, mutants=4, crossovers=4, generations=3

@@ -47,7 +47,10 @@ def test_weights_of_torchvision_bring_their_normalisation(
 
 
 def test_without_weights_small_images_are_normalised_by_their_own_figures(tmp_path: Path) -> None:
-    result = init(project=tmp_path)
+    notes: list[str] = []
+    result = init(project=tmp_path, reporter=Notes(notes))
+    assert "Test: 359 images (a fifth of each class, held out)." in notes
+    assert any("scored on 288 images" in note and "2.9 points" in note for note in notes)
     assert result.normalisation == "the training images' own"
     opened = Project(tmp_path)
     assert result.mean == opened.dataset.mean

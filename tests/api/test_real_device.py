@@ -101,7 +101,7 @@ def some_of(rows: Path, folder: Path) -> Path:
 
 def test_cifar10_goes_through_every_verb(cifar10: Path, tmp_path: Path) -> None:
     images = some_of(cifar10, tmp_path / "images")
-    config = Config(data=DataConfig(source=f"parquet:{images}", sub_val_per_class=10))
+    config = Config(data=DataConfig(source=f"parquet:{images}", sub_val=100))
     config = replace(
         config,
         profiling=replace(config.profiling, max_seconds=10.0),
@@ -139,7 +139,7 @@ def test_cifar10_goes_through_every_verb(cifar10: Path, tmp_path: Path) -> None:
 
 
 def test_an_8_bit_network_is_profiled_searched_exported_and_scored_as_it_is(tmp_path: Path) -> None:
-    config = Config(data=DataConfig(source="digits", sub_val_per_class=10))
+    config = Config(data=DataConfig(source="digits", sub_val=100))
     config = replace(
         config,
         target=replace(config.target, profile="cpu-1t-int8"),

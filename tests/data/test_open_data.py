@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 from hwprune.data import datasets
 from hwprune.data.datasets import Dataset, open_data
 from hwprune.data.images import LazyImages, MemoryImages
+from hwprune.data.splits import split
+from hwprune.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +84,42 @@ def test_folder_with_a_test_part(make_folder: Callable[..., Path], test_name: st
     assert data.classes == ("ant", "bee", "cat")
     assert data.image_size == 32
     check_pictures(data, train=30, test=30)
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "valid"])
+def test_folder_with_a_validation_part_beside_test(make_folder: Callable[..., Path], name: str) -> None:
+    data = open_data(f"imagefolder:{make_folder(('train', 'test', name))}")
+    assert (data.test_name, data.val_name) == ("test/", f"{name}/")
+    assert data.val is not None
+    check_pictures(data, train=30, test=30)
+    check_pictures(replace(data, test=data.val), train=30, test=30)
+    again = data.normalised((0.5,) * 3, (0.5,) * 3)
+    assert again.val is not None
+    check_pictures(replace(again, test=again.val), train=30, test=30)
+    rows = split(data)
+    assert rows.sub_val is data.val
+
+
+def test_validation_serves_as_test_where_there_is_none(make_folder: Callable[..., Path]) -> None:
+    data = open_data(f"imagefolder:{make_folder(('train', 'validation'))}")
+    assert (data.test_name, data.val) == ("validation/", None)
+
+
+@pytest.mark.parametrize("name", ["validation", "val-00000-of-00001", "valid"])
+def test_parquet_with_a_validation_part(make_parquet: Callable[..., Path], name: str) -> None:
+    make_parquet("train", [0, 1, 2] * 8)
+    make_parquet("values", [0, 1])
+    folder = make_parquet(name, [2, 1, 0])
+    data = open_data(f"parquet:{folder}")
+    assert (data.test_name, data.val) == (f"{name}.parquet", None)
+    make_parquet("test", [2, 1, 0, 0])
+    data = open_data(f"parquet:{folder}")
+    assert data.val is not None
+    assert (len(data.test), len(data.val), data.val_name) == (4, 3, f"{name}.parquet")
+    make_parquet("val", [2, 1, 0, 0])
+    make_parquet("validation", [2, 1, 0, 0])
+    with pytest.raises(DataError, match="several validation files"):
+        open_data(f"parquet:{folder}")
 
 
 def test_test_folder_without_classes_gives_way_to_val(make_folder: Callable[..., Path]) -> None:
@@ -188,8 +227,6 @@ def test_cifar10_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, i
 def test_changed_cifar10_is_refused_before_it_is_unpickled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hwprune.errors import DataError
-
     written = PublishedFormat(tmp_path, monkeypatch)
     (written.folder / "data_batch_2").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(DataError, match="incomplete or changed"):

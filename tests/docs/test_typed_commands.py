@@ -53,7 +53,7 @@ def shorten(folder: Path) -> None:
     config = replace(
         config,
         profiling=replace(config.profiling, max_seconds=20.0),
-        data=replace(config.data, sub_val_per_class=5, image_size=side),
+        data=replace(config.data, sub_val=50, image_size=side),
         pruningnet=replace(config.pruningnet, epochs=4, recalibration_images=100),
         search=replace(config.search, population=4, parents=2, mutants=2, crossovers=2, generations=2),
         training=replace(config.training, epochs=2),

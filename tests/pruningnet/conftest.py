@@ -103,4 +103,4 @@ def space(base):
 @pytest.fixture(scope="session")
 def splits():
     """Real handwritten digits, 16x16, split as the search splits them."""
-    return split(open_data("digits", image_size=16), per_class=30)
+    return split(open_data("digits", image_size=16), images=300)

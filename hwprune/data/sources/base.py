@@ -88,10 +88,16 @@ class RawData:
         classes: Name of each class, in the order of the labels.
         train: Images to learn from and to search on.
         test: Images for the final score alone, or None when the data has no such part.
+        test_name: What the data calls them, such as `val/`; "" without.
+        val: The user's own images to decide on, or None when the data has no such part beside test.
+        val_name: What the data calls them.
         flip: Whether an image mirrored left to right still shows the same class.
     """
 
     classes: tuple[str, ...]
     train: Source
     test: Source | None
+    test_name: str = ""
+    val: Source | None = None
+    val_name: str = ""
     flip: bool = True

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-_TEST_NAMES = ("test", "val")
+_VAL_NAMES = ("val", "validation", "valid")
 
 
 class FileSource(Source):
@@ -43,9 +43,9 @@ class FileSource(Source):
 def read(root: str) -> RawData:
     """Find the image files below a folder.
 
-    Either ROOT/train/CLASS/... with ROOT/test/CLASS/... or, when that has no class folders,
-    ROOT/val/CLASS/...; or just ROOT/CLASS/..., with no test part. Hidden files and folders, and files whose
-    names do not end like an image's, are passed over.
+    Either ROOT/train/CLASS/... with ROOT/test/CLASS/... and perhaps ROOT/val/CLASS/... (or `validation`, or
+    `valid`), which without class folders in ROOT/test serves as test; or just ROOT/CLASS/..., without a test
+    part. Hidden files and folders, and files whose names do not end like an image's, are passed over.
 
     Raises:
         DataError: No such folder, no classes, a class without images, or a test class unknown to train.
@@ -58,9 +58,15 @@ def read(root: str) -> RawData:
         classes = _class_names(folder)
         return RawData(classes=classes, train=_scan(folder, classes), test=None)
     classes = _class_names(train)
-    test = next((folder / name for name in _TEST_NAMES if _class_folders(folder / name)), None)
+    names = [name for name in ("test", *_VAL_NAMES) if _class_folders(folder / name)]
+    test, val = (names[0] if names else "", names[1] if names[:1] == ["test"] and names[1:] else "")
     return RawData(
-        classes=classes, train=_scan(train, classes), test=None if test is None else _test(test, classes)
+        classes=classes,
+        train=_scan(train, classes),
+        test=_part(folder / test, classes) if test else None,
+        test_name=test and f"{test}/",
+        val=_part(folder / val, classes) if val else None,
+        val_name=val and f"{val}/",
     )
 
 
@@ -88,11 +94,12 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _test(folder: Path, classes: tuple[str, ...]) -> FileSource:
+def _part(folder: Path, classes: tuple[str, ...]) -> FileSource:
+    """The test or the validation images, of classes that train has too."""
     unknown = [path.name for path in _class_folders(folder) if path.name not in classes]
     if unknown:
         raise DataError(
-            "A class of the test images has no training images.",
+            f"A class of the {folder.name} images has no training images.",
             where=folder / unknown[0],
             allowed="the classes of the train folder",
         )

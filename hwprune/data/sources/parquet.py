@@ -1,4 +1,4 @@
-"""`train.parquet` and `test.parquet` in the layout of Hugging Face's image data sets.
+"""`train.parquet`, `test.parquet` and `validation.parquet` in the layout of Hugging Face's image data sets.
 
 Column `image` is a struct of the encoded file (`bytes`) and its name (`path`, never opened), column `label`
 an integer. The names of the classes come from Hugging Face's metadata when the file has it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EXPANSION, _SLACK_BYTES, _ROWS = 20, 64 * 2**20, 256
+_VALIDATION = re.compile(r"(validation|valid|val)([-_.].*)?\.parquet")
 _LAYOUT = "image: struct<bytes: binary, path: string>, label: int64"
 
 
@@ -53,16 +55,19 @@ class RowSource(Source):
 
 
 def read(root: str) -> RawData:
-    """Read `train.parquet` and, when it is there, `test.parquet` from a folder.
+    """Read `train.parquet` and, when they are there, `test.parquet` and a validation file from a folder.
+
+    The last is named `validation`, `valid` or `val`, with anything after a dash, dot or underscore; without
+    `test.parquet` it serves as test.
 
     Raises:
-        DataError: No such folder or file, not a parquet file, a missing column, or a label that is missing,
-            out of range, or never seen in train.
+        DataError: No such folder or file, not a parquet file, several validation files, a missing column, or
+            a label that is missing, out of range, or never seen in train.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise DataError("There is no such folder.", where=folder, do="check the path")
-    train, test = folder / "train.parquet", folder / "test.parquet"
+    train = folder / "train.parquet"
     table = _read_table(train)
     numbers = _label_numbers(train, table)
     names = _class_names(table)
@@ -71,14 +76,33 @@ def read(root: str) -> RawData:
         names = tuple(str(value) for value in values)
     else:
         values = np.arange(len(names))
+    parts = [path for path in (folder / "test.parquet", *_validation(folder)) if path.is_file()]
+    both = len(parts) == 2
     return RawData(
         classes=names,
         train=_source(train, table, numbers, values),
-        test=_test(test, values, trained=numbers) if test.is_file() else None,
+        test=_part(parts[0], values, trained=numbers) if parts else None,
+        test_name=parts[0].name if parts else "",
+        val=_part(parts[1], values, trained=numbers) if both else None,
+        val_name=parts[1].name if both else "",
     )
 
 
-def _test(path: Path, values: NDArray[np.int64], trained: NDArray[np.int64]) -> RowSource:
+def _validation(folder: Path) -> list[Path]:
+    """The validation file, if there is one."""
+    found = sorted(path for path in folder.glob("val*.parquet") if _VALIDATION.fullmatch(path.name))
+    if len(found) > 1:
+        raise DataError(
+            "There are several validation files.",
+            where=folder,
+            got=", ".join(path.name for path in found),
+            allowed="one",
+            do="join them, or move the others away",
+        )
+    return found
+
+
+def _part(path: Path, values: NDArray[np.int64], trained: NDArray[np.int64]) -> RowSource:
     table = _read_table(path)
     numbers = _label_numbers(path, table)
     source = _source(path, table, numbers, values)
