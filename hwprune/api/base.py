@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from hwprune.data.images import Images
     from hwprune.progress import Reporter
     from hwprune.training.history import History
 
@@ -25,6 +26,16 @@ def recipe(project: Project) -> TrainSettings:
     own = set(TrainSettings.__dataclass_fields__)
     config = project.config.training
     return TrainSettings(**{name: value for name, value in asdict(config).items() if name in own})
+
+
+def training_images(project: Project) -> tuple[Images, Images | None]:
+    """What networks are trained on, and what the best epoch is found with, if the recipe asks for it.
+
+    Without a validation part of the user's own, sub-val is taken out of the training images for that.
+    """
+    if project.config.training.keep == "last":
+        return project.dataset.train, None
+    return project.splits.sub_train, project.splits.sub_val
 
 
 def checkpoint_path(project: Project) -> Path:
@@ -61,15 +72,17 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
     if given:
         settings, _ = tuning(project, settings, model, None, checkpoint_path(project).stem, reporter)
     with reporter.stage("Training the unpruned network", "epochs") as progress:
+        images, validation = training_images(project)
         history = train(
             model,
-            project.dataset.train,
+            images,
             settings,
             checkpoint=checkpoint_path(project),
             seed=project.config.seed,
             progress=progress,
             compiled=project.config.compute.compile,
             cuda_graph=project.config.compute.cuda_graph,
+            validation=validation,
         )
     trained = "trained by the recipe of the pruned network"
     return model, history, f"{given.source}, {trained}" if given else trained
@@ -103,7 +116,7 @@ def tuning(
     book = Logbook(project.path(f"rate-{key}.jsonl"), "learning-rate", 1, {"of": key})
     found = workers.share(book.entries[0] if book.entries else None)
     if found is None:
-        images, seed = project.dataset.train, project.config.seed
+        (images, _), seed = training_images(project), project.config.seed
         with reporter.stage("Finding a learning rate", "rates"):
             rate, spent = find_rate(model, images, settings, seed=seed, teacher=teacher)
         found = {"lr": rate, "epochs": spent}

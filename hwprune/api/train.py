@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from hwprune.api import judge
 from hwprune.api.base import fingerprint as base_fingerprint
-from hwprune.api.base import recipe, trained_base, tuning
+from hwprune.api.base import recipe, trained_base, training_images, tuning
 from hwprune.api.jobs import together
 from hwprune.api.lock import locked
 from hwprune.api.project import Project, digest
@@ -166,7 +166,7 @@ class Trainer:
     def _fit(self, model: nn.Module, teacher: nn.Module | None) -> History:
         from hwprune.training.loop import train as run
 
-        config, images = self.project.config, self.project.dataset.train
+        config, (images, validation) = self.project.config, training_images(self.project)
         judge_file = self.found.pruningnet if self.start == "generated" else ""
         weights = base_fingerprint(self.project) if self.start == "inherited" or teacher is not None else ""
         settings = self.settings
@@ -187,4 +187,5 @@ class Trainer:
                 teacher=teacher,
                 compiled=config.compute.compile,
                 cuda_graph=config.compute.cuda_graph,
+                validation=validation,
             )

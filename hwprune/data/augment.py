@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import v2
 
+from hwprune.data import rand_augment
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -41,10 +43,12 @@ class Augmentation:
     Attributes:
         image_size: Side of the images for the network.
         flip: Whether to mirror half of the images.
+        rand_augment: Strength of RandAugment on each view, of 30; 0 does without.
     """
 
     image_size: int
     flip: bool
+    rand_augment: int = 0
 
     @property
     def small(self) -> bool:
@@ -77,11 +81,21 @@ class Augmentation:
             draws = [self._draw(self.stored_side, self.stored_side, rng) for _ in range(size)][part]
             squares = (Image.fromarray(np.ascontiguousarray(p.transpose(1, 2, 0))) for p in pixels)
             large = [self._view(square, *draw) for square, draw in zip(squares, draws, strict=True)]
-            return np.stack(large).transpose(0, 3, 1, 2)
-        moves, mirrored = self.small_draws(rng, size, part)
-        views = _shifted(pixels, moves)
-        views[mirrored] = views[mirrored][..., ::-1]
-        return views
+            views = np.stack(large).transpose(0, 3, 1, 2)
+        else:
+            moves, mirrored = self.small_draws(rng, size, part)
+            views = _shifted(pixels, moves)
+            views[mirrored] = views[mirrored][..., ::-1]
+        return self._strengthened(views, rng, part, size) if self.rand_augment else views
+
+    def _strengthened(
+        self, views: NDArray[np.uint8], rng: np.random.Generator, part: slice, size: int
+    ) -> NDArray[np.uint8]:
+        """The views after RandAugment: (B, 3, S, S) -> (B, 3, S, S)."""
+        draws = [rand_augment.draw(self.rand_augment, rng) for _ in range(size)][part]
+        images = (Image.fromarray(np.ascontiguousarray(view.transpose(1, 2, 0))) for view in views)
+        changed = [rand_augment.apply(image, draw) for image, draw in zip(images, draws, strict=True)]
+        return np.stack([np.asarray(image) for image in changed]).transpose(0, 3, 1, 2)
 
     @property
     def largest_shift(self) -> int:
@@ -99,7 +113,12 @@ class Augmentation:
 
     def augment_large(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A random view of one image, for sizes above `SMALL_SIDE`: (image_size, image_size, 3)."""
-        return self._view(image, *self._draw(image.height, image.width, rng))
+        view = self._view(image, *self._draw(image.height, image.width, rng))
+        if not self.rand_augment:
+            return view
+        return np.asarray(
+            rand_augment.apply(Image.fromarray(view), rand_augment.draw(self.rand_augment, rng))
+        )
 
     def _draw(self, height: int, width: int, rng: np.random.Generator) -> tuple[_Box, bool]:
         """A part of a large image, and whether it is mirrored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -67,6 +68,10 @@ class Images(ABC):
     @abstractmethod
     def subset(self, indices: Tensor | NDArray[np.int64] | Sequence[int]) -> Images:
         """The images at `indices`, in that order; nothing is decoded or copied for it."""
+
+    @abstractmethod
+    def strengthened(self, rand_augment: int) -> Images:
+        """The same images, with RandAugment of that strength, of 30, on each random view."""
 
     @abstractmethod
     def normalised(self, mean: _Pixels, std: _Pixels) -> Images:
@@ -194,9 +199,14 @@ class MemoryImages(Images):
         """The same images, sharing the memory."""
         return MemoryImages(self._pixels, self.labels, self._augmentation, mean, std, self._rows)
 
+    def strengthened(self, rand_augment: int) -> MemoryImages:
+        """The same images, sharing the memory."""
+        augmentation = replace(self._augmentation, rand_augment=rand_augment)
+        return MemoryImages(self._pixels, self.labels, augmentation, self._mean, self._std, self._rows)
+
     def on(self, device: torch.device) -> Images:
         """On a GPU, small images kept there: the same batches, without a copy for each."""
-        if device.type == "cpu" or not self._augmentation.small:
+        if device.type == "cpu" or not self._augmentation.small or self._augmentation.rand_augment:
             return self
         return DeviceImages(self._chosen(), self.labels, self._augmentation, self._mean, self._std, device)
 
@@ -243,6 +253,10 @@ class DeviceImages(Images):
     def normalised(self, mean: _Pixels, std: _Pixels) -> DeviceImages:
         """The same images on the device."""
         return DeviceImages(self._pixels, self.labels, self._augmentation, mean, std, self._device)
+
+    def strengthened(self, rand_augment: int) -> Images:
+        """Not on a device: RandAugment works on images of Pillow."""
+        raise NotImplementedError("strengthen the images before they are brought to the device")
 
     def _batches(
         self, batches: Sequence[_Batch], augment_seed: int | None
@@ -294,6 +308,11 @@ class LazyImages(Images):
     def normalised(self, mean: _Pixels, std: _Pixels) -> LazyImages:
         """The same images, still undecoded."""
         return LazyImages(self._source, self._augmentation, mean, std)
+
+    def strengthened(self, rand_augment: int) -> LazyImages:
+        """The same images, still undecoded."""
+        augmentation = replace(self._augmentation, rand_augment=rand_augment)
+        return LazyImages(self._source, augmentation, self._mean, self._std)
 
     def _load(self, batches: Sequence[_Batch], augment_seed: int | None) -> Iterator[NDArray[np.uint8]]:
         pool = ThreadPoolExecutor(WORKERS)

@@ -1,13 +1,11 @@
-"""Checkpoints of a training run: weights, momentum and epoch in one safetensors file.
+"""Checkpoints of a training run: weights, the optimiser's state and the epochs in one safetensors file.
 
 Everything random in an epoch follows from (seed, epoch), so nothing else is needed to go on exactly.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hwprune import artifacts
 from hwprune.errors import MismatchError
@@ -15,7 +13,7 @@ from hwprune.payloads import misfits
 from hwprune.training.history import EpochFigures, History
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -23,11 +21,29 @@ if TYPE_CHECKING:
     from hwprune.training.optimiser import Optimiser
 
 _KIND, _SCHEMA = "training-checkpoint", 1
-_WEIGHT, _MOMENTUM = "weight/", "momentum/"
+_WEIGHT = "weight/"
+_STATE = {"momentum_buffer": "momentum/", "exp_avg": "mean/", "exp_avg_sq": "squares/", "step": "steps/"}
+
+
+class Kept(Protocol):
+    """Something else that a run keeps from epoch to epoch, such as an average of the weights."""
+
+    prefix: str
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its state."""
+
+    def load(self, tensors: Mapping[str, Tensor], /) -> None:
+        """Go on from what `tensors` gave."""
 
 
 def save_checkpoint(
-    path: Path, module: nn.Module, optimiser: Optimiser, history: History, identity: Mapping[str, Any]
+    path: Path,
+    module: nn.Module,
+    optimiser: Optimiser,
+    history: History,
+    identity: Mapping[str, Any],
+    kept: Sequence[Kept] = (),
 ) -> None:
     """Write the state after the last epoch of `history`; replaces an earlier checkpoint atomically.
 
@@ -37,20 +53,27 @@ def save_checkpoint(
         optimiser: Its optimiser.
         history: The epochs finished so far.
         identity: JSON-able settings that a run must share to go on from here.
+        kept: What else the run keeps.
 
     Raises:
         StorageError: Full disk, no permission.
     """
     tensors = {_WEIGHT + name: tensor for name, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
-        if (momentum := optimiser.momentum(parameter)) is not None:
-            tensors[_MOMENTUM + name] = momentum
+        for kind, value in optimiser.state(parameter).items():
+            tensors[_STATE[kind] + name] = value
+    for one in kept:
+        tensors |= {one.prefix + name: value for name, value in one.tensors().items()}
     info = {"identity": dict(identity), "history": history.to_payload()}
     artifacts.write_tensors(path, _KIND, _SCHEMA, tensors, info)
 
 
 def load_checkpoint(
-    path: Path, module: nn.Module, optimiser: Optimiser, identity: Mapping[str, Any]
+    path: Path,
+    module: nn.Module,
+    optimiser: Optimiser,
+    identity: Mapping[str, Any],
+    kept: Sequence[Kept] = (),
 ) -> History:
     """Put `module` and `optimiser` into the state that `save_checkpoint` wrote.
 
@@ -66,16 +89,23 @@ def load_checkpoint(
         raise artifacts.broken(path, "no identity or history")
     _check_identity(path, info["identity"], identity)
     history = _history(path, info["history"])
-    weights, momenta = _with_prefix(tensors, _WEIGHT), _with_prefix(tensors, _MOMENTUM)
+    weights = _with_prefix(tensors, _WEIGHT)
     parameters = dict(module.named_parameters())
     _check_shapes(path, weights, module.state_dict())
-    _check_shapes(path, momenta, {name: parameters[name] for name in momenta.keys() & parameters.keys()})
+    states = {kind: _with_prefix(tensors, prefix) for kind, prefix in _STATE.items()}
+    for kind, state in states.items():
+        known = state.keys() & parameters.keys()
+        own = {name: parameters[name].sum() if kind == "step" else parameters[name] for name in known}
+        _check_shapes(path, state, own)
+    for one in kept:
+        _check_shapes(path, _with_prefix(tensors, one.prefix), one.tensors())
     module.load_state_dict(weights)
     for name, parameter in parameters.items():
-        if name in momenta:
-            # In the parameter's own memory layout, else the next steps would not be bit-equal.
-            buffer = torch.empty_like(parameter, requires_grad=False)
-            optimiser.set_momentum(parameter, buffer.copy_(momenta[name]))
+        found = {kind: state[name] for kind, state in states.items() if name in state}
+        if found:
+            optimiser.set_state(parameter, found)
+    for one in kept:
+        one.load(_with_prefix(tensors, one.prefix))
     return history
 
 

@@ -19,7 +19,10 @@ class Objective(Protocol):
     """The loss of one batch."""
 
     def __call__(self, images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Loss of `outputs` (N, classes) for `images` (N, C, H, W) with `labels` (N,): a scalar."""
+        """Loss of `outputs` (N, classes) for `images` (N, C, H, W): a scalar.
+
+        `labels` are those of the images, (N,), or shares of the classes, (N, classes).
+        """
 
 
 def logits_of(output: Any) -> Tensor:
@@ -37,22 +40,31 @@ def logits_of(output: Any) -> Tensor:
     return found.float()
 
 
-def cross_entropy(recipe: Recipe) -> Objective:
-    """Cross-entropy with the recipe's label smoothing."""
+def cross_entropy(recipe: Recipe, class_weights: Tensor | None = None) -> Objective:
+    """Cross-entropy with the recipe's label smoothing.
+
+    Args:
+        recipe: The recipe.
+        class_weights: What each class weighs, (classes,), on the device of the outputs; None: all alike.
+    """
 
     def loss(images: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(outputs, labels, label_smoothing=recipe.label_smoothing)
+        return functional.cross_entropy(
+            outputs, labels, class_weights, label_smoothing=recipe.label_smoothing
+        )
 
     return loss
 
 
-def distillation(settings: TrainSettings, teacher: nn.Module) -> Objective:
+def distillation(
+    settings: TrainSettings, teacher: nn.Module, class_weights: Tensor | None = None
+) -> Objective:
     """Cross-entropy mixed with the divergence from the teacher's outputs (Hinton et al. 2015, section 2).
 
     The second part is multiplied by the squared temperature, which keeps its gradients at the size of the
     first's.
     """
-    hard = cross_entropy(settings)
+    hard = cross_entropy(settings, class_weights)
     share, temperature = settings.distill_weight, settings.distill_temperature
     teacher.eval()
 

@@ -22,6 +22,7 @@ from hwprune.training import workers
 from hwprune.training.checkpoint import load_checkpoint, save_checkpoint
 from hwprune.training.distill import Objective, cross_entropy, distillation
 from hwprune.training.evaluation import recalibrate_on
+from hwprune.training.extras import NOTHING, Extras
 from hwprune.training.graphed import Graphed
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.memory import keep_freed_memory
@@ -80,6 +81,7 @@ def train(
     teacher: nn.Module | None = None,
     compiled: bool = False,
     cuda_graph: bool = False,
+    validation: TrainImages | None = None,
 ) -> History:
     """Train `model` in place; it ends in eval mode.
 
@@ -98,6 +100,8 @@ def train(
         compiled: Whether the steps go through torch.compile.
         cuda_graph: Whether the steps are recorded and replayed on one GPU, where they are not compiled: for
             networks that compute the same in each, without reading anything back.
+        validation: Images of which none is among `train_images`, nor ever a test image: where the recipe
+            keeps the best epoch, they decide which that is.
 
     Returns:
         The figures of every epoch.
@@ -107,14 +111,17 @@ def train(
         ModelError: The loss is no longer finite, the model does not return class scores, or its steps cannot
             be recorded.
         MismatchError: The checkpoint is of another run.
-        UsageError: There are too many workers for the batch.
+        UsageError: There are too many workers for the batch, or nothing to find the best epoch with.
 
     The running statistics of batch normalisation are taken anew from the final weights and unaugmented
     images: those gathered on the way lag behind, by tens of points of accuracy where momentum is small.
     """
-    objective = cross_entropy(settings)
+    _check_images(train_images)
+    extras = Extras.of(model, settings, train_images, validation)
+    weights = extras.class_weights
+    objective = cross_entropy(settings, weights)
     if teacher is not None and settings.distill_weight > 0:
-        objective = distillation(settings, teacher.to(device_of(model)))
+        objective = distillation(settings, teacher.to(device_of(model)), weights)
     history = run_epochs(
         model,
         train_images,
@@ -125,6 +132,7 @@ def train(
         progress=progress,
         compiled=compiled,
         cuda_graph=cuda_graph,
+        extras=extras,
     )
     recalibrate_on(model, train_images, settings)
     return history
@@ -142,19 +150,20 @@ def run_epochs(
     before_step: BeforeStep | None = None,
     compiled: bool = False,
     cuda_graph: bool = False,
+    extras: Extras = NOTHING,
 ) -> History:
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
-    if len(images) == 0:
-        raise DataError("There are no images to train on.", do="check the data folder and the splits")
+    _check_images(images)
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
     history = History()
+    images = extras.strengthened(images)
     with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
         # Before the checkpoint is read: momentum takes over the layout of its weights in memory.
         execution = _execution(module, images, recipe)
         if checkpoint is not None and checkpoint.is_file():
-            history = load_checkpoint(checkpoint, module, optimiser, identity)
+            history = load_checkpoint(checkpoint, module, optimiser, identity, extras.kept)
         _check_same_start(checkpoint, history)
-        epochs = _Epochs(module, images, recipe, objective, optimiser, execution, seed, before_step)
+        epochs = _Epochs(module, images, recipe, objective, optimiser, execution, seed, before_step, extras)
         if compiled:
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
         elif cuda_graph:
@@ -162,16 +171,24 @@ def run_epochs(
         try:
             for epoch in range(len(history.epochs), math.ceil(recipe.epochs)):
                 history = History((*history.epochs, epochs.run(epoch)))
+                seen = extras.look()
                 if workers.is_main():
                     if checkpoint is not None:
-                        save_checkpoint(checkpoint, module, optimiser, history, identity)
+                        save_checkpoint(checkpoint, module, optimiser, history, identity, extras.kept)
                     last = history.epochs[-1]
-                    progress(epoch + 1, math.ceil(recipe.epochs), loss=last.loss, top1=last.top1, lr=last.lr)
+                    total = math.ceil(recipe.epochs)
+                    progress(epoch + 1, total, loss=last.loss, top1=last.top1, lr=last.lr, **seen)
                 workers.barrier()
         finally:
             epochs.graph = None  # it and `epochs` refer to each other, and would keep its memory
+    extras.finish()
     module.eval()
     return history
+
+
+def _check_images(images: TrainImages) -> None:
+    if len(images) == 0:
+        raise DataError("There are no images to train on.", do="check the data folder and the splits")
 
 
 def _execution(module: nn.Module, images: TrainImages, recipe: Recipe) -> Execution:
@@ -206,11 +223,12 @@ class _Epochs:
         execution: Execution,
         seed: int,
         before_step: BeforeStep | None,
+        extras: Extras,
     ) -> None:
         self.module, self.recipe, self.objective = module, recipe, objective
         # On a GPU small images lie in its memory, and are shifted, mirrored and normalised there.
         self.images = images.on(execution.device) if isinstance(images, Images) else images
-        self.execution = execution
+        self.execution, self.extras = execution, extras
         self.optimiser, self.seed, self.before_step = optimiser, seed, before_step
         self.batch_size = min(recipe.batch_size, len(images))
         self.steps = len(images) // self.batch_size
@@ -283,12 +301,14 @@ class _Epochs:
         if self.before_step is not None:
             self.before_step(rng)
         images, labels = self.execution.place(images), labels.to(self.execution.device)
+        images, labels = self.extras.mix(images, labels)
         if self.graph is not None:
-            found = self.graph(images, labels)
+            loss, hits = self.graph(images, labels)
             self.optimiser.update(lr, keep=self.graph.recorded)
-            return found
-        loss, hits = self._loss(images, labels)
-        self.optimiser.step(self.loss_scale * loss, lr)
+        else:
+            loss, hits = self._loss(images, labels)
+            self.optimiser.step(self.loss_scale * loss, lr)
+        self.extras.after_step()
         return loss.detach(), hits
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,7 +316,8 @@ class _Epochs:
         with self.execution.autocast():
             outputs = self.scores(images)
             loss = part * self.objective(images, outputs, labels)
-        return loss, (outputs.detach().argmax(1) == labels).sum()
+        most = labels.argmax(1) if labels.ndim == 2 else labels  # of mixed images
+        return loss, (outputs.detach().argmax(1) == most).sum()
 
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         loss, hits = self._loss(images, labels)

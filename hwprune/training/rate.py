@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hwprune.data.images import Images
     from hwprune.training.settings import TrainSettings
 
-RATES = (0.06, 0.02, 0.006)
+RATES = {"sgd": (0.06, 0.02, 0.006), "adamw": (0.002, 0.0006, 0.0002)}
 _SHARE = 0.01  # of all steps, that each rate is tried for
 _LEAST = 8  # steps
 _CLOSE = 1.03  # of the lowest loss: among these the highest rate, since short runs favour low ones
@@ -32,7 +32,7 @@ def find_rate(
     *,
     seed: int = 0,
     teacher: nn.Module | None = None,
-    rates: tuple[float, ...] = RATES,
+    rates: tuple[float, ...] = (),
 ) -> tuple[float, float]:
     """The highest of some learning rates that lowers the loss about as fast as the best of them.
 
@@ -45,13 +45,18 @@ def find_rate(
         settings: The recipe of the run.
         seed: Fixes the images.
         teacher: As in `train`.
-        rates: What to try, the highest first.
+        rates: What to try, the highest first; by default what suits the optimiser.
 
     Returns:
         The rate, and what the test cost in epochs.
     """
+    epochs = settings.epochs
+    rates = rates or RATES[settings.optimiser]
+    # An average of few steps lags behind, and measuring the faster precision would take as many steps.
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    settings = replace(settings, epochs=1, keep="last", ema=0.0, precision=precision)
     batch = min(settings.batch_size, len(images))
-    steps = max(_LEAST, round(_SHARE * settings.epochs * len(images) / batch))
+    steps = max(_LEAST, round(_SHARE * epochs * len(images) / batch))
     steps = min(steps, max(1, len(images) // (2 * batch)))  # half of the images at most
     order = np.random.default_rng((seed, 1)).permutation(len(images))
     some, others = images.subset(order[: steps * batch]), images.subset(order[steps * batch :][: 4 * batch])
@@ -59,7 +64,7 @@ def find_rate(
     for rate in rates:
         trial = copy.deepcopy(model)
         try:
-            train(trial, some, replace(settings, lr=rate, epochs=1), seed=seed, teacher=teacher)
+            train(trial, some, replace(settings, lr=rate), seed=seed, teacher=teacher)
             losses.append(mean_loss(trial, others))
         except ModelError:  # it diverged
             losses.append(math.inf)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.transforms import v2
 
+from hwprune.data import rand_augment
 from hwprune.data.augment import Augmentation, crop_box
 from hwprune.data.images import Images, LazyImages, MemoryImages
 from hwprune.data.sources.base import ArraySource
@@ -17,8 +19,6 @@ from hwprune.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from PIL import Image
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 
@@ -241,3 +241,36 @@ def test_lazy_images_name_the_broken_one() -> None:
     with pytest.raises(DataError) as caught:
         list(images.batches(4))
     assert "made up, image 6" in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [32, 80])
+def test_rand_augment_changes_each_view_in_its_own_way_and_by_the_seed(side: int) -> None:
+    augmentation = Augmentation(image_size=side, flip=True)
+    stored = augmentation.stored_side
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, stored, stored), dtype=np.uint8)
+    images = MemoryImages(pixels, torch.arange(40), augmentation, (0.0,) * 3, (1.0,) * 3)
+    strong = images.strengthened(9)
+
+    def views(of: MemoryImages, **options: Any) -> torch.Tensor:
+        return torch.cat([batch for batch, _ in of.batches(40, augment=True, shuffle_seed=3, **options)])
+
+    plain, changed = views(images), views(strong)
+    assert changed.shape == plain.shape
+    assert torch.equal(changed, views(strong))
+    differing = (changed != plain).flatten(1).any(1).float().mean()
+    assert differing > 0.7, "two of fourteen operations, of which one changes nothing"
+    halves = [views(strong, part=(number, 2)) for number in (0, 1)]
+    assert torch.equal(torch.cat(halves), changed)
+    assert torch.equal(next(strong.batches(40))[0], next(images.batches(40))[0])
+
+
+@pytest.mark.parametrize("number", range(14))
+def test_each_operation_of_rand_augment_gives_an_image(number: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    pixels[0, 0], pixels[0, 1] = 0, 255  # nothing is left for autocontrast
+    image = Image.fromarray(pixels)
+    changed = [np.asarray(rand_augment.apply(image, ((number, strength),))) for strength in (-0.5, 0.5)]
+    assert all(one.shape == (24, 24, 3) for one in changed)
+    assert (changed[0] != np.asarray(image)).any() == (number not in (0, 12))
+    signed = number in range(1, 10)
+    assert (changed[0] != changed[1]).any() == signed
