@@ -68,9 +68,9 @@ def new_project(folder: Path) -> Path:
             target=replace(config.target, profile=str(profile)),
             profiling=replace(config.profiling, max_seconds=1e4, max_error=0.9),
             data=replace(config.data, sub_val=200, image_size=16),
-            pruningnet=replace(config.pruningnet, epochs=6, recalibration_images=200),
+            pruningnet=replace(config.pruningnet, epochs=6, recalibration_images=200, precision="fp32"),
             search=replace(config.search, population=16, parents=6, mutants=8, crossovers=8, generations=6),
-            training=replace(config.training, epochs=4),
+            training=replace(config.training, epochs=4, precision="fp32"),  # runs are compared bit for bit
         ),
     )
     return folder

@@ -387,12 +387,12 @@ def read_tensors(
     return tensors, info
 
 
-def tensors_checksum(path: Path) -> str:
-    """The checksum that a file of `write_tensors` claims, from its header alone; "" where there is none."""
+def tensors_claim(path: Path, key: str) -> str:
+    """The `checksum` or the `info` that a file of `write_tensors` claims, from its header alone, or ""."""
     with (
         contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError),
         path.open("rb") as file,
     ):
         length = min(int.from_bytes(file.read(8), "little"), MAX_JSON_BYTES)
-        return str(strict_json.parse(file.read(length))["__metadata__"]["checksum"])
+        return str(strict_json.parse(file.read(length))["__metadata__"][key])
     return ""

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     folder = options.output or options.plan.with_suffix(".table")
 
-    def show(done: int, total: int, /, **figures: float) -> None:
+    def show(done: float, total: int, /, **figures: float) -> None:
         text = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
         sys.stderr.write(f"{done}/{total} networks  {text}\n")
 

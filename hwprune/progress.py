@@ -10,13 +10,16 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Called after each finished unit of work (an epoch, a network, a generation)."""
+    """Called after each finished unit of work (an epoch, a network, a generation), and within long ones."""
 
-    def __call__(self, done: int, total: int, /, **figures: float) -> None:
-        """Report that `done` of `total` units are finished, with named figures to show."""
+    def __call__(self, done: float, total: int, /, **figures: float) -> None:
+        """Report that `done` of `total` units are finished, with named figures to show.
+
+        A fraction is the finished part of a unit under way.
+        """
 
 
-def silent(done: int, total: int, /, **figures: float) -> None:
+def silent(done: float, total: int, /, **figures: float) -> None:
     """A `Progress` that reports nothing."""
 
 

@@ -51,7 +51,7 @@ def fingerprint(project: Project) -> str:
     if project.given and not project.given.anew:
         return project.given_weights()
     path = checkpoint_path(project)
-    return artifacts.tensors_checksum(path) or path.name
+    return artifacts.tensors_claim(path, "checksum") or path.name
 
 
 def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, History, str]:

@@ -92,7 +92,7 @@ def fingerprint(project: Project, space: SearchSpace, networks: Sequence[Widths]
         own = project.config.pruningnet
         weights += [own.importance, own.repair, base.fingerprint(project)]
     if kind in ("auto", "pruningnet"):
-        weights.append(artifacts.tensors_checksum(checkpoint_path(project, space, networks)))
+        weights.append(artifacts.tensors_claim(checkpoint_path(project, space, networks), "checksum"))
     return digest(kind, weights, project.config.pruningnet.recalibration_images) if weights else kind
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json as json_format
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -109,11 +110,11 @@ class _BarProgress:
     def __init__(self, bar: Bar, task: Any) -> None:
         self.bar, self.task = bar, task
 
-    def __call__(self, done: int, total: int, /, **figures: float) -> None:
+    def __call__(self, done: float, total: int, /, **figures: float) -> None:
         self.bar.update(self.task, completed=done, total=total, figures=_figures(figures))
         task = next(task for task in self.bar.tasks if task.id == self.task)
         left = f", {format_seconds(task.time_remaining)} left" if task.time_remaining else ""
-        short = f"{done}/{total} {task.fields['unit']}{left}"
+        short = f"{_count(done)}/{total} {task.fields['unit']}{left}"
         self.bar.update(self.task, rate=f"{task.speed:.3g}/s" if task.speed else "", short=short)
 
 
@@ -123,18 +124,22 @@ class _LineProgress:
         self.started = self.last = time.monotonic()
         self.first = 0
 
-    def __call__(self, done: int, total: int, /, **figures: float) -> None:
+    def __call__(self, done: float, total: int, /, **figures: float) -> None:
         now = time.monotonic()
         if self.last == self.started:
-            self.first = done - 1  # what an earlier run had finished does not count for the rate
+            self.first = math.ceil(done) - 1  # what an earlier run had finished does not count for the rate
         if done < total and now - self.last < _LINE_EVERY_S and self.last != self.started:
             return
         self.last = now
         rate = (done - self.first) / max(now - self.started, 1e-9)
         left = format_seconds(max(total - done, 0) / rate) if rate > 0 else "?"
-        self.console.note(
-            f"{self.title}: {done}/{total} {self.unit}, {rate:.3g}/s, {left} left  {_figures(figures)}"
-        )
+        count = f"{_count(done)}/{total} {self.unit}"
+        self.console.note(f"{self.title}: {count}, {rate:.3g}/s, {left} left  {_figures(figures)}")
+
+
+def _count(done: float) -> str:
+    """Finished units; of one under way, its tenths."""
+    return str(int(done)) if done == int(done) else f"{done:.1f}"
 
 
 def _figures(figures: dict[str, float]) -> str:

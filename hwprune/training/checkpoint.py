@@ -5,9 +5,10 @@ Everything random in an epoch follows from (seed, epoch), so nothing else is nee
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hwprune import artifacts
+from hwprune import artifacts, strict_json
 from hwprune.errors import MismatchError
 from hwprune.payloads import misfits
 from hwprune.training.history import EpochFigures, History
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hwprune.training.optimiser import Optimiser
+    from hwprune.training.settings import PrecisionName
 
 _KIND, _SCHEMA = "training-checkpoint", 1
 _WEIGHT = "weight/"
@@ -44,6 +46,7 @@ def save_checkpoint(
     history: History,
     identity: Mapping[str, Any],
     kept: Sequence[Kept] = (),
+    precision: str = "",
 ) -> None:
     """Write the state after the last epoch of `history`; replaces an earlier checkpoint atomically.
 
@@ -54,6 +57,7 @@ def save_checkpoint(
         history: The epochs finished so far.
         identity: JSON-able settings that a run must share to go on from here.
         kept: What else the run keeps.
+        precision: What the steps are computed in, which a resumed run goes on with.
 
     Raises:
         StorageError: Full disk, no permission.
@@ -64,8 +68,18 @@ def save_checkpoint(
             tensors[_STATE[kind] + name] = value
     for one in kept:
         tensors |= {one.prefix + name: value for name, value in one.tensors().items()}
-    info = {"identity": dict(identity), "history": history.to_payload()}
+    info = {"identity": dict(identity), "history": history.to_payload(), "precision": precision}
     artifacts.write_tensors(path, _KIND, _SCHEMA, tensors, info)
+
+
+def kept_precision(path: Path | None) -> PrecisionName | None:
+    """The precision that the run of a checkpoint computes in; None where that is not known."""
+    if path is None:
+        return None
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):
+        found = strict_json.parse(artifacts.tensors_claim(path, "info")).get("precision")
+        return found if found in ("fp32", "bf16") else None
+    return None
 
 
 def load_checkpoint(

@@ -6,6 +6,7 @@ Of several workers (`training.workers`) each runs its part of every batch; all t
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -19,10 +20,11 @@ from hwprune.data.images import Images
 from hwprune.errors import DataError, MismatchError, ModelError, UsageError
 from hwprune.progress import silent
 from hwprune.training import workers
-from hwprune.training.checkpoint import load_checkpoint, save_checkpoint
+from hwprune.training.checkpoint import kept_precision, load_checkpoint, save_checkpoint
 from hwprune.training.distill import Objective, cross_entropy, distillation
 from hwprune.training.evaluation import recalibrate_on
 from hwprune.training.extras import NOTHING, Extras
+from hwprune.training.fastest import faster_precision
 from hwprune.training.graphed import Graphed
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.memory import keep_freed_memory
@@ -38,10 +40,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hwprune.progress import Progress
-    from hwprune.training.settings import Recipe, TrainSettings
+    from hwprune.training.settings import PrecisionName, Recipe, TrainSettings
 
 _log = logging.getLogger(__name__)
 _LEAST_PART = 2  # images of a batch on one worker: batch normalisation needs them
+_TELL_EVERY_S = 2.0
 _CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
 
@@ -95,7 +98,8 @@ def train(
         checkpoint: File written after each epoch. If it is there, the run goes on from it and ends as an
             unbroken one would have (bit-equal on a CPU with the same number of threads).
         seed: Fixes order, augmentation and dropout.
-        progress: Called after each epoch with `loss`, `top1` (0 to 1) and `lr`.
+        progress: Called after each epoch with `loss`, `top1` (0 to 1) and `lr`, and every couple of seconds
+            within one, then with a fraction.
         teacher: A network whose outputs the model shall also learn (knowledge distillation).
         compiled: Whether the steps go through torch.compile.
         cuda_graph: Whether the steps are recorded and replayed on one GPU, where they are not compiled: for
@@ -157,13 +161,19 @@ def run_epochs(
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
     history = History()
     images = extras.strengthened(images)
+    precision = _precision(module, images, recipe, checkpoint)
     with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
         # Before the checkpoint is read: momentum takes over the layout of its weights in memory.
-        execution = _execution(module, images, recipe)
+        execution = _execution(module, images, recipe, precision)
+        save = functools.partial(save_checkpoint, identity=identity, kept=extras.kept, precision=precision)
         if checkpoint is not None and checkpoint.is_file():
             history = load_checkpoint(checkpoint, module, optimiser, identity, extras.kept)
+        elif checkpoint is not None and workers.is_main() and precision != recipe.precision:
+            save(checkpoint, module, optimiser, history)  # what was measured counts from now on
+        workers.barrier()
         _check_same_start(checkpoint, history)
         epochs = _Epochs(module, images, recipe, objective, optimiser, execution, seed, before_step, extras)
+        epochs.progress = progress
         if compiled:
             epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
         elif cuda_graph:
@@ -174,7 +184,7 @@ def run_epochs(
                 seen = extras.look()
                 if workers.is_main():
                     if checkpoint is not None:
-                        save_checkpoint(checkpoint, module, optimiser, history, identity, extras.kept)
+                        save(checkpoint, module, optimiser, history)
                     last = history.epochs[-1]
                     total = math.ceil(recipe.epochs)
                     progress(epoch + 1, total, loss=last.loss, top1=last.top1, lr=last.lr, **seen)
@@ -191,10 +201,24 @@ def _check_images(images: TrainImages) -> None:
         raise DataError("There are no images to train on.", do="check the data folder and the splits")
 
 
-def _execution(module: nn.Module, images: TrainImages, recipe: Recipe) -> Execution:
+def _precision(
+    module: nn.Module, images: TrainImages, recipe: Recipe, checkpoint: Path | None
+) -> PrecisionName:
+    """The recipe's precision; on `auto` that of the run that is gone on with, else the faster one."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    known: PrecisionName | None = workers.share(kept_precision(checkpoint))
+    if known is not None:
+        return known
+    part = max(_LEAST_PART, min(recipe.batch_size, len(images)) // workers.world())
+    example, _ = next(images.batches(part))
+    return faster_precision(module, example, recipe.channels_last)
+
+
+def _execution(module: nn.Module, images: TrainImages, recipe: Recipe, precision: PrecisionName) -> Execution:
     """How batches are run through the network, whose weights are laid out for it."""
     example, _ = next(images.batches(min(2, len(images))))
-    return choose_execution(module, example, recipe.precision, recipe.channels_last)
+    return choose_execution(module, example, precision, recipe.channels_last)
 
 
 def _check_same_start(checkpoint: Path | None, history: History) -> None:
@@ -243,6 +267,7 @@ class _Epochs:
         # DDP takes the mean over the workers, steps inside the backward pass the sum.
         self.loss_scale = 1 if optimiser.in_backward else workers.world()
         self.graph: Graphed | None = None
+        self.progress, self.told = silent, time.perf_counter()
 
     def record(self) -> None:
         """Let a CUDA graph compute loss and gradients, where each step is the same on one GPU."""
@@ -282,6 +307,7 @@ class _Epochs:
                 right += hits
                 if index % _CHECK_EVERY == 0:
                     self._finite(loss_sum, epoch, index)
+                self._tell(epoch, index + 1, loss_sum)
         average_statistics(self.module)
         return EpochFigures(
             epoch=epoch + 1,
@@ -290,6 +316,14 @@ class _Epochs:
             lr=self._lr(epoch, steps - 1),
             seconds=time.perf_counter() - started,
         )
+
+    def _tell(self, epoch: int, done: int, loss_sum: Tensor) -> None:
+        """Tell of an epoch under way, every couple of seconds."""
+        now = time.perf_counter()
+        if now - self.told > _TELL_EVERY_S and done < self.steps and workers.is_main():
+            self.told = now
+            loss = float(loss_sum) * workers.world() / done  # of this worker's images
+            self.progress(epoch + done / self.steps, math.ceil(self.recipe.epochs), loss=loss)
 
     def _lr(self, epoch: int, index: int) -> float:
         return learning_rate(self.recipe, epoch * self.steps + index, self.steps)

@@ -1,7 +1,6 @@
 """Where bfloat16 and channels-last are used.
 
-Both follow from the device, never from a timing: a decision that depends on how busy the machine is would
-make two runs differ.
+Without gradients both follow from the device. For training, `training.fastest` measures what to ask for.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class Recipe:
         label_smoothing: Share of the target spread over all classes.
         schedule: How the learning rate falls; see `training.schedule`.
         warmup_epochs: Epochs over which the rate first rises from 0 (`onecycle` has its own rise).
-        precision: `bf16` computes convolutions in bfloat16; `auto` where the device has instructions for it.
+        precision: `bf16` computes convolutions in bfloat16; `auto` does where that is faster, as measured at
+            the start.
         channels_last: Memory layout of the images; `auto` turns it on where the model allows it.
     """
 

@@ -148,6 +148,20 @@ def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
     assert lines[-1].startswith("Training: done in")
 
 
+def test_progress_inside_an_epoch_counts_its_tenths_and_what_was_done_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Console().stage("Training", "epochs") as progress:
+        time.sleep(0.1)
+        progress(2.25, 4, loss=0.5)  # two were finished by an earlier run
+        progress(4, 4, loss=0.4)
+    lines = capsys.readouterr().err.splitlines()
+    found = re.match(r"Training: 2\.2/4 epochs, ([\d.]+)/s, .* left  loss 0\.5", lines[1])
+    assert found
+    assert float(found[1]) < 0.25 / 0.1
+    assert lines[2].startswith("Training: 4/4 epochs")
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_narrow_terminal_shows_what_is_done_and_the_time_left(width: int) -> None:
     console = Console()

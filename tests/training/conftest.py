@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hwprune.data.datasets import open_data
+from hwprune.training import loop
 
 
 class TinyNet(nn.Module):
@@ -36,6 +37,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def told_after_epochs_alone(monkeypatch):
+    """However slow the machine is; what is told inside epochs has a test of its own."""
+    monkeypatch.setattr(loop, "_TELL_EVERY_S", float("inf"))
 
 
 @pytest.fixture(scope="session")

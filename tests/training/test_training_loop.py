@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hwprune.errors import ArtifactError, DataError, MismatchError, ModelError
-from hwprune.training import precision
+from hwprune.training import loop, precision
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
 from hwprune.training.precision import Execution
@@ -306,3 +306,20 @@ def test_statistics_follow_the_final_weights(digits, make_net):
     first = net.features[0](digits.train.tensor())
     assert torch.allclose(net.features[1].running_mean, first.mean((0, 2, 3)), atol=0.02)
     assert net.features[1].momentum == 0.001
+
+
+def test_progress_is_told_inside_long_epochs(digits, make_net, monkeypatch):
+    monkeypatch.setattr(loop, "_TELL_EVERY_S", 0.0)
+    told = []
+    settings = replace(SETTINGS, epochs=2)
+    train(
+        make_net(),
+        digits.train,
+        settings,
+        progress=lambda done, total, /, **figures: told.append((done, total, sorted(figures))),
+    )
+    steps = len(digits.train) // settings.batch_size
+    assert [done for done, _, _ in told] == pytest.approx([step / steps for step in range(1, 2 * steps + 1)])
+    assert {total for _, total, _ in told} == {2}
+    assert told[0][2] == ["loss"]
+    assert told[-1] == (2, 2, ["loss", "lr", "top1"])
