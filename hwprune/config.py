@@ -135,6 +135,7 @@ class PruningNetConfig(PruningNetSettings):
     importance: ImportanceName = "l1"
     repair: bool = True
     epochs: int = 24
+    lr: float = 0.05
     recalibration_images: int = 400
 
     def _problems(self) -> list[str]:

@@ -196,6 +196,8 @@ class SearchResult(WithFigures, Stored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.score_kind not in ("inherited", "pruningnet", "macs"):
+            raise ValueError(f"there is no score {self.score_kind!r}")
         count = len(self.groups)
         if not len(self.widths) == count + len(self.blocks) == len(self.full_widths):
             raise ValueError("widths and groups do not go together")
@@ -320,6 +322,10 @@ class TrainResult(Stored):
     normalisation: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.start not in ("inherited", "generated", "scratch", "base"):
+            raise ValueError(f"there is no start {self.start!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
