@@ -19,7 +19,7 @@ from common import finish
 from hwprune.api import judge
 from hwprune.config import load_config
 from hwprune.models.registry import build
-from hwprune.structure.blocks import tie
+from hwprune.structure.tied import tie
 from hwprune.structure.trace import trace
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def count(path: Path) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         space = trace(model, torch.zeros(1, 3, 224, 224), exclude=config.model.exclude)
-    space = tie(space, config.model.blocks)
+    space = tie(space, config.model.tied)
     found = {"network": parameters(model)}
     for generator in GENERATORS:
         with torch.device("meta"):

@@ -33,7 +33,7 @@ from pruningnet_published import Published
 from hwprune.api import judge
 from hwprune.config import load_config
 from hwprune.models.registry import build
-from hwprune.structure.blocks import tie
+from hwprune.structure.tied import tie
 from hwprune.structure.trace import trace
 from hwprune.training.distill import cross_entropy
 from hwprune.training.memory import keep_freed_memory
@@ -63,7 +63,7 @@ class Ours:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             space = trace(network, torch.zeros(1, 3, 224, 224), exclude=config.model.exclude)
-        self.space: SearchSpace = tie(space, config.model.blocks).with_choices(1)
+        self.space: SearchSpace = tie(space, config.model.tied).with_choices(1)
         own = replace(config.pruningnet, generator=generator, recompute=recompute)
         self.net = judge.pruningnet_of(replace(config, pruningnet=own), network, self.space)
         recipe = judge.recipe(config.pruningnet)

@@ -218,7 +218,10 @@ def check(name: str, size: int, record: Record) -> None:
 def drawn(space: SearchSpace) -> dict[str, Widths]:
     """Networks of random widths, two with all blocks, one with every second and one with none of them."""
     rng = np.random.default_rng(0)
-    widths = [space.sample(rng)[: len(space.groups)] for _ in range(3)]
+    samples = [space.sample(rng)[: len(space.groups)] for _ in range(3)]
+    # Without its dense layer a group has the width 0; here the gates are others.
+    pairs = [zip(one, space.groups, strict=True) for one in samples]
+    widths = [[width or group.choices[0] for width, group in pair] for pair in pairs]
     found = {
         f"random {index + 1}": space.check([*widths[index], *[1] * len(space.blocks)]) for index in (0, 1)
     }

@@ -27,7 +27,10 @@ ScoreName = Literal["auto", "inherited", "pruningnet", "macs"]
 StartName = Literal["auto", "inherited", "generated", "scratch"]
 DistillName = Literal["auto", "on", "off"]
 RecipeName = Literal["tuned", "paper"]
-_REPLACED = {"data.sub_val_per_class": "data.sub_val, the images of all classes; 0 takes as many as suit"}
+_REPLACED = {
+    "data.sub_val_per_class": "data.sub_val, the images of all classes; 0 takes as many as suit",
+    "model.blocks": "model.tied, the same list",
+}
 _MAX_BYTES = 2**20
 _T = TypeVar("_T")
 
@@ -41,15 +44,15 @@ class ModelConfig:
         weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME or timm:NAME; ""
             trains it, unless the model's own function loads weights.
         exclude: Patterns of layers whose output channels must stay, such as `layer4.*`.
-        blocks: Patterns of modules that are one block each, such as `layer?.*`, whose inner layers get one
-            width and whose weights are generated for all its widths, as in MetaPruning.
-        depth: Whether whole blocks may go, not channels alone.
+        tied: Patterns of modules, such as `layer?.*`, whose inner layers get one width and whose weights are
+            generated for all its widths, as MetaPruning's blocks.
+        depth: Whether blocks may go as a whole, not channels alone.
     """
 
     name: str = "resnet20"
     weights: str = ""
     exclude: tuple[str, ...] = ()
-    blocks: tuple[str, ...] = ()
+    tied: tuple[str, ...] = ()
     depth: bool = True
 
 
@@ -120,7 +123,7 @@ class PruningNetConfig(PruningNetSettings):
         generator: `residual` starts from the trained network, its channels sorted by importance, and
             generates gains for them; `fc` is the paper's; `shared` crops shared weights, generating nothing.
         hidden: Width of the generator's hidden layer; `residual` takes a quarter of it.
-        hidden_outside: The same of layers in no block; 0 takes `hidden`.
+        hidden_outside: The same of layers in no tied module; 0 takes `hidden`.
         recompute: Whether training keeps less in memory and computes the inside of each block twice.
         repair: Whether inherited weights that stay take over, by least squares, what the removed ones did.
         importance: What inherited weights and `residual` sort channels by: `l1`, `bn_scale`, `taylor` or
@@ -217,11 +220,11 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(self, {"seed": (0, 2**31)})
-        if self.pruningnet.recompute and not self.model.blocks:
+        if self.pruningnet.recompute and not self.model.tied:
             raise ConfigError(
                 "A setting needs another one.",
-                got="[pruningnet] recompute = true without blocks under [model]: nothing to recompute",
-                do='name the blocks, for example blocks = ["layer?.*"], or set recompute = false',
+                got="[pruningnet] recompute = true without tied under [model]: nothing to recompute",
+                do='name modules, for example tied = ["layer?.*"], or set recompute = false',
             )
 
 

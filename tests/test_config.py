@@ -98,7 +98,14 @@ def test_settings_need_no_torch() -> None:
 def test_recomputing_without_blocks_is_told_before_anything_is_trained(tmp_path):
     path = tmp_path / "hwprune.toml"
     path.write_text("[pruningnet]\nrecompute = true\n")
-    with pytest.raises(ConfigError, match="without blocks"):
+    with pytest.raises(ConfigError, match="without tied"):
         load_config(path)
-    path.write_text('[model]\nblocks = ["layer?.*"]\n[pruningnet]\nrecompute = true\n')
+    path.write_text('[model]\ntied = ["layer?.*"]\n[pruningnet]\nrecompute = true\n')
     assert load_config(path).pruningnet.recompute
+
+
+def test_blocks_of_earlier_settings_are_called_tied(tmp_path):
+    path = tmp_path / "hwprune.toml"
+    path.write_text('[model]\nblocks = ["layer?.*"]\n')
+    with pytest.raises(ConfigError, match=r"model\.blocks is no setting any more: write model\.tied"):
+        load_config(path)

@@ -38,6 +38,7 @@ class CheckResult:
         input_shape: Shape of one input.
         groups: Channel groups that can be pruned.
         blocks: Blocks that may go.
+        kept_blocks: Modules that look like blocks -> why they may not go.
         macs: Multiply-accumulates of the unpruned network, for one image.
         removable_macs: Share of them that can go: at the narrowest widths, without blocks that may go.
         frozen: Layer -> why its channels, or some of them, stay.
@@ -74,6 +75,7 @@ class CheckResult:
     budget: str = ""
     budget_ms: float | None = None
     own: bool = True
+    kept_blocks: dict[str, str] = field(default_factory=dict)
 
     @property
     def reachable(self) -> bool:
@@ -159,6 +161,7 @@ def _result(
         macs=macs,
         removable_macs=1 - int(space.macs(space.smallest())) / max(macs, 1),
         frozen=dict(space.frozen),
+        kept_blocks=dict(space.kept),
         checks=space.proof.checks,
         trace_seconds=space.proof.analysis_seconds,
         proof_seconds=space.proof.seconds,

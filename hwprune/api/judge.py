@@ -126,7 +126,7 @@ def pruningnet_of(config: Config, model: nn.Module, space: SearchSpace) -> Pruni
         config.pruningnet.generator,
         config.pruningnet.hidden,
         seed=config.seed,
-        blocks=config.model.blocks,
+        tied=config.model.tied,
         hidden_outside=config.pruningnet.hidden_outside,
         recompute=config.pruningnet.recompute,
     )
@@ -138,7 +138,7 @@ def sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.
     from hwprune.pruningnet.importance import importance
     from hwprune.structure.rank import sort_channels
 
-    if project.config.model.blocks:
+    if project.config.model.tied:
         # Layers that share a width need not share an order: each is sorted by what its channels are worth.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HwpruneWarning)

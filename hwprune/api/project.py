@@ -228,7 +228,7 @@ class Project:
         images = (kind, str(Path(root).expanduser().resolve()) if root else "")
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
-        more = [*([model.blocks] if model.blocks else []), *(["depth"] if model.depth else [])]
+        more = [*([model.tied] if model.tied else []), *(["depth"] if model.depth else [])]
         normalised = [(data.mean, data.std)] if data.mean else []
         rest = (model.exclude, *more, images, data.image_size, *normalised)
         whole = Path(model.name).expanduser()

@@ -48,21 +48,22 @@ def traced(project: Project, *, tied: bool = True) -> SearchSpace:
 
     Args:
         project: The project.
-        tied: Whether the inner layers of a block share one width, when the project names blocks.
+        tied: Whether the inner layers of tied modules share one width, when the project names such.
 
     Raises:
         ModelError: The model cannot be traced, has nothing to prune, or has not one output for each class.
     """
-    from hwprune.structure.blocks import tie
+    from hwprune.structure.tied import tie
 
     settings = project.config.model
     if is_onnx(settings.name):
         from hwprune.structure.trace_onnx import read_onnx, trace_onnx
 
-        space = trace_onnx(read_onnx(Path(settings.name)), name=settings.name, exclude=settings.exclude)
+        content, exclude = read_onnx(Path(settings.name)), settings.exclude
+        space = trace_onnx(content, name=settings.name, exclude=exclude, depth=settings.depth)
     else:
         space = _traced_torch(project)
-    return tie(space, settings.blocks) if tied else space
+    return tie(space, settings.tied) if tied else space
 
 
 def _traced_torch(project: Project) -> SearchSpace:

@@ -114,6 +114,12 @@ def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
     if result.frozen:
         rows = [(layer, why, remedy(why)) for layer, why in result.frozen.items()]
         yield _table("Layers that keep channels", ("layer", "why", "what would free them"), rows)
+    if result.kept_blocks:
+        by_reason: dict[str, list[str]] = {}
+        for module, why in result.kept_blocks.items():
+            by_reason.setdefault(why, []).append(module)
+        told = [(why, ", ".join(modules)) for why, modules in by_reason.items()]
+        yield _table("Modules that look like blocks but stay", ("why", "modules"), told)
     if result.budget_ms is not None:
         within = "within reach" if result.reachable else "OUT OF REACH: no network of this space is as fast"
         yield Text(

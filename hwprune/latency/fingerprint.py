@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hwprune.structure.layers import Block
     from hwprune.structure.onnx_graph import NetGraph
     from hwprune.structure.space import SearchSpace
 
@@ -16,8 +17,13 @@ def space_fingerprint(space: SearchSpace) -> str:
     """Digest of all that a space says of a network; the model's name and the groups' choices do not count."""
     groups = [[group.name, group.width, group.multiple] for group in space.groups]
     parts = [[asdict(one) for one in many] for many in (space.layers, space.products, space.attributes)]
-    blocks = [[asdict(block) for block in space.blocks]] if space.blocks else []
+    blocks = [[_told(block) for block in space.blocks]] if space.blocks else []
     return _digest([list(space.input_shape[1:]), groups, *parts, *blocks])
+
+
+def _told(block: Block) -> dict[str, Any]:
+    """The fields of a block; those of concatenations only where it has them."""
+    return {name: value for name, value in asdict(block).items() if value or name not in ("groups", "reads")}
 
 
 def graph_fingerprint(graph: NetGraph) -> str:

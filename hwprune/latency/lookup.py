@@ -54,7 +54,11 @@ class KernelSums:
         for slot in kernels.slots:
             groups = tuple(sorted({*slot.inputs.groups, *slot.outputs.groups}))
             by_groups.setdefault((groups, slot.gates), []).append(slot)
-        self._position = [_positions(group.width, group.choices) for group in space.groups]
+        empty = {group for block in space.blocks for group in block.groups}  # in networks without these
+        self._choices = [(0,) * (i in empty) + group.choices for i, group in enumerate(space.groups)]
+        self._position = [
+            _positions(group.width, own) for group, own in zip(space.groups, self._choices, strict=True)
+        ]
         self._specs.prepare(self._grids(by_groups))
         self._tables = {
             place: self.of(slots, self._grid(place[0]))
@@ -86,7 +90,7 @@ class KernelSums:
             elif len(groups) == 1:
                 values = table.take(index[groups[0]], mode="clip")
             else:
-                size = len(self._space.groups[groups[1]].choices)
+                size = len(self._choices[groups[1]])
                 values = table.take(index[groups[0]] * size + index[groups[1]], mode="clip")
             for gate in gates:
                 values = values * columns[gate]
@@ -100,7 +104,7 @@ class KernelSums:
 
     def _grid(self, groups: tuple[int, ...]) -> NDArray[np.int64]:
         """Networks of all blocks with every combination of the choices of `groups`: (combinations, genes)."""
-        choices = [self._space.groups[group].choices for group in groups]
+        choices = [self._choices[group] for group in groups]
         if not choices:
             return np.array([self._space.full()])
         mesh = np.meshgrid(*(np.array(options) for options in choices), indexing="ij")
@@ -153,6 +157,8 @@ class _Remembered:
 
     def prepare(self, specs: Sequence[KernelSpec]) -> None:
         new = [spec for spec in specs if spec not in self._known]
+        self._known |= {spec: 0.0 for spec in new if not spec.out_channels}  # of layers that are left out
+        new = [spec for spec in new if spec.out_channels]
         if new:
             self._known.update(zip(new, self._values(new).tolist(), strict=True))
 

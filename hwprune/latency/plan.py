@@ -131,7 +131,9 @@ class Plan:
 
 def snapped(space: SearchSpace, widths: Widths) -> Widths:
     """Each width at the nearest choice of its group."""
-    return tuple(
-        min(gene.choices, key=lambda choice, width=width: (abs(choice - width), choice))  # type: ignore[misc]
-        for gene, width in zip(space.genes, widths, strict=True)
+    return space.check(
+        [
+            min(gene.choices, key=lambda choice, width=width: (abs(choice - width), choice))  # type: ignore[misc]
+            for gene, width in zip(space.genes, widths, strict=True)
+        ]
     )

@@ -51,12 +51,9 @@ def planned(space: SearchSpace, index: int, seed: int) -> Widths:
     The first ones are the widest, the narrowest and the middle network; where blocks may go, also the widest
     without and the narrowest with all of them.
     """
-    full, least, count = space.full(), space.smallest(), len(space.groups)
-    anchors = [full, least, space.uniform(0.5)]
+    anchors = [space.full(), space.smallest(), space.uniform(0.5)]
     if space.blocks:
-        anchors += [
-            space.check([*one[:count], *other[count:]]) for one, other in ((full, least), (least, full))
-        ]
+        anchors += [space.uniform(1.0, depth=0.0), space.uniform(0.0)]
     if index < len(anchors):
         return anchors[index]
     return draw(space, np.random.default_rng([seed, index]), index)

@@ -97,7 +97,8 @@ class PrunableConv2d(PrunableModule):
         """Choose the widths of the next forward passes."""
         super().set_widths(widths)
         if self.grouped:
-            self.groups = int(self.layer.inputs.count(widths)) // int(self.taken.count(widths))
+            taken = max(1, int(self.taken.count(widths)))  # none of a layer that is left out
+            self.groups = int(self.layer.inputs.count(widths)) // taken
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve: (N, C_in, H, W) -> (N, C_out, H', W')."""

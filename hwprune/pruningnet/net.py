@@ -16,9 +16,8 @@ from hwprune.errors import MismatchError, UsageError
 from hwprune.models.start import reset_parameters
 from hwprune.pruningnet.generators import check_generator, make_generator
 from hwprune.pruningnet.modules import FrugalReLU6, PrunableModule, prunable
-from hwprune.structure.blocks import blocks as blocks_of
-from hwprune.structure.blocks import seen_groups
-from hwprune.structure.prune import prune, set_size
+from hwprune.structure.prune import Instead, prune, set_size
+from hwprune.structure.tied import seen_groups, tied_modules
 from hwprune.training.precision import device_of
 
 if TYPE_CHECKING:
@@ -52,15 +51,15 @@ class PruningNet(nn.Module):
         hidden: Width of the hidden layer of `fc`, of which `residual` takes a quarter; the paper uses 32, and
             64 in MobileNetV2.
         seed: Fixes the initial weights of the generators.
-        blocks: Patterns of modules that are one block each (`structure.blocks`): a layer's encoding holds all
-            widths of its block. That of a layer in no block holds those that it writes and reads itself.
-        hidden_outside: Width of the hidden layer for layers in no block; 0 takes `hidden`.
-        recompute: Whether training keeps only the input of each block and computes its inside again in the
-            backward pass (Chen et al. 2016): less memory for a third more time. The steps are the same.
+        tied: Patterns of modules (`structure.tied`): the encoding of a layer in one holds all widths of it.
+            That of any other layer holds those that it writes and reads itself.
+        hidden_outside: Width of the hidden layer for layers in no tied module; 0 takes `hidden`.
+        recompute: Whether training keeps only the input of each tied module and computes its inside again in
+            the backward pass (Chen et al. 2016): less memory for a third more time. The steps are the same.
 
     Raises:
         UsageError: No such generator, or nothing to recompute.
-        ModelError: A pattern of blocks fits no layer.
+        ModelError: A pattern of tied modules fits no layer.
     """
 
     def __init__(
@@ -71,21 +70,21 @@ class PruningNet(nn.Module):
         hidden: int = 32,
         seed: int = 0,
         *,
-        blocks: Sequence[str] = (),
+        tied: Sequence[str] = (),
         hidden_outside: int = 0,
         recompute: bool = False,
     ) -> None:
         super().__init__()
         check_generator(generator)
-        if recompute and not blocks:
+        if recompute and not tied:
             raise UsageError(
-                "Without blocks there is nothing to compute again.",
+                "Without tied modules there is nothing to compute again.",
                 where="recompute",
-                do="name the blocks of the model (`blocks` under [model]), or leave recompute off",
+                do="name the modules (`tied` under [model]), or leave recompute off",
             )
         self.space, self.generator, self.hidden = space, generator, hidden
-        self._in_block = blocks_of(space, blocks)
-        self._seen = seen_groups(space, self._in_block)
+        self._tied = tied_modules(space, tied)
+        self._seen = seen_groups(space, self._tied)
         self._hidden_outside = hidden_outside or hidden
         # In a tuple, so that it is no part of this module: only its structure is used, by `materialise`.
         self._base = (copy.deepcopy(model),)
@@ -93,9 +92,10 @@ class PruningNet(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = self._convert(copy.deepcopy(model))
-        for name in set(self._in_block.values()) if recompute else ():
+        for name in set(self._tied.values()) if recompute else ():
             _at_will(self._owners[name]).__dict__["recomputed"] = True
-        self._blocks = tuple((_at_will(self._owners[block.name]),) for block in space.blocks)
+        # In tuples, as above.
+        self._blocks = tuple((_at_will(self._owners[block.name]), Instead(block)) for block in space.blocks)
         self.set_widths(self.widths)
 
     def _convert(self, model: nn.Module) -> nn.Module:
@@ -127,7 +127,7 @@ class PruningNet(nn.Module):
         weight = module._parameters.get("weight")
         if layer.op in ("conv", "deconv") and weight is not None and axes.get("weight"):
             seen = tuple((group, self.space.groups[group].width) for group in self._seen[layer.name])
-            hidden = self.hidden if layer.name in self._in_block else self._hidden_outside
+            hidden = self.hidden if layer.name in self._tied else self._hidden_outside
             generators["weight"] = make_generator(self.generator, weight, axes["weight"], seen, hidden)
         return prunable(module, layer, generators, self._shared)
 
@@ -143,8 +143,8 @@ class PruningNet(nn.Module):
                 module.set_widths(self.widths)
         for attribute, (module,) in self._sized:
             set_size(module, attribute, int(attribute.size.count(self.widths)))
-        for (block,), gate in zip(self._blocks, self.widths[len(self.space.groups) :], strict=True):
-            block.__dict__["left_out"] = not gate
+        for (block, instead), gate in zip(self._blocks, self.widths[len(self.space.groups) :], strict=True):
+            block.__dict__["left_out"] = None if gate else instead
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward at the present widths: (N, C, H, W) -> (N, classes)."""
@@ -215,7 +215,7 @@ class PruningNet(nn.Module):
 
     def _identity(self) -> dict[str, Any]:
         groups = [[group.name, group.width] for group in self.space.groups]
-        seen = [[layer, *groups] for layer, groups in self._seen.items() if layer in self._in_block]
+        seen = [[layer, *groups] for layer, groups in self._seen.items() if layer in self._tied]
         left_out = {"gates": [block.name for block in self.space.blocks]} if self.space.blocks else {}
         own = {"generator": self.generator, "hidden": self.hidden, "groups": groups, "blocks": seen}
         return own | left_out
@@ -229,8 +229,8 @@ def _at_will(block: nn.Module) -> nn.Module:
 
 def _forward(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The forward pass of `block`; where it is recomputed, only its inputs are kept for the backward pass."""
-    if block.__dict__.get("left_out"):
-        return args[0]
+    if instead := block.__dict__.get("left_out"):
+        return instead(*args, **kwargs)
     inside = functools.partial(type(block).forward, block)
     if not (block.__dict__.get("recomputed") and block.training and torch.is_grad_enabled()):
         return inside(*args, **kwargs)

@@ -204,7 +204,8 @@ class SearchResult(WithFigures, Stored):
         if not all(map(is_file_name, (self.profile, self.pruningnet or "none"))):
             raise ValueError(f"{self.profile!r} or {self.pruningnet!r} is not the name of a file")
         pairs = zip(self.widths[:count], self.full_widths, strict=False)
-        if not all(0 < width <= full for width, full in pairs):
+        least = 0 if self.blocks else 1  # what a missing block would concatenate has no channels
+        if not all(least <= width <= full for width, full in pairs):
             raise ValueError("a group without channels, or with more than the unpruned network's")
         if not set(self.widths[count:]) <= {0, 1}:
             raise ValueError("a block that is neither there nor left out")

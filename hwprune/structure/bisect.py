@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +75,29 @@ class Bisection:
             if self._fault(check, everything):
                 return self._halve(check, everything) or self._jointly(check)
         return {}
+
+    def with_blocks(self, space: SearchSpace) -> SearchSpace:
+        """The space with those of its blocks that may be left out, the others among what is kept."""
+        self.stop = time.process_time() + MOST_SECONDS
+        self.space, self.slicer = space, OnnxSlicer(self.base, space)
+        while space.blocks and self._fault(self._leaves_out, range(len(space.blocks))):
+            wrong = self._halve(self._leaves_out, range(len(space.blocks)))
+            together = "the model fails without several of these blocks"
+            wrong = wrong or dict.fromkeys(range(len(space.blocks)), together)
+            kept = tuple(block for index, block in enumerate(space.blocks) if index not in wrong)
+            reasons = {space.blocks[index].name: fault for index, fault in wrong.items()}
+            space = self.space = replace(space, blocks=kept, kept={**space.kept, **reasons})
+            self.slicer = OnnxSlicer(self.base, space)
+        return space
+
+    def _leaves_out(self, blocks: Sequence[int]) -> str:
+        """What is wrong without some blocks, or ""."""
+        raise NotImplementedError
+
+    def without(self, blocks: Sequence[int], widths: Widths) -> Widths:
+        """A network without some blocks."""
+        gates = [int(index not in set(blocks)) for index in range(len(self.space.blocks))]
+        return self.space.check([*widths[: len(self.space.groups)], *gates])
 
     def _halve(self, check: Check, groups: Sequence[int]) -> dict[int, str]:
         fault = self._fault(check, groups)

@@ -172,16 +172,19 @@ class ChannelGroup:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of a network that may go as a whole: its input is then its output.
+    """A part of a network that may go as a whole: its input is then its output, or there is no output.
 
     Its gate, 1 or 0, is an entry of a network beside the widths of the groups.
 
     Attributes:
         name: Qualified name of the module.
-        input: Tensor of the exported graph that it reads.
+        input: Tensor of the exported graph that takes the place of its output; "" where nothing does, as the
+            output is a part of concatenations.
         output: Tensor of the exported graph that it makes.
         layers: Names of the layers inside.
         products: Indices of the space's products inside.
+        groups: Channel groups of its part of a concatenation: without the block they have no channels.
+        reads: Tensors of the exported graph that it reads, where that is not `input` alone.
     """
 
     name: str
@@ -189,6 +192,8 @@ class Block:
     output: str
     layers: tuple[str, ...]
     products: tuple[int, ...]
+    groups: tuple[int, ...] = ()
+    reads: tuple[str, ...] = ()
     width: ClassVar[int] = 1
     multiple: ClassVar[int] = 1
     choices: ClassVar[tuple[int, ...]] = (0, 1)

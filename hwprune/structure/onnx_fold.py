@@ -13,6 +13,8 @@ from hwprune.structure import graph as graphs
 from hwprune.structure.onnx_metadata import BATCHED, FOLLOWING, note_places, places
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hwprune.structure.onnx_weights import Array, WeightedGraph
 
 
@@ -85,6 +87,7 @@ def fold_shapes(net: WeightedGraph) -> None:
     """
     model = net.model
     known = graphs.read(model)
+    _drop_empty(model.graph, known.shapes)
     wanted = {name for node in known.nodes for name in node.values}
     folded = [name for name in sorted(wanted - net.arrays.keys()) if known.constants[name].dtype.kind != "f"]
     for name in folded:
@@ -104,6 +107,14 @@ def fold_shapes(net: WeightedGraph) -> None:
         if shape is not None:
             kind = entry.type.tensor_type.elem_type
             entry.CopyFrom(helper.make_tensor_value_info(entry.name, kind, shape))
+
+
+def _drop_empty(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Concatenate nothing without channels, as layers that were left out make."""
+    for node in graph.node:
+        left = [name for name in node.input if 0 not in shapes.get(name, ())]
+        if node.op_type == "Concat" and 0 < len(left) < len(node.input):
+            node.input[:] = left
 
 
 def drop_dead(graph: onnx.GraphProto) -> None:

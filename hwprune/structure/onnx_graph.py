@@ -86,13 +86,14 @@ class NetGraph:
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
     def inside(self, block: Block) -> frozenset[str]:
-        """The first outputs of the operators of a block: those between its input and its output."""
+        """The first outputs of the operators of a block: those between what it reads and its output."""
         makers = {name: node for node in self.nodes for name in node.outputs}
         found: set[str] = set()
+        ends = {block.input, *block.reads}
         pending = [block.output]
         while pending:
             name = pending.pop()
-            if name != block.input and name in makers and makers[name].output not in found:
+            if name not in ends and name in makers and makers[name].output not in found:
                 found.add(makers[name].output)
                 pending.extend(makers[name].inputs)
         return frozenset(found)

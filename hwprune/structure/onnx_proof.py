@@ -1,7 +1,8 @@
 """The proof of a search space of an ONNX file: networks are sliced out of it and run. No torch.
 
 - `onnx`: the narrowest network runs, and its outputs keep their shapes;
-- `masking` and `permutation`: as in proof.py, by ONNX Runtime.
+- `masking` and `permutation`: as in proof.py, by ONNX Runtime;
+- blocks that are left out: the file is the full one in which they add nothing. A block that fails is none.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from hwprune.structure.bisect import Check
+    from hwprune.structure.space import Widths
 
     Array = NDArray[Any]
 
@@ -88,11 +90,42 @@ class OnnxProver(Bisection):
             return NOT_FINITE
         return "" if same else OTHER_SHAPE
 
+    def _leaves_out(self, blocks: Sequence[int]) -> str:
+        """Without some blocks the file runs, and is the full one in which they add nothing."""
+        for gone in (blocks, blocks[::2]) if len(blocks) > 1 else (blocks,):
+            narrow = self.without(gone, self.drawn(range(len(self.space.groups))))
+            got = self.slicer.sliced(narrow).run(self.feeds)
+            if [one.shape for one in got] != [one.shape for one in self.full]:
+                return OTHER_SHAPE
+            widths = self.without(gone, self.space.full())
+            own = {group for block in self.space.left_out(widths) for group in block.groups}
+            if own & self.mixed:
+                continue
+            if _differs(self.slicer.sliced(widths).run(self.feeds), self._silenced(widths).run(self.feeds)):
+                return "the sliced file is not the one in which they add nothing"
+        return ""
+
+    def _silenced(self, widths: Widths) -> WeightedGraph:
+        """The full network in which nobody reads removed channels, and sums ignore the blocks left out."""
+        net = self._unread(widths)
+        makers = {name: node for node in net.model.graph.node for name in node.output}
+        for block in self.space.left_out(widths):
+            if block.input and not block.groups:
+                node = makers[block.output]
+                total = node if node.op_type == "Add" else makers[node.input[0]]
+                total.op_type, total.input[:] = "Identity", [block.input]
+        return net
+
     def _masks(self, groups: Sequence[int]) -> str:
         """A sliced network equals the full one that does not read the removed channels."""
         widths = self.masked(groups)
         if widths == self.space.full():
             return ""
+        differs = _differs(self.slicer.sliced(widths).run(self.feeds), self._unread(widths).run(self.feeds))
+        return NOT_MASKED if differs else ""
+
+    def _unread(self, widths: Sequence[int]) -> WeightedGraph:
+        """The full network in which nobody reads the channels that are removed at some widths."""
         gone: dict[str, list[tuple[int, NDArray[np.int64]]]] = {}
         for name, axis, index in self.unread(widths):
             if len(index):
@@ -103,8 +136,7 @@ class OnnxProver(Bisection):
             for axis, index in cuts:
                 value[(slice(None),) * axis + (index,)] = 0
             masked.put(name, value)
-        differs = _differs(self.slicer.sliced(widths).run(self.feeds), masked.run(self.feeds))
-        return NOT_MASKED if differs else ""
+        return masked
 
     def _permutes(self, groups: Sequence[int]) -> str:
         """The channels of each group in another order compute the same."""

@@ -20,6 +20,7 @@ from hwprune.structure import onnx_shapes
 from hwprune.structure.compare import mixes_images
 from hwprune.structure.follow import Followed
 from hwprune.structure.onnx_fold import drop_dead, names_read
+from hwprune.structure.onnx_format import carried
 from hwprune.structure.onnx_graph import consistency, parse_model
 from hwprune.structure.onnx_metadata import BATCHED, OPEN, noted, places
 from hwprune.structure.onnx_weights import WeightedGraph, example_feeds
@@ -86,6 +87,7 @@ class OnnxSlicer:
         self._batches: set[int] = set()  # that were seen to fit
         self.batch = next((shape[0] for name in self.graph.inputs if (shape := self.graph.shapes[name])), 1)
         self.batched = places(base, BATCHED)
+        self.carried = carried(base.graph)
         self.nodes = {node.outputs[0]: node for node in self.graph.nodes}
         del base.graph.initializer[:]
         del base.graph.value_info[:]  # intermediate shapes, which pruning changes
@@ -110,11 +112,11 @@ class OnnxSlicer:
         arrays = self._cut(chosen, self.batch if batch is None else batch)
         with consistency():
             keeps = self.followed.keeps(chosen)
+            left_out = self._leave_out(model.graph, chosen)
             for proto in model.graph.node:
                 node = self.nodes.get(next(filter(None, proto.output), ""))
-                if node is not None:
+                if node is not None and proto.op_type != "Identity":  # which a missing block may become
                     self._adapt(proto, node, keeps, arrays, batch or self.batch)
-            left_out = self._leave_out(model.graph, chosen)
             used = {name for proto in model.graph.node for name in names_read(proto)} | set(
                 self.graph.outputs
             )
@@ -135,8 +137,12 @@ class OnnxSlicer:
         for name in inputs:
             while inputs[name] in inputs:
                 inputs[name] = inputs[inputs[name]]
+        parts = {name for name, other in inputs.items() if not other}  # of concatenations
+        parts |= {copy for copy, name in self.carried.items() if name in parts}
         for proto in graph.node if inputs else ():
-            proto.input[:] = [inputs.get(name, name) for name in proto.input]
+            if proto.op_type == "Concat":
+                proto.input[:] = [name for name in proto.input if name not in parts]
+            proto.input[:] = [inputs.get(name) or name for name in proto.input]
         for name in inputs.keys() & set(self.graph.outputs):
             for proto in graph.node:
                 proto.output[:] = [f"{one}/left out" if one == name else one for one in proto.output]
@@ -252,7 +258,7 @@ def _check_whole(followed: Followed) -> None:
     """
     named = (followed.axis(name, axis) for name, axis in list(followed.flow.axes))
     found = {group for channels in named if channels is not None for group in channels.groups}
-    made = [*followed.graph.inputs, *(name for node in followed.graph.nodes for name in node.outputs)]
+    made = ["", *followed.graph.inputs, *(name for node in followed.graph.nodes for name in node.outputs)]
     place = {name: index for index, name in enumerate(made)}
     missing = [one.name for index, one in enumerate(followed.space.groups) if index not in found]
     missing += [

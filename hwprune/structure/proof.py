@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +26,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hwprune.errors import ModelError
 from hwprune.structure.bisect import (
-    MOST_SECONDS,
     NOT_FINITE,
     NOT_MASKED,
     OTHER_ORDER,
@@ -162,27 +159,15 @@ class Prover(Bisection):
         return ""
 
     def with_blocks(self, space: SearchSpace) -> SearchSpace:
-        """The space with those of its blocks that may be left out, the others among what stays."""
-        self.space, self.slicer = space, OnnxSlicer(self.base, space)
-        self._outcomes, self.stop = {}, time.process_time() + MOST_SECONDS
+        """The space with those of its blocks that may be left out, the others among what is kept."""
+        self._outcomes = {}
         with torch.no_grad():
-            while space.blocks and self._fault(self._leaves_out, range(len(space.blocks))):
-                wrong = self._halve(self._leaves_out, range(len(space.blocks)))
-                together = "the model fails without several of these blocks"
-                wrong = wrong or dict.fromkeys(range(len(space.blocks)), together)
-                kept = tuple(block for index, block in enumerate(space.blocks) if index not in wrong)
-                reasons = {space.blocks[index].name: f"as a block: {fault}" for index, fault in wrong.items()}
-                space = self.space = replace(space, blocks=kept, frozen={**space.frozen, **reasons})
-                self.slicer, self._outcomes = OnnxSlicer(self.base, space), {}
-        return space
+            return super().with_blocks(space)
 
     def _leaves_out(self, blocks: Sequence[int]) -> str:
         """Without some blocks, and every second of them, torch and ONNX agree, and the counts are right."""
         for gone in (blocks, blocks[::2]) if len(blocks) > 1 else (blocks,):
-            widths = list(self.drawn(range(len(self.space.groups))))
-            for index in gone:
-                widths[len(self.space.groups) + index] = 0
-            chosen = self.space.check(widths)
+            chosen = self.without(gone, self.drawn(range(len(self.space.groups))))
             fault = self._counts(chosen) or self._at_batch(chosen)
             if fault:
                 return fault

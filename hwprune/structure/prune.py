@@ -1,12 +1,13 @@
 """Make a pruned network: a new, dense, ordinary module that keeps the leading channels of each group.
 
-A block that is left out becomes an `nn.Identity`.
+A block that is left out becomes an `nn.Identity`, or one that returns no channels.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hwprune.structure.layers import Attribute, Tensor
+    from hwprune.structure.layers import Attribute, Block, Tensor
     from hwprune.structure.space import SearchSpace
 
 _CONVS = nn.modules.conv._ConvNd
@@ -50,8 +51,8 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
 def prune_in_place(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Module:
     """Shrink `model` itself; see `prune`. The model may live on the meta device."""
     gone = [block.name for block in space.left_out(widths)]
-    for name in gone:
-        _leave_out(model, name)
+    for block in space.left_out(widths):
+        _leave_out(model, block)
     modules = dict(model.named_modules(remove_duplicate=False))
     shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for layer in space.layers:
@@ -80,11 +81,31 @@ def light_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, shared)
 
 
-def _leave_out(model: nn.Module, block: str) -> None:
-    """Put an identity in a block's place, unless a block around it went before."""
-    owner, _, leaf = block.rpartition(".")
+def _leave_out(model: nn.Module, block: Block) -> None:
+    """Put what passes the input on, or no channels, in a block's place, unless one around it went before."""
+    owner, _, leaf = block.name.rpartition(".")
     with contextlib.suppress(AttributeError):
-        setattr(model.get_submodule(owner), leaf, nn.Identity())
+        old = model.get_submodule(block.name)
+        simple = block.input and len(inspect.signature(old.forward).parameters) == 1
+        setattr(model.get_submodule(owner), leaf, nn.Identity() if simple else Instead(block))
+
+
+class Instead(nn.Module):
+    """In the place of a block: returns its input, or, for a part of concatenations, no channels.
+
+    Args:
+        block: The block.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.channels = None if block.input else 0
+
+    def forward(self, x: Any, *_others: Any, **_more: Any) -> torch.Tensor:
+        """(N, C, H, W), or a list of such -> the first of them, or its first channels: (N, 0, H, W)."""
+        while not torch.is_tensor(x):
+            x = x[0]
+        return x if self.channels is None else x[:, : self.channels]
 
 
 def _shrink(

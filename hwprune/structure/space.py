@@ -3,10 +3,11 @@
 A *channel group* is a set of tensor dimensions that must be pruned together; a *block* is a module that may
 be left out. A network of the space is a tuple of integers: the *width* of each group, which keeps its leading
 channels, then the *gate* of each block, 0 where it is left out. What lies inside a block that is left out
-means nothing; in the canonical form it is as small as it can be. Each dimension of
-each tensor is described by a `ChannelMap`, which says for every local channel to which group and to which
-channel of that group it belongs. Slicing weights in torch, slicing ONNX initialisers, and counting MACs and
-parameters all read these maps, so there is one truth for "which channels".
+means nothing; in the canonical form it is as small as it can be, and what the block adds to a concatenation
+has width 0. Each dimension of each tensor is described by a `ChannelMap`, which says for every local channel
+to which group and to which channel of that group it belongs. Slicing weights in torch, slicing ONNX
+initialisers, and counting MACs and parameters all read these maps, so there is one truth for "which
+channels".
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class SearchSpace:
         products: Every convolution and matrix product of a forward pass.
         attributes: Sizes that modules keep as numbers.
         blocks: The blocks that may go; behind its widths, a network has the gate of each.
+        kept: Modules that look like blocks -> why they may not go.
         proof: What was tried before the space was returned.
     """
 
@@ -103,6 +105,7 @@ class SearchSpace:
     products: tuple[Product, ...] = ()
     attributes: tuple[Attribute, ...] = ()
     blocks: tuple[Block, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
     proof: Proof = field(default=Proof(), compare=False)
 
     @property
@@ -116,7 +119,14 @@ class SearchSpace:
 
     def smallest(self) -> Widths:
         """Every group at its narrowest choice, and no block that may go."""
-        return tuple(gene.choices[0] for gene in self.genes)
+        return tuple(self._least.tolist())
+
+    @functools.cached_property
+    def _least(self) -> NDArray[np.int64]:
+        """The least value of each gene."""
+        least = np.array([gene.choices[0] for gene in self.genes], dtype=np.int64)
+        least[[group for block in self.blocks for group in block.groups]] = 0
+        return least
 
     def uniform(self, ratio: float, depth: float = 1.0, *, spread: bool = True) -> Widths:
         """Every group at the choice nearest to `ratio` of its width; a share `depth` of each stage's blocks.
@@ -146,10 +156,10 @@ class SearchSpace:
     def canonical(self, networks: ArrayLike) -> NDArray[np.int64]:
         """Networks (..., genes) with what lies inside blocks that are left out as small as it can be."""
         table = np.array(networks, dtype=np.int64)
-        least = np.array(self.smallest(), dtype=np.int64)
         for gate, inside in self.insides:
             if len(inside):
-                table[..., inside] = np.where(table[..., gate, None] > 0, table[..., inside], least[inside])
+                closed = self._least[inside]
+                table[..., inside] = np.where(table[..., gate, None] > 0, table[..., inside], closed)
         return table
 
     @functools.cached_property
@@ -164,8 +174,9 @@ class SearchSpace:
                 homes[group].add(layer.name)
         found = []
         for index in sorted(range(len(names)), key=lambda index: -len(names[index])):
-            inside = [group for group, home in enumerate(homes) if home <= names[index]]
-            inside += [count + other for other, own in enumerate(names) if own < names[index]]
+            own = self.blocks[index].groups
+            inside = [group for group, home in enumerate(homes) if home <= names[index] or group in own]
+            inside += [count + other for other, name in enumerate(names) if name < names[index]]
             found.append((count + index, np.array(inside, dtype=np.int64)))
         return tuple(found)
 
@@ -188,7 +199,13 @@ class SearchSpace:
                 got=f"{len(widths)} entries" if isinstance(widths, Sequence) else widths,
                 allowed=f"{len(self.groups)} widths and {len(self.blocks)} gates",
             )
-        for width, group in zip(widths, self.groups, strict=False):
+        for gate, block in zip(widths[len(self.groups) :], self.blocks, strict=True):
+            if gate not in block.choices:
+                raise UsageError("A block is there or not.", where=block.name, got=gate, allowed="0 or 1")
+        empty = {group for block in self.left_out(widths) for group in block.groups}
+        for index, (width, group) in enumerate(zip(widths, self.groups, strict=False)):
+            if width == 0 and index in empty:
+                continue
             if not (0 < width <= group.width and (width % group.multiple == 0 or width == group.width)):
                 raise UsageError(
                     "A channel group cannot have this width.",
@@ -196,9 +213,6 @@ class SearchSpace:
                     got=width,
                     allowed=f"1..{group.width} in multiples of {group.multiple}",
                 )
-        for gate, block in zip(widths[len(self.groups) :], self.blocks, strict=True):
-            if gate not in block.choices:
-                raise UsageError("A block is there or not.", where=block.name, got=gate, allowed="0 or 1")
         return tuple(self.canonical(widths).tolist())
 
     def left_out(self, network: Sequence[int]) -> list[Block]:

@@ -65,7 +65,11 @@ def to_payload(fields: Mapping[str, Any]) -> dict[str, Any]:
         "attributes": [
             [one.module, one.name, one.index, _map_payload(one.size)] for one in fields["attributes"]
         ],
-        "blocks": [[b.name, b.input, b.output, list(b.layers), list(b.products)] for b in fields["blocks"]],
+        "blocks": [
+            [b.name, b.input, b.output, list(b.layers), list(b.products), list(b.groups), list(b.reads)]
+            for b in fields["blocks"]
+        ],
+        "kept": dict(fields["kept"]),
     }
 
 
@@ -84,7 +88,8 @@ def from_payload(payload: dict[str, Any]) -> dict[str, Any]:
         "frozen": {str(name): str(reason) for name, reason in payload["frozen"].items()},
         "products": tuple(_product(groups, *entry) for entry in payload["products"]),
         "attributes": tuple(_attribute(groups, *entry) for entry in payload["attributes"]),
-        "blocks": tuple(_block(payload, *entry) for entry in payload.get("blocks", ())),
+        "blocks": tuple(_block(payload, groups, *entry) for entry in payload.get("blocks", ())),
+        "kept": {str(name): str(reason) for name, reason in payload.get("kept", {}).items()},
     }
 
 
@@ -168,10 +173,23 @@ def _attribute(groups: tuple[ChannelGroup, ...], module: str, name: str, index: 
     return Attribute(str(module), str(name), _whole(index, -1), _map(size, groups))
 
 
-def _block(payload: Any, name: str, entering: str, leaving: str, layers: Any, products: Any) -> Block:
+def _block(
+    payload: Any,
+    groups: tuple[ChannelGroup, ...],
+    name: str,
+    entering: str,
+    leaving: str,
+    layers: Any,
+    products: Any,
+    own: Any = (),
+    reads: Any = (),
+) -> Block:
     inside, indices = tuple(map(str, layers)), tuple(_whole(index, 0) for index in products)
+    mine = tuple(_whole(index, 0) for index in own)
     if not {entry["name"] for entry in payload["layers"]}.issuperset(inside):
         raise ValueError(f"block {name} has layers that are not there")
     if any(index >= len(payload["products"]) for index in indices):
         raise ValueError(f"block {name} has products that are not there")
-    return Block(str(name), str(entering), str(leaving), inside, indices)
+    if any(index >= len(groups) for index in mine):
+        raise ValueError(f"block {name} has channel groups that are not there")
+    return Block(str(name), str(entering), str(leaving), inside, indices, mine, tuple(map(str, reads)))

@@ -20,7 +20,7 @@ from torch import nn
 
 from hwprune.errors import HwpruneError, ModelError
 from hwprune.structure import graph as graphs
-from hwprune.structure.assemble import Owned, products, weighted
+from hwprune.structure.assemble import Owned, weighted
 from hwprune.structure.export import (
     Inputs,
     as_inputs,
@@ -36,7 +36,7 @@ from hwprune.structure.onnx_fold import fold
 from hwprune.structure.onnx_metadata import DECIDES, noted
 from hwprune.structure.proof import CHECKS, Prover
 from hwprune.structure.prune import light_copy
-from hwprune.structure.removable import find_blocks
+from hwprune.structure.removable import BlockFinder
 from hwprune.structure.shake import random_like, shake
 from hwprune.structure.sizes import find_attributes
 from hwprune.structure.tracing import Tracer, proved
@@ -44,7 +44,6 @@ from hwprune.structure.tracing import Tracer, proved
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from hwprune.structure.layers import Block
     from hwprune.structure.space import SearchSpace
 
 _MOVES = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Identity"})
@@ -90,7 +89,7 @@ def trace(
             analysed = time.perf_counter()
             space = tracer.prove(prover, space)
             if depth:
-                space = prover.with_blocks(replace(space, blocks=tracer.blocks(space, exclude)))
+                space = prover.with_blocks(tracer.with_blocks(space, exclude))
     except HwpruneError:
         raise
     except Exception as error:  # any network may hold what nobody thought of; nothing has been changed
@@ -252,11 +251,11 @@ class _TorchTracer(Tracer):
             frozen={**space.frozen, **{one: f"{one} takes no part in eval mode" for one in self.idle}},
         )
 
-    def blocks(self, space: SearchSpace, exclude: Sequence[str]) -> tuple[Block, ...]:
-        """The blocks that may go, not proved yet."""
-        found = products(self.groups, weighted(self.flow), self.owned, max(1, self.shape[0]))
-        costs = [node for node, _ in found]
-        return find_blocks(self.model, self.inputs, self.graph, space, costs, exclude)
+    def with_blocks(self, space: SearchSpace, exclude: Sequence[str]) -> SearchSpace:
+        """The space with the blocks that may go, not proved yet."""
+        finder = BlockFinder(self.model, self.inputs, self.groups, space, self.costs())
+        blocks = finder.find(exclude)
+        return replace(space, blocks=blocks, kept=finder.kept(blocks))
 
     def mixed(self) -> set[int]:
         """Those of any tracer, and groups that a computed weight reads or makes."""

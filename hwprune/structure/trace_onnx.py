@@ -8,6 +8,7 @@ sizes that are written in a model's code freeze nothing here. The proof slices t
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from hwprune.errors import ModelError
 from hwprune.structure import graph as graphs
 from hwprune.structure.assemble import Owned
 from hwprune.structure.child import ChildError, in_child
+from hwprune.structure.onnx_blocks import Modules, OnnxBlockFinder
 from hwprune.structure.onnx_graph import consistency, refuse_large
 from hwprune.structure.onnx_prepare import prepare_onnx, prepared, read_onnx
 from hwprune.structure.onnx_proof import CHECKS, OnnxProver
@@ -29,13 +31,17 @@ if TYPE_CHECKING:
 __all__ = ["prepare_onnx", "read_onnx", "trace_onnx"]
 
 
-def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[str] = ()) -> SearchSpace:
-    """Find the channel groups of an ONNX file, and prove them on it.
+def trace_onnx(
+    model: bytes | str | Path, *, name: str = "", exclude: Sequence[str] = (), depth: bool = False
+) -> SearchSpace:
+    """Find the channel groups of an ONNX file, and the blocks that may go, and prove them on it.
 
     Args:
         model: The file or its content; with fixed input sizes, but for the batch.
         name: The model's name, kept in the space; the file's by default.
-        exclude: Patterns of layers whose output channels must stay. A layer is named after its weight.
+        exclude: Patterns of layers whose output channels must stay, and of blocks that must. A layer is named
+            after its weight, a block after its operators.
+        depth: Whether blocks may go (onnx_blocks.py).
 
     Returns:
         The space of the prepared file (`prepare_onnx`), which `slice_onnx` takes as its base.
@@ -57,14 +63,33 @@ def trace_onnx(model: bytes | str | Path, *, name: str = "", exclude: Sequence[s
     with consistency():
         graph = graphs.read(net.copied().model)
         shape = graph.shapes[graph.inputs[0]] if graph.inputs else ()
-        tracer = Tracer(graph, _owned(graph), name or "model", tuple(shape))
+        tracer = _OnnxTracer(graph, _owned(graph), name or "model", tuple(shape))
         tracer.exclude(exclude)
         space = tracer.space()
     analysed = time.perf_counter()
     prover = OnnxProver(net, tracer.readers())
     prover.check_prepared(original)
     space = tracer.prove(prover, space)
-    return proved(space, CHECKS, analysed - begun, time.perf_counter() - analysed)
+    if depth:
+        blocks, kept = OnnxBlockFinder(tracer.groups, space, tracer.costs()).find(exclude)
+        space = prover.with_blocks(replace(space, blocks=blocks, kept=kept))
+    return proved(
+        space,
+        (*CHECKS, *(["blocks"] if space.blocks else [])),
+        analysed - begun,
+        time.perf_counter() - analysed,
+    )
+
+
+class _OnnxTracer(Tracer):
+    """The tracer of an ONNX file."""
+
+    def names(self) -> list[str]:
+        """The names of layers, of the modules that operators were in, and of operators."""
+        layers, nodes = super().names(), self.graph.nodes
+        known = Modules(self.graph, layers)
+        modules = [module for node in nodes for module in known.of(node.scope)]
+        return list(dict.fromkeys([*layers, *modules, *(node.name.strip("/") for node in nodes)]))
 
 
 def _try_out(content: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.errors import HwpruneWarning, ModelError, nearest
-from hwprune.structure.assemble import MODEL_OUTPUTS, Owned, make_space, makers, weighted
+from hwprune.structure.assemble import MODEL_OUTPUTS, Owned, make_space, makers, products, weighted
 from hwprune.structure.flow import analyse
 from hwprune.structure.groups import Groups, find_groups
 from hwprune.structure.layers import FROZEN
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hwprune.structure.flow import Flow
     from hwprune.structure.graph import Graph
     from hwprune.structure.labels import Labels
+    from hwprune.structure.node import Node
 
 
 class Tracer:
@@ -100,6 +101,11 @@ class Tracer:
                 do="see docs/structure.md for what would free these layers",
             )
         return space
+
+    def costs(self) -> list[Node]:
+        """The operators of the space's products."""
+        found = products(self.groups, weighted(self.flow), self.owned, max(1, self.shape[0]))
+        return [node for node, _ in found]
 
     def readers(self) -> set[tuple[str, int]]:
         """(weight, axis) of every axis from which channels are read."""

@@ -102,3 +102,19 @@ class Renamed(nn.Module):
 def unet(num_classes: int = 3) -> nn.Module:
     """The U-Net; its classes are fixed."""
     return UNet()
+
+
+class _DenseLayer(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = _block(width, 32), nn.Conv2d(32, 16, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, self.b(self.a(x))], 1)
+
+
+def dense(num_classes: int = 3) -> nn.Module:
+    """Dense layers and a classifier."""
+    body = [_DenseLayer(16 + 16 * index) for index in range(5)]
+    head = [_block(96, 32, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, num_classes)]
+    return nn.Sequential(_block(3, 16, 2), *body, *head)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
+import structures
 from projects import FAKE, small_config
 
 from hwprune.api.export import export
@@ -16,8 +17,10 @@ from hwprune.api.search import search
 from hwprune.api.train import train
 from hwprune.config import ModelConfig, load_config, save_config
 from hwprune.errors import ImpossibleBudgetError
+from hwprune.models.registry import build
 from hwprune.results import ExportResult
 from hwprune.runtimes.probes import conv_chain
+from hwprune.structure.export import export_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::hwprune.errors.HwpruneWarning")]
 MODELS = Path(__file__).with_name("structures.py")
@@ -61,6 +64,14 @@ def test_every_verb_on(name: str, tmp_path: Path) -> None:
     verified(folder, export(project=folder))
 
 
+def test_dense_layers_are_left_out_by_every_verb(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", f"{MODELS}:dense")
+    assert profile(project=folder).blocks == 5
+    assert search(project=folder, latency="40%").left_out
+    train(project=folder)
+    verified(folder, export(project=folder))
+
+
 def test_a_unet_is_searched_by_macs(tmp_path: Path) -> None:
     folder = project(tmp_path / "project", f"{MODELS}:unet", images=False)
     profile(project=folder)
@@ -82,6 +93,17 @@ def test_blocks_go_where_widths_do_not_reach(tmp_path: Path) -> None:
     assert profile(project=alone).blocks == 0
     with pytest.raises(ImpossibleBudgetError):
         search(project=alone, latency="20%", score="macs")
+
+
+@pytest.mark.parametrize("model", ["resnet20", "dense"])
+def test_blocks_of_an_onnx_file_go(model: str, tmp_path: Path) -> None:
+    net = structures.dense() if model == "dense" else build(model, num_classes=3)
+    (tmp_path / "net.onnx").write_bytes(export_base(net.eval(), (1, 3, 32, 32)))
+    folder = project(tmp_path / "project", str(tmp_path / "net.onnx"), images=False)
+    assert profile(project=folder).blocks > 3
+    found = search(project=folder, latency="30%", score="macs")
+    assert found.left_out
+    verified(folder, export(project=folder))
 
 
 def test_an_onnx_file_is_searched_by_macs(tmp_path: Path) -> None:

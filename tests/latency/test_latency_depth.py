@@ -10,9 +10,13 @@ import torch
 from torch import nn
 
 import hwprune
+from hwprune.latency.folder import TableFolder
+from hwprune.latency.merge import merge
 from hwprune.latency.model import LatencyModel
+from hwprune.latency.plan import Plan
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.sampling import planned
+from hwprune.probe import probe
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime, fake_kernels
 from hwprune.structure.kernels import derive_kernels
@@ -94,3 +98,36 @@ def test_lookup_tables_equal_the_sum_kernel_by_kernel(net, table):
     networks = np.array([space.sample(rng) for _ in range(30)])
     slow = sum(model.kernel_us(slot, networks) for slot in model.kernels.slots)
     np.testing.assert_allclose(model._sums(networks), slow)
+
+
+class DenseStage(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width + 16 * i, 24, 1), nn.ReLU(), nn.Conv2d(24, 16, 3, padding=1))
+            for i in range(4)
+        )
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.cat([x, layer(x)], 1)
+        return x
+
+
+def test_a_plan_of_dense_layers_gives_a_table_that_predicts(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), DenseStage(16), nn.Conv2d(80, 5, 1)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        space = hwprune.trace(model, torch.randn(1, 3, 12, 12), depth=True)
+    assert len(space.blocks) == 4
+    plan = Plan.draw(space, hwprune.export_base(model, (1, 3, 12, 12)), FAKE, count=40, max_seconds=600.0)
+    plan.save(tmp_path / "p.hwplan")
+    again = Plan.load(tmp_path / "p.hwplan")
+    assert again.space == space
+    assert again.networks == plan.networks
+    assert any(0 in widths[: len(space.groups)] for widths in again.networks)
+    probe(again, tmp_path / "table")
+    taken = merge([TableFolder.load(tmp_path / "table")])
+    measured = taken.table.networks["latency_ms"].to_numpy()
+    np.testing.assert_allclose(taken.model().predict(taken.table.widths), measured, rtol=0.05)

@@ -38,8 +38,8 @@ def gradients(net, space, images):
 def test_recomputed_blocks_give_the_same_gradients(mobilenet, generator):
     model, space = mobilenet
     images = torch.randn(4, 3, 32, 32)
-    plain = gradients(PruningNet(model, space, generator, blocks=BLOCKS), space, images)
-    lean = gradients(PruningNet(model, space, generator, blocks=BLOCKS, recompute=True), space, images)
+    plain = gradients(PruningNet(model, space, generator, tied=BLOCKS), space, images)
+    lean = gradients(PruningNet(model, space, generator, tied=BLOCKS, recompute=True), space, images)
     assert plain.keys() == lean.keys()
     for name, gradient in plain.items():
         torch.testing.assert_close(lean[name], gradient)
@@ -64,10 +64,8 @@ def saved_for_backward(net, space, images) -> int:
 def test_recomputing_keeps_a_fraction_of_the_activations(mobilenet):
     model, space = mobilenet
     images = torch.randn(16, 3, 32, 32)
-    plain = saved_for_backward(PruningNet(model, space, "shared", blocks=BLOCKS), space, images)
-    lean = saved_for_backward(
-        PruningNet(model, space, "shared", blocks=BLOCKS, recompute=True), space, images
-    )
+    plain = saved_for_backward(PruningNet(model, space, "shared", tied=BLOCKS), space, images)
+    lean = saved_for_backward(PruningNet(model, space, "shared", tied=BLOCKS, recompute=True), space, images)
     assert lean < plain / 2
 
 
@@ -79,7 +77,7 @@ def test_without_blocks_there_is_nothing_to_recompute(mobilenet):
 
 def test_a_copy_recomputes_its_own_blocks(mobilenet):
     model, space = mobilenet
-    net = PruningNet(model, space, "shared", blocks=BLOCKS, recompute=True).train()
+    net = PruningNet(model, space, "shared", tied=BLOCKS, recompute=True).train()
     twin = copy.deepcopy(net)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -95,7 +93,7 @@ def test_stepping_in_backward_through_recomputed_blocks(mobilenet, monkeypatch):
     nets = []
     for large, recompute in ((10**9, False), (1, True)):
         monkeypatch.setattr("hwprune.training.optimiser._LARGE", large)
-        net = PruningNet(model, space, "fc", hidden=4, blocks=BLOCKS, recompute=recompute).train()
+        net = PruningNet(model, space, "fc", hidden=4, tied=BLOCKS, recompute=recompute).train()
         optimiser = Optimiser(net, Recipe())
         for step in range(3):
             net.set_widths(space.uniform(0.4 + 0.2 * step))

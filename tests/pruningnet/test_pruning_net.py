@@ -283,7 +283,7 @@ def test_any_architecture(name):
 
 
 def test_a_block_is_generated_from_all_its_widths_by_the_papers_formula(model, space):
-    net = PruningNet(model, space, "fc", hidden=8, blocks=["block?"], hidden_outside=4)
+    net = PruningNet(model, space, "fc", hidden=8, tied=["block?"], hidden_outside=4)
     widths = space.uniform(0.5)
     net.set_widths(widths)
     layers = {layer.name: layer for layer in space.layers}

@@ -6,12 +6,40 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from test_ort_runtime import residual_net
+from torch import nn
 
+import hwprune
 from hwprune.errors import ConfigError, ModelError
 from hwprune.runtimes import TargetProfile, load_profile
 from hwprune.runtimes.onnxruntime import OnnxRuntime
 from hwprune.runtimes.quantise import quantise
+from hwprune.structure.kernels import derive_kernels
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(width, 12, 3, padding=1), nn.Conv2d(12, width, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(x + self.b(torch.relu(self.a(x))))
+
+
+class DenseStage(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width + 6 * i, 12, 1), nn.ReLU(), nn.Conv2d(12, 6, 3, padding=1))
+            for i in range(2)
+        )
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.cat([x, layer(x)], 1)
+        return x
+
 
 INT8 = TargetProfile(name="test", precision="int8")
 RUNTIME = OnnxRuntime()
@@ -84,3 +112,29 @@ def test_the_profiles_for_int8_come_with_hwprune():
         profile = load_profile(name)
         assert (profile.precision, profile.threads) == ("int8", threads)
         assert RUNTIME.settings(profile)["precision"] == "int8"
+
+
+@pytest.mark.parametrize("kind", ["residual", "dense"])
+def test_blocks_are_left_out_of_a_quantised_network(kind):
+    torch.manual_seed(0)
+    body = [Residual(16), Residual(16)] if kind == "residual" else [DenseStage(16), nn.Conv2d(28, 16, 1)]
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), *body, nn.Conv2d(16, 10, 1)).eval()
+    shape = (1, 3, 16, 16)
+    space, base = hwprune.trace(model, torch.randn(shape), depth=True), hwprune.export_base(model, shape)
+    images = [np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) for seed in range(4)]
+    lowered = RUNTIME.lower(base, INT8, images)
+    kernels = derive_kernels(lowered, space, precision="int8")
+    for depth in (1.0, 0.5, 0.0):
+        widths = space.uniform(1.0, depth)
+        content = hwprune.slice_onnx(lowered, space, widths)
+        expected = run(hwprune.slice_onnx(base, space, widths), images[0])
+        assert np.corrcoef(expected.ravel(), run(content, images[0]).ravel())[0, 1] > 0.98
+        there = [slot for slot in kernels.slots if slot.present(np.array([widths]))[0] and slot.layer]
+        convs = sum(node.op_type == "Conv" for node in onnx.load_model_from_string(content).graph.node)
+        blocks = len(space.blocks) - len(space.left_out(widths))
+        assert len(there) == convs == 2 * blocks + (2 if kind == "residual" else 3)
+        executed = RUNTIME.profile_kernels(content, INT8, runs=2)
+        made = {"input"} | {
+            name for n in onnx.load_model_from_string(content).graph.node for name in n.output
+        }
+        assert all(kernel.tensor in made for kernel in executed)

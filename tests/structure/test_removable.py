@@ -10,63 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from cases_base import Head, cbr, conv
+from block_networks import IMAGE, EndsInside, Excited, Nested, PreActivation, Residual, network
+from cases_base import cbr, conv
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import hwprune
 from hwprune.errors import ModelError, UsageError
 from hwprune.structure.space import SearchSpace
-
-IMAGE = (1, 3, 16, 16)
-
-
-class Residual(nn.Module):
-    """A block that ends in ReLU, as ResNet's."""
-
-    def __init__(self, width: int = 8, inner: int = 12, stride: int = 1, first: int = 0) -> None:
-        super().__init__()
-        self.a = cbr(first or width, inner, stride=stride)
-        self.b = nn.Sequential(conv(inner, width, bias=False), nn.BatchNorm2d(width))
-        self.short = conv(first, width, 1, stride) if first else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.b(self.a(x)) + self.short(x))
-
-
-class PreActivation(nn.Module):
-    """A block that begins with norm and ReLU, and ends in a sum."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.norm, self.a, self.b = nn.BatchNorm2d(width), conv(width, 6), conv(6, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.b(torch.relu(self.a(torch.relu(self.norm(x)))))
-
-
-class Excited(nn.Module):
-    """An inverted residual with squeeze-and-excitation: its last layer alone does not silence it."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.up, self.down = cbr(width, 16), nn.Sequential(conv(16, width, 1), nn.BatchNorm2d(width))
-        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(width, 4, 1), nn.ReLU(), conv(4, width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.down(self.up(x))
-        return x + y * torch.sigmoid(self.gate(y))
-
-
-class Nested(nn.Module):
-    """A block with one inside."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.a, self.inner, self.b = conv(width, 6), Residual(6, 4), conv(6, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.b(self.inner(torch.relu(self.a(x))))
 
 
 class Squeezed(nn.Module):
@@ -103,11 +54,6 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(self.block(x).relu())
-
-
-def network(*body: nn.Module, first: int = 8, last: int = 8) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(cbr(3, first), *body, Head(last)).eval()
 
 
 def traced(model: nn.Module, **options: object) -> SearchSpace:
@@ -224,17 +170,6 @@ def test_a_block_that_is_not_in_the_graph_is_refused(entering, leaving):
     wrong = replace(space.blocks[0], input=entering, output=leaving)
     with pytest.raises(ModelError, match="not the unpruned model"):
         hwprune.slice_onnx(base, replace(space, blocks=(wrong,)), space.smallest())
-
-
-class EndsInside(nn.Module):
-    """A block whose last layer is a block: both end at one tensor."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.a, self.inner = conv(width, width), PreActivation(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x + self.a(x))
 
 
 @pytest.mark.parametrize("gates", [(0, 0), (0, 1), (1, 0), (1, 1)])

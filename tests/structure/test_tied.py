@@ -1,4 +1,4 @@
-"""Blocks: which layers are told which widths, and which groups share one width."""
+"""Tied modules: which layers are told which widths, and which groups share one width."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torchvision
 
 from hwprune.errors import ModelError
-from hwprune.structure.blocks import blocks, groups_of, seen_groups, tie
 from hwprune.structure.prune import prune
+from hwprune.structure.tied import groups_of, seen_groups, tie, tied_modules
 from hwprune.structure.trace import trace
 
 
@@ -28,7 +28,7 @@ def names(space, groups):
 
 
 def test_a_block_is_named_part_by_part(resnet50):
-    found = blocks(resnet50[1], ["layer?.*"])
+    found = tied_modules(resnet50[1], ["layer?.*"])
     assert found["layer1.0.conv2"] == "layer1.0"
     assert found["layer4.2.bn3"] == "layer4.2"
     assert found["layer2.0.downsample.0"] == "layer2.0"
@@ -52,7 +52,7 @@ def test_the_inner_layers_of_a_bottleneck_share_one_width(resnet50):
 
 def test_a_generator_is_told_all_widths_of_its_block(resnet50):
     tied = tie(resnet50[1], ["layer?.*"])
-    seen = seen_groups(tied, blocks(tied, ["layer?.*"]))
+    seen = seen_groups(tied, tied_modules(tied, ["layer?.*"]))
     # the widths inside, read and written: the paper's [mid, in, out]
     assert names(tied, seen["layer2.0.conv1"]) == ["layer2.0.conv1", "layer1.0.conv3", "layer2.0.conv3"]
     assert seen["layer2.0.conv1"] == seen["layer2.0.conv3"] == seen["layer2.0.downsample.0"]
@@ -68,8 +68,8 @@ def test_without_blocks_nothing_changes(resnet50):
 
 def test_a_pattern_that_fits_nothing_is_told(resnet50):
     with pytest.raises(ModelError, match="fits no layer") as caught:
-        blocks(resnet50[1], ["stage?.*"])
+        tied_modules(resnet50[1], ["stage?.*"])
     assert caught.value.got == "stage?.*"
-    assert caught.value.do == "mend `blocks` under [model]"
+    assert caught.value.do == "mend `tied` under [model]"
     assert "layer1.0" in caught.value.allowed
     assert len(caught.value.allowed) < 150  # not every layer of the network
