@@ -15,6 +15,7 @@ _TITLES = {
 }
 _WAYS = {
     "hwprune": "**hwprune**",
+    "pruningnet": "hwprune with a PruningNet in place of MACs (an earlier default)",
     "uniform_width": "one share of all widths",
     "uniform_depth": "first blocks of each stage kept",
     "even_depth": "blocks dropped evenly",
