@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -23,6 +24,16 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="work is done in the process itself elsewhere"
 )
 IMAGE = (1, 3, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def silence():
+    """Children die on purpose here: no stacks of them in the output."""
+    enabled = faulthandler.is_enabled()
+    faulthandler.disable()
+    yield
+    if enabled:
+        faulthandler.enable()
 
 
 def die(*_: object, **__: object) -> NoReturn:
