@@ -51,6 +51,7 @@ class Scoring:
         self.project, self.space, self.seed, self.reporter = project, space, seed, reporter
         self.epochs = epochs
         self.problems: Sequence[Problem] = ()
+        self._look: tuple[SharedScore, Sequence[Widths]] | None = None  # at weights that had collapsed
 
     @property
     def score(self) -> AccuracyScore:
@@ -92,10 +93,13 @@ class Scoring:
 
     def spent(self, outcome: SearchOutcome) -> dict[str, float]:
         """What the search took of the epochs, as epochs of the network that it found."""
-        score = self.score
+        score, images = self.score, 0
         found = {"PruningNet": float(len(self.made.get("pruningnet_history", ())))}
         if isinstance(score, SharedScore):
-            images = score.images(one.widths for one in outcome.candidates)
+            images += score.images(one.widths for one in outcome.candidates)
+        if self._look is not None:
+            images += self._look[0].images(self._look[1])
+        if images:
             found["scoring"] = forward_share(self.project) * images / len(self.project.dataset.train)
         return {name: epochs for name, epochs in found.items() if epochs}
 
@@ -131,7 +135,7 @@ class Scoring:
         labels: list[int] = self.project.splits.sub_val.labels.tolist()
         return labels
 
-    def _tells_apart(self, score: AccuracyScore) -> bool:
+    def _tells_apart(self, score: SharedScore) -> bool:
         """Whether a score tells the first networks of the tightest budget apart."""
         problem = self.problems[-1]
         inside = [net for net in judge.starts(problem) if problem.feasible(np.array([net]))[0]]
@@ -139,7 +143,9 @@ class Scoring:
             drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
             inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
         whole = score(self.space.full())
-        return judge.tells_apart((score(net) for net in inside), whole, self._labels)
+        tells = judge.tells_apart((score(net) for net in inside), whole, self._labels)
+        self._look = None if tells else (score, inside)
+        return tells
 
     @functools.cached_property
     def _band(self) -> tuple[Widths, ...]:

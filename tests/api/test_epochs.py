@@ -96,6 +96,7 @@ def test_auto_trains_a_pruningnet_where_inherited_weights_do_not_tell(copied: Pa
         few = search(project=copied, latency="50%", epochs=5)
         found = search(project=copied, latency="50%", epochs=6)
     assert few.score_kind == "macs", "the final training needs so few epochs more"
+    assert 0 < few.spent["scoring"] < 1, "the look at the weights is paid for"
     assert found.score_kind == "pruningnet"
     assert (copied / "hwprune-work" / found.pruningnet).is_file()
     assert len(found.pruningnet_history) == found.spent["PruningNet"] == 2, "a third of the epochs"
