@@ -106,7 +106,7 @@ def test_unknown_verbs_and_options_are_usage_errors(capsys: pytest.CaptureFixtur
     [
         (("search", "--seed", "x"), ("--seed", "x", "a whole number")),
         (("doctor", "--seconds", "soon"), ("--seconds", "soon", "a number")),
-        (("train", "--start", "generatd"), ("--start", "generatd", "did you mean generated?")),
+        (("train", "--start", "generatd"), ("--start", "generatd", "did you mean generated or inherited?")),
         (("lut", "a", "--outptu=b"), ("--outptu=b", "--output", "hwprune lut --help")),
         (("bench", "a", "-v"), ("-v", "--budget")),
         (("bench",), ("lacks its MODEL", "hwprune bench MODEL")),

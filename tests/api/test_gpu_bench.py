@@ -61,7 +61,7 @@ def test_a_runtime_that_nobody_chose_is_told(machine, capsys):
 
 def test_a_file_of_another_format_is_refused_with_what_to_type(machine, capsys):
     Path("exported.onnx").write_bytes(half(conv_chain([8, 16, 8])))
-    assert main(["bench", "exported.onnx", "--profile", "cuda-trt-fp32", "--max-time", "1s"]) == 1
+    assert main(["bench", "exported.onnx", "--profile", "cuda-trt-fp32", "--max-time", "1s"]) == 2
     said = capsys.readouterr().err
     assert "does not compute in fp32" in said
     assert "--profile cuda-trt-fp32, -fp16 or -int8" in said
@@ -73,5 +73,5 @@ def test_a_file_that_cannot_be_brought_there_is_named(machine, monkeypatch, caps
 
     monkeypatch.setattr("hwprune.runtimes.tensorrt.half", refuse)
     Path("plain.onnx").write_bytes(conv_chain([8, 16]))
-    assert main(["bench", "plain.onnx", "--profile", "cuda-trt-fp16", "--max-time", "1s"]) == 1
+    assert main(["bench", "plain.onnx", "--profile", "cuda-trt-fp16", "--max-time", "1s"]) == 2
     assert "plain.onnx" in capsys.readouterr().err

@@ -75,8 +75,9 @@ def stopped_after_an_epoch(
     """Start training, and stop it when it has finished one more epoch of the unpruned network."""
 
     def checkpoints() -> dict[Path, int]:
+        """Finished epochs, each with its seconds in the header; the first file has none yet."""
         kept = (project / "hwprune-work").glob("base-*.safetensors")
-        return {path: path.stat().st_mtime_ns for path in kept}
+        return {path: found for path in kept if (found := path.read_bytes().count(b"seconds"))}
 
     before, deadline = checkpoints(), time.monotonic() + 240
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)

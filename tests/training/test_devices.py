@@ -101,7 +101,7 @@ def test_pruningnet_lies_on_its_device_whole(generator, make_net, monkeypatch):
 
 def test_importance_takes_the_images_to_the_model(make_net):
     model = make_net().to(META)
-    found = _gradients(model, [(torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64))])
+    (found,) = _gradients(model, [(torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64))])
     assert {value.device for value in found.values()} == {META}
 
 
