@@ -260,7 +260,7 @@ def _read_command(sandbox: Path, content: bytes) -> None:
             code = error.code
     if code == 2 and words[:1] != ["bench"]:
         raise UsageError("These words are not understood.", got=words)
-    if code not in (0, 1):
+    if code not in (0, 1, 2):
         raise AssertionError(f"exit code {code!r}")
 
 
