@@ -33,6 +33,7 @@ share of it.
 
 CIFAR-10 here is a JPEG copy of 920 bytes an image: its accuracies must not be set beside those of papers.
 Of its training images 10,000 are used after the base was adapted to all of them for two epochs, for time.
+A rule that drops whole blocks may leave much of a budget unused: see the latency beside each figure.
 What is not listed has not been run yet. A row of one seed has no error: differences below about one point
 (CIFAR-10) or two (372 test photos) say nothing there.
 """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import networks
 import pandas as pd
 from filelock import FileLock
+from safetensors.torch import load_file, save
 
 from hwprune import artifacts
 from hwprune.api.init import init
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.data.datasets import Dataset
+    from hwprune.data.images import Images
 
 HERE = Path(__file__).parent
 RUN = HERE.parent / "runs" / "equal_epochs"
@@ -94,16 +96,22 @@ class Task:
     def base(self) -> nn.Module:
         """The unpruned network, adapted to the images; of CIFAR-10 to all 50,000."""
         model = self.pretrained()
-        images = self.dataset.train
-        if self.data == "cifar10":
-            whole = open_data(f"parquet:{DATA / 'cifar10'}", seed=0)
-            images = whole.normalised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).train
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "base.lock"):
-            train(model, images, self.adapt, checkpoint=self.folder / "base-training.safetensors", seed=0)
             if not self.weights.exists():
+                kept = self.folder / "base-training.safetensors"
+                train(model, self._adapting, self.adapt, checkpoint=kept, seed=0)
                 artifacts.write_bytes(self.weights, _state(model))
+            model.load_state_dict(load_file(self.weights))
         return model.eval()
+
+    @property
+    def _adapting(self) -> Images:
+        """What the base is adapted on: of CIFAR-10 all training images."""
+        if self.data != "cifar10":
+            return self.dataset.train
+        whole = open_data(f"parquet:{DATA / 'cifar10'}", seed=0)
+        return whole.normalised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).train
 
     @property
     def weights(self) -> Path:
@@ -143,8 +151,6 @@ class Task:
 
 
 def _state(model: nn.Module) -> bytes:
-    from safetensors.torch import save
-
     return save({name: value.contiguous() for name, value in model.state_dict().items()})
 
 
