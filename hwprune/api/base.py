@@ -58,8 +58,15 @@ def trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Histo
     """The unpruned network with the weights given, or trained by the recipe of the pruned one.
 
     Returns:
-        The network in eval mode, the figures of its epochs, and where its weights come from.
+        The network in eval mode, not to be changed, for it is made once for a project; the figures of its
+        epochs, and where its weights come from.
     """
+    if project.base is None:
+        project.base = _trained_base(project, reporter)
+    return project.base
+
+
+def _trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, History, str]:
     from hwprune.training.devices import compute_device
     from hwprune.training.history import History
     from hwprune.training.loop import train

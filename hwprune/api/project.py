@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hwprune.models.weights import GivenWeights
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
+    from hwprune.training.history import History
 
 WORK = "hwprune-work"
 BASE_KIND, NETWORK_SCHEMA = "network", 2
@@ -44,6 +45,7 @@ class Project:
         if config is None:
             config = load_config(self.config_path) if self.config_path.exists() else Config()
         self.config = resolved(config)
+        self.base: tuple[nn.Module, History, str] | None = None  # what `api.base.trained_base` made
 
     def path(self, *parts: str) -> Path:
         """A file of the work folder."""

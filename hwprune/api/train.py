@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace
     from hwprune.training.history import History
 
-_LEAST_EPOCHS = 0.1  # of the final training, whatever the test of rates cost
+_LEAST_EPOCHS = 0.1  # of the final training, whatever search and the test of rates cost
 
 
 @locked
@@ -94,7 +94,10 @@ class Trainer:
                 do="run `hwprune search` again",
             )
         own = recipe(project)
-        self.settings = replace(own, epochs=epochs or found.epochs_left or own.epochs)
+        # Only what is left of one budget pays for the test of rates; a number of epochs is that many.
+        self.asked, self.from_budget = epochs, bool(found.epochs) and not epochs
+        left = max(found.epochs_left, _LEAST_EPOCHS) if self.from_budget else own.epochs
+        self.settings = replace(own, epochs=epochs or left)
         self.start = self._start()
 
     def _start(self) -> StartName:
@@ -140,7 +143,7 @@ class Trainer:
 
     def networks(self) -> tuple[tuple[nn.Module, History, str], tuple[nn.Module, History]]:
         """Train the unpruned network, telling whose weights it has, and the pruned one; all workers do it."""
-        with together("networks", start=self.start, epochs=self.settings.epochs):
+        with together("networks", start=self.start, epochs=self.asked):
             base, history, source = trained_base(self.project, self.reporter)
             pruned = (base, history) if self.found.base_meets_budget else self._pruned(base)
         return (base, history, source), pruned
@@ -174,8 +177,8 @@ class Trainer:
         key = digest(key, self.found.widths, self.start, judge_file, weights, teacher is not None)
         if self.start != "scratch":
             settings, spent = tuning(self.project, settings, model, teacher, f"pruned-{key}", self.reporter)
-            left = settings.epochs - (spent if self.found.epochs_left else 0.0)
-            settings = replace(settings, epochs=max(left, _LEAST_EPOCHS))
+            if self.from_budget:
+                settings = replace(settings, epochs=max(settings.epochs - spent, _LEAST_EPOCHS))
         with self.reporter.stage("Training the pruned network", "epochs") as progress:
             return run(
                 model,

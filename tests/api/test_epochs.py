@@ -38,6 +38,12 @@ def test_search_takes_its_part_of_the_epochs_and_train_the_rest(copied: Path) ->
     assert found.epochs_left - 1.5 < trained.epochs <= found.epochs_left, "the test of rates is paid for too"
 
 
+def test_a_search_that_took_all_epochs_leaves_no_more_than_a_part_of_one(copied: Path) -> None:
+    found = search(project=copied, latency="55%", epochs=0.1)
+    assert found.epochs_left == 0, "at least one generation is scored"
+    assert train(project=copied).epochs < 1, "not the epochs of the settings"
+
+
 def test_more_epochs_allow_more_networks(opened: Project) -> None:
     few, many = (within_epochs(opened, epochs).config for epochs in (0.5, 200))
     assert few.search.population * few.search.generations <= many.search.population * many.search.generations
