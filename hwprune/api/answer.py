@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Reporter
 
 _TIGHT: dict[str, Any] = {"relative_error": 0.005, "max_seconds": 8.0}
+_WORTH_TELLING = 0.001  # of a score
 _ATTEMPTS = 12  # networks measured before giving up
 _FEWER = 3  # pairs beside a network, once a second look was in vain
 
@@ -251,6 +252,17 @@ def first_within(
         do="let less run beside it, profile longer (`hwprune profile --max-time 5m`), or ask for a slightly "
         "larger budget",
     )
+
+
+def why_not_the_best(outcome: SearchOutcome, answer: Candidate) -> str:
+    """Why the answer is not the network of the best score that the search's progress told of; "" if it is."""
+    best = max(outcome.candidates, key=lambda one: one.score)
+    if best.score - answer.score <= _WORTH_TELLING:
+        return ""
+    why = "is a network that measurements put over the budget, or too near to it"
+    if outcome.prefers(answer, best):
+        why = "has fewer MACs, and so few images do not tell the two apart"
+    return f"The answer scores {answer.score:.4g}. The best of the search, {best.score:.4g}, {why}."
 
 
 def in_units_of(budgets: Sequence[Budget], figures: Sequence[Figure]) -> tuple[Figure, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune.api import judge
-from hwprune.api.answer import Looks, in_units_of, looked_at_twice
+from hwprune.api.answer import Looks, in_units_of, looked_at_twice, why_not_the_best
 from hwprune.api.budgets import Budget, common_space
 from hwprune.api.closed_loop import Loop
 from hwprune.api.project import Project, digest
@@ -210,7 +210,8 @@ class Searcher:
         answer = looked_at_twice(outcome, budgets, self.reporter, Looks(book, budgets))
         widths = answer.candidate.widths
         self._warn(answer.figures)
-        self._tell_better(outcome, answer.candidate.score)
+        if why := why_not_the_best(outcome, answer.candidate):
+            self.reporter.note(why)
         result = self._result(
             widths,
             figures=answer.figures,
@@ -259,14 +260,6 @@ class Searcher:
                     f"{one.name}: measured {one.text(one.value)}, predicted {one.text(one.predicted)}. The "
                     "latency table does not describe the device as it is now; profile again when it is quiet."
                 )
-
-    def _tell_better(self, outcome: SearchOutcome, score: float) -> None:
-        """Say why the answer is not the best that the search's progress told of."""
-        if (best := max(one.score for one in outcome.candidates)) - score > _WORTH_TELLING:
-            self.reporter.note(
-                f"The answer scores {score:.4g}. The best of the search, {best:.4g}, is a network that "
-                "measurements put over the budget, or too near to it."
-            )
 
     def _problem(self, budgets: Sequence[Budget], accuracy: AccuracyScore, *, margin: bool) -> Problem:
         constraints = tuple(one.constraint(margin=margin) for one in budgets if one.quantity is not None)

@@ -113,6 +113,11 @@ class SearchOutcome:
 
         return sorted(inside, key=key)
 
+    def prefers(self, one: Candidate, better: Candidate) -> bool:
+        """Whether a network comes before one of a better score, for that is not told from its own."""
+        capacity = [self.capacity.get(each.widths, 0.0) for each in (one, better)]
+        return better.score - one.score <= self.noise and capacity[0] > capacity[1]
+
     def tightened(self, level: float) -> SearchOutcome:
         """The same outcome under a share of the first limit; the history is that of networks inside it."""
         first, *others = self.limits
