@@ -158,38 +158,27 @@ _CIFAR = TrainSettings(
     epochs=6, batch_size=128, lr=0.03, label_smoothing=0.0, distill_weight=0.7, precision="fp32"
 )
 _CLOTHING = replace(_CIFAR, epochs=4, batch_size=32, weight_decay=1e-4)
-TASKS = {
-    one.name: one
-    for one in (
-        Task(
-            name="resnet20",
-            model="resnet20_padded",
-            pretrained=networks.pretrained_resnet20,
-            data="cifar10",
-            image_size=32,
-            epochs=(6, 20),
-            adapt=replace(_CIFAR, epochs=2, lr=0.02, weight_decay=5e-4),
-            tuning=_CIFAR,
-        ),
-        Task(
-            name="resnet56",
-            model="resnet56_padded",
-            pretrained=networks.pretrained_resnet56,
-            data="cifar10",
-            image_size=32,
-            epochs=(6, 20),
-            adapt=replace(_CIFAR, epochs=2, lr=0.02, weight_decay=5e-4),
-            tuning=_CIFAR,
-        ),
-        Task(
-            name="efficientnet_lite0",
-            model="lite0",
-            pretrained=lambda: networks.pretrained_lite0(10),
-            data="clothing",
-            image_size=128,
-            epochs=(4, 10),
-            adapt=replace(_CLOTHING, epochs=6, lr=0.01),
-            tuning=_CLOTHING,
-        ),
-    )
-}
+_RESNET20 = Task(
+    name="resnet20",
+    model="resnet20_padded",
+    pretrained=networks.pretrained_resnet20,
+    data="cifar10",
+    image_size=32,
+    epochs=(6, 20),
+    adapt=replace(_CIFAR, epochs=2, lr=0.02, weight_decay=5e-4),
+    tuning=_CIFAR,
+)
+_RESNET56 = replace(
+    _RESNET20, name="resnet56", model="resnet56_padded", pretrained=networks.pretrained_resnet56
+)
+_LITE0 = Task(
+    name="efficientnet_lite0",
+    model="lite0",
+    pretrained=lambda: networks.pretrained_lite0(10),
+    data="clothing",
+    image_size=128,
+    epochs=(4, 10),
+    adapt=replace(_CLOTHING, epochs=6, lr=0.01),
+    tuning=_CLOTHING,
+)
+TASKS = {one.name: one for one in (_RESNET20, _RESNET56, _LITE0)}

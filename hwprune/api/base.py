@@ -129,5 +129,7 @@ def tuning(
         found = {"lr": rate, "epochs": spent}
         if workers.is_main():
             book.add(found)
-    reporter.note(f"Learning rate {found['lr']:g}, by a test that cost {found['epochs']:.1f} epochs.")
+    cost = f"by a test that cost {found['epochs']:.1f} epochs"
+    why = cost if found["epochs"] else "as usual: so short a training leaves no steps to test others"
+    reporter.note(f"Learning rate {found['lr']:g}, {why}.")
     return replace(settings, lr=found["lr"]), found["epochs"]

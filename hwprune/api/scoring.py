@@ -51,7 +51,7 @@ class Scoring:
         self.project, self.space, self.seed, self.reporter = project, space, seed, reporter
         self.epochs = epochs
         self.problems: Sequence[Problem] = ()
-        self._look: tuple[SharedScore, Sequence[Widths]] | None = None  # at weights that had collapsed
+        self._look: tuple[SharedScore, Sequence[Widths]] | None = None  # at inherited weights, for `auto`
 
     @property
     def score(self) -> AccuracyScore:
@@ -94,11 +94,13 @@ class Scoring:
     def spent(self, outcome: SearchOutcome) -> dict[str, float]:
         """What the search took of the epochs, as epochs of the network that it found."""
         score, images = self.score, 0
+        seen = {one.widths for one in outcome.candidates}
         found = {"PruningNet": float(len(self.made.get("pruningnet_history", ())))}
-        if isinstance(score, SharedScore):
-            images += score.images(one.widths for one in outcome.candidates)
         if self._look is not None:
-            images += self._look[0].images(self._look[1])
+            look, networks = self._look
+            images += look.images(set(networks) - seen if look is score else networks)
+        if isinstance(score, SharedScore):
+            images += score.images(seen)
         if images:
             found["scoring"] = forward_share(self.project) * images / len(self.project.dataset.train)
         return {name: epochs for name, epochs in found.items() if epochs}
@@ -142,10 +144,9 @@ class Scoring:
         if not inside:
             drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
             inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
+        self._look = score, [*inside, self.space.full()]
         whole = score(self.space.full())
-        tells = judge.tells_apart((score(net) for net in inside), whole, self._labels)
-        self._look = None if tells else (score, inside)
-        return tells
+        return judge.tells_apart((score(net) for net in inside), whole, self._labels)
 
     @functools.cached_property
     def _band(self) -> tuple[Widths, ...]:

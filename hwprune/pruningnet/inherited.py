@@ -53,16 +53,7 @@ class Inherited(nn.Module):
 
     @torch.no_grad()
     def materialise(self, widths: Sequence[int]) -> nn.Module:
-        """Make the network of `widths`: a dense, ordinary module.
-
-        Its batch-norm statistics are of no use before `training.evaluation.recalibrate`.
-
-        Returns:
-            A new module on this network's device, in eval mode.
-
-        Raises:
-            UsageError: The widths do not belong to the space.
-        """
+        """Make the network of `widths` in eval mode; otherwise as `PruningNet.materialise`."""
         chosen = self.space.check(widths)
         dense = prune(self.model, self.space, chosen)
         layers = dict(dense.named_modules())

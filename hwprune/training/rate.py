@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RATES = {"sgd": (0.06, 0.02, 0.006), "adamw": (0.002, 0.0006, 0.0002)}
 _SHARE = 0.01  # of all steps, that each rate is tried for
 _LEAST = 8  # steps
+_MOST = 0.15  # of all steps, for all rates together; with fewer than `_LEAST` for each there is no test
 _CLOSE = 1.03  # of the lowest loss: among these the highest rate, since short runs favour low ones
 
 
@@ -48,15 +49,18 @@ def find_rate(
         rates: What to try, the highest first; by default what suits the optimiser.
 
     Returns:
-        The rate, and what the test cost in epochs.
+        The rate, and what the test cost in epochs: the one in the middle and 0 where the run is too short
+        for a test, the lowest where all diverge.
     """
-    epochs = settings.epochs
     rates = rates or RATES[settings.optimiser]
+    batch = min(settings.batch_size, len(images))
+    run = settings.epochs * len(images) / batch  # its steps
+    if _MOST * run < _LEAST * len(rates):
+        return rates[len(rates) // 2], 0.0
     # An average of few steps lags behind, and measuring the faster precision would take as many steps.
     precision = "fp32" if settings.precision == "auto" else settings.precision
     settings = replace(settings, epochs=1, keep="last", ema=0.0, precision=precision)
-    batch = min(settings.batch_size, len(images))
-    steps = max(_LEAST, round(_SHARE * epochs * len(images) / batch))
+    steps = max(_LEAST, round(_SHARE * run))
     steps = min(steps, max(1, len(images) // (2 * batch)))  # half of the images at most
     order = np.random.default_rng((seed, 1)).permutation(len(images))
     some, others = images.subset(order[: steps * batch]), images.subset(order[steps * batch :][: 4 * batch])
@@ -68,7 +72,8 @@ def find_rate(
             losses.append(mean_loss(trial, others))
         except ModelError:  # it diverged
             losses.append(math.inf)
-    best = min(losses)
-    chosen = next(rate for rate, loss in zip(rates, losses, strict=True) if loss <= best * _CLOSE)
+    limit = min(losses) * _CLOSE
+    good = [rate for rate, loss in zip(rates, losses, strict=True) if loss <= limit < math.inf]
+    chosen = good[0] if good else rates[-1]
     seen = len(rates) * (len(some) + len(others) / 3)  # a forward pass is a third of a step
     return chosen, seen / len(images)

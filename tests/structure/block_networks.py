@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from cases_base import Head, cbr, conv
 from torch import Tensor, nn
 
+import hwprune
+from hwprune.structure.space import SearchSpace
+
 IMAGE = (1, 3, 16, 16)
+
+
+def traced(model: nn.Module, **options: object) -> SearchSpace:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return hwprune.trace(model, torch.randn(IMAGE), depth=True, **options)
+
+
+def names(space: SearchSpace) -> list[str]:
+    return [block.name for block in space.blocks]
 
 
 class Residual(nn.Module):

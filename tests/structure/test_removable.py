@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,17 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from block_networks import IMAGE, EndsInside, Excited, Nested, PreActivation, Residual, network
+from block_networks import (
+    IMAGE,
+    EndsInside,
+    Excited,
+    Nested,
+    PreActivation,
+    Residual,
+    names,
+    network,
+    traced,
+)
 from cases_base import cbr, conv
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,16 +63,6 @@ class Twice(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block(self.block(x).relu())
-
-
-def traced(model: nn.Module, **options: object) -> SearchSpace:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return hwprune.trace(model, torch.randn(IMAGE), depth=True, **options)
-
-
-def names(space: SearchSpace) -> list[str]:
-    return [block.name for block in space.blocks]
 
 
 def left(model: nn.Module, image: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -21,7 +19,9 @@ from block_networks import (
     RepVGG,
     Tree,
     concatenating,
+    names,
     network,
+    traced,
 )
 from cases_base import cbr
 from torch import nn
@@ -32,16 +32,6 @@ from hwprune.errors import UsageError
 from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.kernels import derive_kernels
 from hwprune.structure.space import SearchSpace
-
-
-def traced(model: nn.Module, **options: object) -> SearchSpace:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return hwprune.trace(model, torch.randn(IMAGE), depth=True, **options)
-
-
-def names(space: SearchSpace) -> list[str]:
-    return [block.name for block in space.blocks]
 
 
 def left(model: nn.Module, image: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,16 @@ def test_a_rate_that_is_too_low_to_learn_is_not_taken(trained):
             part.reset_parameters()
     rate, _ = find_rate(fresh, images, RECIPE, rates=(0.1, 1e-7))
     assert rate == 0.1
+
+
+def test_a_short_run_is_not_spent_on_the_test(trained):
+    model, images = trained
+    assert find_rate(model, images, replace(RECIPE, epochs=1), rates=(0.3, 0.1, 0.03)) == (0.1, 0.0)
+
+
+def test_where_all_rates_diverge_the_lowest_is_taken(trained):
+    model, images = trained
+    assert find_rate(model, images, RECIPE, rates=(1000.0, 900.0))[0] == 900.0
 
 
 def test_the_network_is_not_changed_and_the_answer_is_the_same_again(trained):
