@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwprune import artifacts
@@ -124,7 +124,8 @@ def _checked_export(folder: Path) -> ModelFile:
             do=f"run `{ExportResult.made_by}` again, or name the ONNX file itself",
         )
     profiled = ProfileResult.load(project.table_folder(result.profile) / "profile.json")
-    return _opened(path, content, TargetProfile.from_payload(profiled.target, where=result.profile))
+    target = TargetProfile.from_payload(profiled.target, where=result.profile)
+    return _opened(path, content, replace(target, precision=result.precision))
 
 
 def _read(path: Path) -> bytes:

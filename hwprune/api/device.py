@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwprune.latency.measure import (
@@ -91,13 +92,22 @@ class Device:
         visit_s = max(BLOCK_MS, (MIN_RUNS + 1) * base_ms) / 1e3  # the reference is visited after each
         return max(0, int((self._neighbour_seconds / (2 * MIN_BLOCKS * visit_s) - others) / 2))
 
-    def onnx(self, model: bytes, *, relative_error: float, max_seconds: float) -> tuple[Measurement, float]:
+    def onnx(
+        self, model: bytes, *, precision: str, relative_error: float, max_seconds: float
+    ) -> tuple[Measurement, float]:
         """Measure an exported file against the unpruned network.
+
+        Args:
+            model: The file.
+            precision: Its number format, which need not be the target's.
+            relative_error: Standard error to reach, as a fraction.
+            max_seconds: Time for it.
 
         Returns:
             The file's measurement, and the unpruned network's latency in the same session (ms).
         """
-        with self._session(self.space.full()) as base, self.runtime.compile(model, self.target) as session:
+        own = replace(self.target, precision=precision)
+        with self._session(self.space.full()) as base, self.runtime.compile(model, own) as session:
             result = measure(session, base, relative_error=relative_error, max_seconds=max_seconds)
         return result.trusted(), result.reference_ms
 

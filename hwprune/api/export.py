@@ -8,10 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import hwprune
 from hwprune import artifacts
+from hwprune.api.integer import beside_floats, lowered
 from hwprune.api.lock import locked
 from hwprune.api.project import Project, is_onnx
 from hwprune.api.subject import prepared
@@ -24,13 +23,11 @@ from hwprune.units import parse_latency
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from torch import nn
 
     from hwprune.results import Figure, SearchResult
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
-_CALIBRATION_IMAGES = 256  # training images that decide the scales of an integer format
 # (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so
 # a first look that finds the file over its budget is followed by a longer one, whose figure stands.
 _LOOKS = ((0.005, 10.0), (0.002, 30.0))
@@ -41,6 +38,8 @@ def export(
     *,
     project: Path = Path("."),
     onnx: bool = True,
+    int8: bool = False,
+    calibration: Path | None = None,
     output: Path = Path("pruned.onnx"),
     point: int = 0,
     reporter: Reporter = QUIET,
@@ -52,6 +51,10 @@ def export(
     Args:
         project: The project folder.
         onnx: Export to ONNX, the one format there is.
+        int8: Quantise the network statically to 8-bit integers, whatever the profile's number format is; it
+            is scored, measured beside the same network in 32-bit floats, and what that won and lost is told.
+        calibration: A folder of images without labels that decide the scales of integers; by default 256
+            training images do.
         output: The file to write, relative to the project folder.
         point: Number of a network of the front that was searched for, from 1; 0 keeps the chosen one.
         reporter: Told about progress.
@@ -69,18 +72,25 @@ def export(
     opened = Project(project)
     found = opened.point(point) if point else opened.searched()
     target = TargetProfile.from_payload(found.target, where=found.profile)
+    target = replace(target, precision="int8") if int8 else target
+    if calibration and target.precision != "int8":
+        raise UsageError("--calibration serves 8-bit integers.", got=calibration, do="add --int8")
     if is_onnx(opened.config.model.name):
         content, facts = _sliced(opened, found, target)
     else:
         model, facts = _network(opened, found)
         content, difference = _checked_onnx(opened, model, target)
         facts |= {"max_difference": difference, "tolerance": TOLERANCE}
+    floats = content
     if target.precision != "fp32":
-        content = _lowered(opened, target, content, reporter)
+        content, facts["calibration"] = lowered(opened, target, content, calibration, reporter)
         facts["top1"] = _scored(opened, target, content) if facts["top1"] is not None else None
     if point:
         opened.choose(found)  # now that there is something to export
-    figures = [_measured(opened, found, one, content, reporter) for one in found.figures]
+    figures = [_measured(opened, found, one, content, target.precision, reporter) for one in found.figures]
+    if target.precision != "fp32":
+        latency = next(one for one in figures if one.unit == "ms")
+        facts["floats"] = beside_floats(opened, latency, target.precision, content, floats, reporter)
     content = _with_metadata(opened, content, found, figures, facts["top1"])
     figures = [_sized(one, len(content)) for one in figures]
     result = ExportResult(
@@ -149,21 +159,6 @@ def _checked_onnx(opened: Project, model: nn.Module, target: TargetProfile) -> t
     return content, difference
 
 
-def _lowered(opened: Project, target: TargetProfile, content: bytes, reporter: Reporter) -> bytes:
-    """The file in the profile's number format; its scales follow from training images, if there are any."""
-    from hwprune.runtimes.registry import get_runtime
-
-    images: list[NDArray[np.float32]] = []
-    if opened.config.data.source:
-        train, rng = opened.splits.sub_train, np.random.default_rng(opened.config.seed)
-        count = -(-_CALIBRATION_IMAGES // target.batch) * target.batch  # whole batches
-        drawn = np.resize(rng.permutation(len(train)), count)  # over again when there are fewer images
-        images = [batch.numpy() for batch, _ in train.subset(drawn).batches(target.batch)]
-    source = f"scales from {len(images) * target.batch} training images" if images else "random scales"
-    reporter.note(f"Bringing the file to {target.precision}, {source}.")
-    return get_runtime(target).lower(content, target, images)
-
-
 def _scored(opened: Project, target: TargetProfile, content: bytes) -> float:
     """Test top-1 of the file itself: another network than the trained one, by its rounded weights."""
     from hwprune.exporter import file_accuracy
@@ -172,7 +167,12 @@ def _scored(opened: Project, target: TargetProfile, content: bytes) -> float:
 
 
 def _measured(
-    opened: Project, found: SearchResult, figure: Figure, content: bytes, reporter: Reporter
+    opened: Project,
+    found: SearchResult,
+    figure: Figure,
+    content: bytes,
+    precision: str,
+    reporter: Reporter,
 ) -> Figure:
     """The figure of the file: a latency is measured anew, interleaved with the unpruned network."""
     from hwprune.api.device import Device
@@ -188,7 +188,9 @@ def _measured(
     reporter.note(f"Measuring the exported file on {target.name}.")
     device = Device(opened.base_onnx(target.name), opened.space(target.name), target)
     for relative_error, seconds in _LOOKS:
-        measured, base_ms = device.onnx(content, relative_error=relative_error, max_seconds=seconds)
+        measured, base_ms = device.onnx(
+            content, precision=precision, relative_error=relative_error, max_seconds=seconds
+        )
         limit = parse_latency(figure.budget).of(base_ms) if figure.budget else None
         here = replace(figure, measured=measured.ms, error=measured.error_ms, base=base_ms, limit=limit)
         if _kept(found, here):

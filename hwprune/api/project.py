@@ -81,7 +81,7 @@ class Project:
 
     @functools.cached_property
     def normalisation(self) -> Normalisation:
-        """What is done to the pixels: as set, else what the trained weights expect, else the images' own."""
+        """What is done to pixels: as set, else what trained weights expect, else what suits the images."""
         from hwprune.models.normalisation import IMAGENET, Normalisation
 
         data = self.config.data
@@ -89,6 +89,8 @@ class Project:
             return Normalisation(cast("Channels", data.mean), cast("Channels", data.std), "the settings'")
         if self._expected_normalisation is not None:
             return self._expected_normalisation
+        if not data.source:
+            return IMAGENET
         mean, std = self._opened.mean, self._opened.std
         usual = (mean, std) == IMAGENET[:2]
         return Normalisation(mean, std, IMAGENET.origin if usual else "the training images' own")

@@ -26,6 +26,7 @@ from hwprune.report.words import (
     change,
     epochs_words,
     error_words,
+    floats_words,
     front_line,
     front_rows,
 )
@@ -298,6 +299,8 @@ def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
         *_accuracy(result),
     )
     yield from _unmeasured(result)
+    if words := floats_words(result):
+        yield Text(words)
     yield Next("report")
 
 

@@ -134,6 +134,21 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
     )
 
 
+def open_unlabelled(root: Path, image_size: int, mean: _Channels, std: _Channels) -> Images:
+    """Images without labels, as a network is shown them when it is used: all of them have label 0.
+
+    Args:
+        root: A folder of image files, at any depth.
+        image_size: Side in pixels of the images for the network.
+        mean: What is subtracted from each channel of pixels in 0..1.
+        std: What is then divided by.
+
+    Raises:
+        DataError: No such folder, or no image in it.
+    """
+    return LazyImages(folder.unlabelled(root), Augmentation(image_size=image_size, flip=False), mean, std)
+
+
 def _read(spec: str) -> RawData:
     kind, separator, root = spec.partition(":")
     if spec == "digits":

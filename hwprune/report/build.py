@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hwprune.report.parts import Document, Section, Table
 from hwprune.report.sections import checks, curves, history, reproduce, times, tradeoff, widths
 from hwprune.report.verdict import MISSING, last_top1
+from hwprune.report.words import floats_words
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
@@ -41,9 +42,9 @@ def document(report: Report) -> Document:
 def _both(report: Report) -> Section:
     rows = tuple((row.name, row.base, row.pruned, row.change) for row in report.rows)
     head = ("", "unpruned", "pruned", "change")
-    return Section(
-        title="Unpruned and pruned", tables=(Table(title="Figures of both networks", head=head, rows=rows),)
-    )
+    told = floats_words(report.export) if report.export else ""
+    table = Table(title="Figures of both networks", head=head, rows=rows)
+    return Section(title="Unpruned and pruned", text=(told,) if told else (), tables=(table,))
 
 
 def _cards(report: Report) -> tuple[tuple[str, str, str], ...]:

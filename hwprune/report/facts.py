@@ -142,8 +142,15 @@ def _commands(
         start = "" if search.base_meets_budget else f" --start {train.start}"
         verbs.append(f"hwprune train{start} --epochs {train.epochs:g}{point}")
     if export:
-        verbs.append(f"hwprune export --onnx --output {shlex.quote(export.file)}{point}")
+        verbs.append(f"hwprune export{_format(search, export)} --output {shlex.quote(export.file)}{point}")
     return (*verbs, "hwprune report")
+
+
+def _format(search: SearchResult, export: ExportResult) -> str:
+    """The options that decided the file's number format."""
+    asked = " --int8" if export.precision != search.target.get("precision") else ""
+    folder = export.calibration.partition(" images of ")[2]
+    return f" --onnx{asked}{f' --calibration {shlex.quote(folder)}' if folder else ''}"
 
 
 def _optional(kind: type[_Kept], path: Path) -> _Kept | None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from hwprune.latency.curves import Inversion
     from hwprune.report.facts import Report
-    from hwprune.results import FrontResult, SearchResult
+    from hwprune.results import ExportResult, FrontResult, SearchResult
 
 
 _MOST_LINES = 20
@@ -52,6 +52,25 @@ def epochs_words(search: SearchResult) -> str:
     parts = [f"{name} {epochs:.2g}" for name, epochs in search.spent.items()]
     taken = f" {', '.join(parts)}," if parts else ""
     return f" Of {search.epochs:g} epochs in all:{taken} {search.epochs_left:.3g} for the final training."
+
+
+def floats_words(export: ExportResult) -> str:
+    """What a file in another number format won and lost against 32-bit floats; "" for a file in these."""
+    beside = export.floats
+    if beside is None:
+        return ""
+    here, there = (f"{size / 2**20:.2f} MiB" for size in (export.bytes, beside["bytes"]))
+    won = []
+    if (ratio := beside["ratio"]) is not None:
+        latency, error = export.latency, f"{100 * (beside['error'] or 0.0):.1f}"
+        faster = f"{latency.text(latency.value)} in place of {latency.text(latency.value / ratio)}"
+        won.append(f"{faster} on {latency.name} ({100 * ratio:.1f} ± {error} %)")
+    won.append(f"{here} in place of {there}")
+    if export.top1 is not None and export.trained_top1 is not None:
+        points = 100 * (export.top1 - export.trained_top1)
+        won.append(f"test top-1 {points:+.2f} points")
+    scales = f", scales from {export.calibration}" if export.calibration else ""
+    return f"{export.precision} against 32-bit floats{scales}: {', '.join(won)}."
 
 
 def score_words(search: SearchResult) -> str:

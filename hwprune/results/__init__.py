@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from hwprune import artifacts
 from hwprune.payloads import as_tuples, is_file_name, misfits
 from hwprune.results.figures import LEAST, Figure, WithFigures
-from hwprune.results.rows import DeviceFacts, Epoch, Generation, Lesson, Step
+from hwprune.results.rows import DeviceFacts, Epoch, FloatFile, Generation, Lesson, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +18,7 @@ __all__ = [
     "Epoch",
     "ExportResult",
     "Figure",
+    "FloatFile",
     "FrontResult",
     "Generation",
     "Lesson",
@@ -351,9 +352,12 @@ class ExportResult(WithFigures, Stored):
         trained_top1: Test top-1 of the weights as they were trained; another than `top1` for integer formats.
         digest: SHA-256 of the file.
         structure: Stands for the model and its images, as in `ProfileResult`.
+        calibration: What the scales of integers come from; "" for other formats.
+        floats: The same network in 32-bit floats; None when the file is in them.
     """
 
     kind: ClassVar[str] = "export-result"
+    later: ClassVar[dict[str, Any]] = {"calibration": "", "floats": None}
     made_by: ClassVar[str] = "hwprune export --onnx"
     schema_version: ClassVar[int] = 3
 
@@ -371,9 +375,13 @@ class ExportResult(WithFigures, Stored):
     trained_top1: float | None
     digest: str
     structure: str
+    calibration: str = ""
+    floats: FloatFile | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.floats and (self.floats["bytes"] < 1 or (self.floats["ratio"] or LEAST) < LEAST):
+            raise ValueError("a size or a ratio is not above zero")
         if not is_file_name(self.profile):
             raise ValueError(f"{self.profile!r} is not the name of a target profile")
 

@@ -56,6 +56,20 @@ class Step(TypedDict):
     error_percent: float | None
 
 
+class FloatFile(TypedDict):
+    """The network of an exported file in another number format, in 32-bit floats.
+
+    Attributes:
+        bytes: Size of its file, without metadata.
+        ratio: Latency of the exported file relative to its, in one session; None when not measured.
+        error: Standard error of `ratio`.
+    """
+
+    bytes: int
+    ratio: float | None
+    error: float | None
+
+
 class _Dated(TypedDict, total=False):
     date: str
 

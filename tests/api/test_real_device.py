@@ -165,6 +165,8 @@ def test_an_8_bit_network_is_profiled_searched_exported_and_scored_as_it_is(tmp_
     assert exported.top1 == right / len(test)
     assert exported.trained_top1 is not None
     assert exported.top1 > exported.trained_top1 - 0.05
+    assert exported.floats is not None
+    assert exported.floats["bytes"] > exported.bytes
     assert f"test top-1 {exported.top1:.1%}" in result.verdict
     kinds = {node.op_type for node in onnx.load(tmp_path / exported.file).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds

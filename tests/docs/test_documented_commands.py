@@ -161,7 +161,7 @@ def test_options_in_sentences_exist(page: str) -> None:
     for code in mentions(page):
         words = code.split()
         whose = words[1] if words[0] == "hwprune" and len(words) > 1 and words[1] in VERBS else ""
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code):
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code):
             allowed = flags(whose) | {"--help"} if whose else known
             assert option in allowed, f"{code!r} in {page}"
 

@@ -70,6 +70,23 @@ def read(root: str) -> RawData:
     )
 
 
+def unlabelled(root: Path) -> FileSource:
+    """All image files below a folder, each with label 0.
+
+    Raises:
+        DataError: No such folder, or no image in it.
+    """
+    folder = root.expanduser()
+    if not folder.is_dir():
+        raise DataError("There is no such folder of images.", where=folder, do="check the path")
+    found = _image_files(folder)
+    if not found:
+        raise DataError(
+            "The folder has no images.", where=folder, allowed=f"files ending in {' '.join(_ENDINGS)}"
+        )
+    return FileSource(found, torch.zeros(len(found), dtype=torch.int64))
+
+
 def _class_folders(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
