@@ -22,7 +22,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from hwprune.cli.views import Next, view
+from hwprune.cli.parts import Next
+from hwprune.cli.views import view
 from hwprune.units import format_seconds
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from hwprune.cli.lut_view import lut
+from hwprune.cli.parts import Next, facts, table
 from hwprune.gate.words import (
     CHECKS_HEAD,
     check_rows,
@@ -18,7 +20,7 @@ from hwprune.gate.words import (
     title,
 )
 from hwprune.report import side_by_side
-from hwprune.report.verdict import MISSING
+from hwprune.report.standing import Standing
 from hwprune.report.words import (
     FRONT_HEAD,
     SCORE_WORDS,
@@ -36,14 +38,13 @@ from hwprune.structure.remedies import remedy
 from hwprune.units import format_count, format_ms, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from rich.console import RenderableType
 
     from hwprune.api.check import CheckResult
     from hwprune.api.doctor import DoctorResult
     from hwprune.api.init import InitResult
-    from hwprune.api.lut import LutResult
     from hwprune.api.predict import PredictResult
     from hwprune.api.profile import PlanResult
     from hwprune.gate.result import BenchResult
@@ -53,32 +54,18 @@ if TYPE_CHECKING:
 
 
 _MARKS = {True: ("ok", "green"), False: ("!!", "bold red"), None: ("--", "dim")}  # None: not here, not needed
+_STYLES = {
+    Standing.GOOD: "bold green",
+    Standing.COSTLY: "bold yellow",
+    Standing.LOST: "bold red",
+    Standing.MISSED: "bold red",
+}
 _ROUGH_PERCENT = 10.0  # error of a table from which on a user should know
-
-
-class Next(str):
-    """The verb and options that usually follow; the console completes them to a command."""
-
-    __slots__ = ()
 
 
 def view(verb: str, result: Any) -> Iterable[RenderableType | Next]:
     """The parts to print for the result of a verb."""
     return _VIEWS[verb](result)
-
-
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of text as it is: names may hold what Rich takes for markup, such as `c[base]`."""
-    table = Table(title=Text(title), title_justify="left", show_header=bool(head))
-    for index, column in enumerate(head):
-        table.add_column(Text(column), justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _facts(title: str, *facts: tuple[str, str]) -> Table:
-    return _table(title, (), facts)
 
 
 def _init(result: InitResult) -> Iterable[RenderableType | Next]:
@@ -100,7 +87,7 @@ def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
     sizes = " x ".join(map(str, result.input_shape))
     least = result.smallest_ms / result.base_ms
     kernels = ", ".join(f"{count} {family}" for family, count in result.kernels.items())
-    yield _facts(
+    yield facts(
         f"{result.model}, input {sizes}, on {result.profile}",
         ("channel groups that can be pruned", str(result.groups)),
         ("blocks that may go", ": ".join(filter(None, [str(len(result.blocks)), ", ".join(result.blocks)]))),
@@ -114,13 +101,13 @@ def _check(result: CheckResult) -> Iterable[RenderableType | Next]:
     )
     if result.frozen:
         rows = [(layer, why, remedy(why)) for layer, why in result.frozen.items()]
-        yield _table("Layers that keep channels", ("layer", "why", "what would free them"), rows)
+        yield table("Layers that keep channels", ("layer", "why", "what would free them"), rows)
     if result.kept_blocks:
         by_reason: dict[str, list[str]] = {}
         for module, why in result.kept_blocks.items():
             by_reason.setdefault(why, []).append(module)
         told = [(why, ", ".join(modules)) for why, modules in by_reason.items()]
-        yield _table("Modules that look like blocks but stay", ("why", "modules"), told)
+        yield table("Modules that look like blocks but stay", ("why", "modules"), told)
     if result.budget_ms is not None:
         within = "within reach" if result.reachable else "OUT OF REACH: no network of this space is as fast"
         yield Text(
@@ -145,7 +132,7 @@ def _profile(result: ProfileResult | PlanResult) -> Iterable[RenderableType | Ne
 
 
 def _table_made(result: ProfileResult) -> Iterable[RenderableType | Next]:
-    yield _facts(
+    yield facts(
         f"{result.model} on {result.profile}",
         ("unpruned network", f"{format_ms(result.base_ms)} ± {format_ms(result.base_error_ms)}"),
         ("channel groups", str(result.groups)),
@@ -174,48 +161,7 @@ def _predict(result: PredictResult) -> Iterable[RenderableType | Next]:
         share, latency = f"{ms / result.base_ms:.1%}", f"{format_ms(ms)} ± {format_ms(error_ms)}"
         rows.append((name, latency, share, format_count(macs), format_count(params)))
     head = ("network", "latency", "of the unpruned", "MACs", "parameters")
-    yield _table(f"Predicted from the table of {result.profile}, not measured", head, rows)
-
-
-def _lut(result: LutResult) -> Iterable[RenderableType | Next]:
-    if result.action == "list":
-        yield from _shipped(result)
-        return
-    for name, facts in result.tables.items():
-        yield Text(name)  # not the title of its table: that would be as narrow as the table is
-        yield _facts("", *(_named_fact(key, value) for key, value in facts.items()))
-    if result.action == "validate":
-        yield Text(f"{len(result.tables)} table(s) hold together.")
-    if result.output:
-        yield Text(f"Wrote {result.output}.")
-        yield Next(f"predict --table {result.output}")
-
-
-def _shipped(result: LutResult) -> Iterable[RenderableType | Next]:
-    """The tables that come with hwprune; a name has a line of its own, to be copied."""
-    for name, facts in result.tables.items():
-        span = f"{format_ms(facts['fastest_ms'])} to {format_ms(facts['slowest_ms'])}"
-        yield Text(f"{name}\n  {facts['model']} on {facts['device']}: {facts['networks']} networks, {span}")
-    if result.tables:
-        yield Next(f"predict --table {next(iter(result.tables))}")
-
-
-def _named_fact(key: str, value: Any) -> tuple[str, str]:
-    """A fact with its unit; `key` ends in it."""
-    name, _, unit = key.rpartition("_")
-    known = {"ms": format_ms, "seconds": format_seconds, "percent": error_words}
-    if unit in known and name:
-        title = f"{name} time" if unit == "seconds" else name
-        return title.replace("_", " "), MISSING if value is None else known[unit](value)
-    return key.replace("_", " "), _fact(value)
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(part)}" for name, part in value.items()) or MISSING
-    if isinstance(value, list):
-        return "; ".join(_fact(part) for part in value) or "no difference"
-    return f"{value:.4g}" if isinstance(value, float) else MISSING if value is None else str(value)
+    yield table(f"Predicted from the table of {result.profile}, not measured", head, rows)
 
 
 def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Next]:
@@ -236,7 +182,7 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         top1 = f"{result.score:.1%} ± {result.score_error:.1%}"
         rows.append(("top-1 on sub-val, not trained yet", f"{result.base_score:.1%}", top1, ""))
     head = ("", "unpruned", "chosen", "budget")
-    yield _table(f"{result.model} under {result.budget}", head, rows)
+    yield table(f"{result.model} under {result.budget}", head, rows)
     yield from _unmeasured(result)
     if len(result.budgets) > 1 and result.binding:
         yield Text(f"nearest to its budget: {result.figure(result.binding).title}")
@@ -273,7 +219,7 @@ def _unmeasured(result: SearchResult | ExportResult) -> Iterable[Text]:
 def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
     first = result.points[0]
     yield Text(front_line(result))
-    yield _table(f"{first.model} on {first.profile}", FRONT_HEAD, front_rows(result))
+    yield table(f"{first.model} on {first.profile}", FRONT_HEAD, front_rows(result))
     yield from _unmeasured(first)
     verb = "train" if first.images else "export --onnx"
     yield Next(f"{verb} --point {len(result.points) // 2 + 1}")
@@ -281,7 +227,7 @@ def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
 
 def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
     points = 100 * (result.top1 - result.base_top1)
-    yield _facts(
+    yield facts(
         f"Top-1 on {result.test_images} test images",
         ("unpruned network", f"{result.base_top1:.2%}  ({result.base_source})"),
         ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {START_WORDS[result.start]})"),
@@ -290,7 +236,7 @@ def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
 
 
 def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
-    yield _facts(
+    yield facts(
         f"{result.file}, {result.bytes / 2**20:.2f} MiB",
         *(fact for one in result.figures for fact in _export_facts(one)),
         ("all budgets", _kept(result)),
@@ -337,35 +283,37 @@ def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
 
 
 def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:
-    yield _table(title(result), *networks(result))
+    yield table(title(result), *networks(result))
     if result.checks:
-        yield _table("", CHECKS_HEAD, check_rows(result))
+        yield table("", CHECKS_HEAD, check_rows(result))
     yield Text(footnote(result))
     yield Text(headline(result), style="bold")
 
 
 def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:
-    table = Table(show_header=False)
+    shown = Table(show_header=False)
     for finding in result.findings:
         mark = Text(*_MARKS[finding.good])
         text = finding.value + (f"\n-> {finding.do}" if finding.do else "")
-        table.add_row(mark, Text(finding.name), Text(text))
-    yield table
+        shown.add_row(mark, Text(finding.name), Text(text))
+    yield shown
 
 
 def _report(result: Report) -> Iterable[RenderableType | Next]:
     search = result.search
     rows = [(row.name, row.base, row.pruned, row.change) for row in result.rows]
-    yield _table(f"{search.model} under {search.budget}", ("", "unpruned", "pruned", ""), rows)
+    yield table(f"{search.model} under {search.budget}", ("", "unpruned", "pruned", ""), rows)
     yield from _left_out(search)
     layers = [(one.name, change(one.inputs), change(one.outputs)) for one in result.layers]
-    yield _table("Layers, unpruned -> pruned", ("layer", "channels read", "channels made"), layers)
-    yield Text(result.verdict, style="bold")
+    yield table("Layers, unpruned -> pruned", ("layer", "channels read", "channels made"), layers)
+    yield Text(result.verdict, style=_STYLES[result.standing])
+    for line in result.advice:
+        yield Text(f"- {line}")
 
 
 def _compare(result: Comparison) -> Iterable[RenderableType | Next]:
     both = side_by_side.table(result)
-    yield _table(both.title, both.head, both.rows)
+    yield table(both.title, both.head, both.rows)
     yield Text(side_by_side.summary(result), style="bold")
     for line in side_by_side.lines(result):
         yield Text(line)
@@ -387,7 +335,7 @@ _VIEWS: dict[str, Callable[[Any], Iterable[RenderableType | Next]]] = {
     "check": _check,
     "profile": _profile,
     "predict": _predict,
-    "lut": _lut,
+    "lut": lut,
     "search": _search,
     "train": _train,
     "export": _export,

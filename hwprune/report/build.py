@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from hwprune.report.parts import Document, Section, Table
 from hwprune.report.sections import checks, curves, history, reproduce, times, tradeoff, widths
-from hwprune.report.verdict import MISSING, last_top1
+from hwprune.report.standing import last_top1
+from hwprune.report.verdict import MISSING
 from hwprune.report.words import floats_words
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def document(report: Report) -> Document:
     return Document(
         title=f"{search.model} under {search.budget}",
         verdict=report.verdict,
-        good=report.met,
+        standing=report.standing,
+        advice=report.advice,
         cards=_cards(report),
         sections=(_both(report), *(section(report) for section in _SECTIONS)),
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hwprune import artifacts
 from hwprune.latency.table import condition_differences
 from hwprune.report.facts import KIND, SCHEMA_VERSION
-from hwprune.report.verdict import last_top1, met, verdict
+from hwprune.report.standing import last_top1, met
+from hwprune.report.verdict import verdict
 from hwprune.report.words import START_WORDS
 from hwprune.results import ExportResult, SearchResult, TrainResult
 

@@ -13,7 +13,8 @@ from hwprune.config import FILE_NAME
 from hwprune.latency.curves import Inversion, WidthCurves
 from hwprune.latency.staircase import Staircase
 from hwprune.latency.table import CURVES, STAIRCASE
-from hwprune.report.verdict import Row, met, rows, verdict
+from hwprune.report.standing import MAX_DROP, Standing, advice, met, standing
+from hwprune.report.verdict import Row, rows, verdict
 from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.structure.space import SearchSpace
 
@@ -51,6 +52,9 @@ class Report:
         train: The accuracies, if trained.
         export: The exported file, if exported.
         met: Whether the budget is met, by what was measured last.
+        standing: How the result stands, by budget and by accuracy.
+        advice: What to do next.
+        max_drop: Points of test top-1 that might be lost.
         verdict: One sentence: is the budget met, and at which accuracy.
         rows: Base versus pruned, for the table.
         layers: Channels of every convolution and linear layer; empty when the search space is gone.
@@ -66,6 +70,9 @@ class Report:
     train: TrainResult | None
     export: ExportResult | None
     met: bool
+    standing: Standing
+    advice: tuple[str, ...]
+    max_drop: float
     verdict: str
     rows: tuple[Row, ...]
     layers: tuple[LayerRow, ...]
@@ -97,10 +104,15 @@ class Report:
         return (*chosen, *(self.curves.inversions if self.curves else ()))
 
 
-def collect(work: Path, folder: Path) -> Report:
+def collect(work: Path, folder: Path, max_drop: float = MAX_DROP) -> Report:
     """Read what the stages left in a project's work folder.
 
     A result of an earlier search (other widths) does not count.
+
+    Args:
+        work: The work folder.
+        folder: The project folder.
+        max_drop: Points of test top-1 that may be lost.
 
     Raises:
         ArtifactError: There is no search result, or a file is damaged.
@@ -120,7 +132,10 @@ def collect(work: Path, folder: Path) -> Report:
         train=train,
         export=export,
         met=met(search, export),
-        verdict=verdict(search, train, export),
+        standing=standing(search, train, export, max_drop),
+        advice=advice(search, train, export, max_drop),
+        max_drop=max_drop,
+        verdict=verdict(search, train, export, max_drop),
         rows=rows(search, train, export),
         layers=_layers(work / "search-space.json", search),
         staircase=_optional(Staircase, measured / STAIRCASE),

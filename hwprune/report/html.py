@@ -6,19 +6,28 @@ import json
 from html import escape
 from typing import TYPE_CHECKING
 
+from hwprune.report.standing import Standing
 from hwprune.report.style import AXIS, LAYOUT, PALETTES, SCRIPT, STYLE, UNWANTED
 
 if TYPE_CHECKING:
     from hwprune.report.parts import Document, Plot, Section, Table
 
+_MARKS = {
+    Standing.GOOD: "kept",
+    Standing.COSTLY: "costly",
+    Standing.LOST: "missed",
+    Standing.MISSED: "missed",
+}
+
 
 def page(document: Document) -> str:
     """The page as text."""
     title = escape(document.title)
-    mark = "" if document.good else " missed"
+    mark = _MARKS[document.standing]
     body = [
         f"<h1>{title}</h1>",
-        f'<p class="verdict{mark}">{escape(document.verdict)}</p>',
+        f'<p class="verdict {mark}">{escape(document.verdict)}</p>',
+        _list(document.advice),
         _cards(document.cards),
         *(_section(one) for one in document.sections),
     ]

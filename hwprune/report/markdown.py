@@ -15,6 +15,7 @@ _MOST_ROWS = 130  # a longer table is for report.html and report.json
 def markdown(document: Document) -> str:
     """The document as text."""
     lines = [f"# {markdown_text(document.title)}", "", f"**{markdown_text(document.verdict)}**"]
+    lines += ["", *(f"- {markdown_text(line)}" for line in document.advice)] if document.advice else []
     for section in document.sections:
         lines += ["", f"## {markdown_text(section.title)}", *_section(section)]
     return "\n".join(lines) + "\n"

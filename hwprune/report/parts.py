@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwprune.report.standing import Standing
 
 Cells = tuple[str, ...]
 
@@ -78,14 +81,16 @@ class Document:
     Attributes:
         title: Its heading.
         verdict: What came out, one sentence.
-        good: Whether that is what was asked for.
+        standing: Whether that is what was asked for.
+        advice: What to do next.
         cards: The most important figures: (what, figure, remark).
         sections: All the rest.
     """
 
     title: str
     verdict: str
-    good: bool
+    standing: Standing
+    advice: tuple[str, ...] = ()
     cards: tuple[tuple[str, str, str], ...] = ()
     sections: tuple[Section, ...] = ()
 

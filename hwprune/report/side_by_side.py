@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwprune.report.draw import digits, errors, points
 from hwprune.report.parts import Document, Plot, Section, Table
+from hwprune.report.standing import Standing
 from hwprune.report.style import SERIES, axis
 from hwprune.report.verdict import MISSING
 
@@ -110,7 +111,7 @@ def document(found: Comparison) -> Document:
     return Document(
         title=f"Comparison of {names}",
         verdict=summary(found),
-        good=not (found.latency_differs or found.accuracy_differs),
+        standing=Standing.MISSED if found.latency_differs or found.accuracy_differs else Standing.GOOD,
         sections=(
             *differs,
             Section(title="Side by side", points=verdicts, tables=(table(found),)),

@@ -49,7 +49,8 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; 
   background: var(--page); color: var(--text); overflow-wrap: break-word; }}
 h1 {{ font-size: 1.5rem; line-height: 1.25; }}
 h2 {{ font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .6rem; border-top: 1px solid var(--grid); }}
-.verdict {{ font-size: 1.1rem; border-left: 5px solid var(--green); padding: .3rem .9rem; margin: 1rem 0; }}
+.verdict {{ font-size: 1.1rem; border-left: 5px solid; padding: .3rem .9rem; margin: 1rem 0; }}
+.kept {{ border-color: var(--green); }} .costly {{ border-color: var(--orange); }}
 .missed {{ border-color: var(--red); }}
 .cards {{ display: grid; gap: .7rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }}

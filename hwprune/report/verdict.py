@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hwprune.report.standing import MAX_DROP, Standing, last_top1, met, points_lost, standing
+
 if TYPE_CHECKING:
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
 
@@ -21,39 +23,34 @@ class Row:
     change: str = ""
 
 
-def met(search: SearchResult, export: ExportResult | None) -> bool:
-    """Whether the budget is kept, by what was measured last."""
-    if export:
-        return export.within_budget
-    return search.base_meets_budget or search.met
-
-
-def last_top1(train: TrainResult, export: ExportResult | None) -> float:
-    """Test top-1 of the pruned network: of its file, where that was scored."""
-    return train.top1 if export is None or export.top1 is None else export.top1
-
-
-def verdict(search: SearchResult, train: TrainResult | None, export: ExportResult | None) -> str:
-    """One sentence: is the budget met, at which speed-up and accuracy."""
-    known, kept = export or search, met(search, export)
-    if search.base_meets_budget and kept:
-        text = f"{_verdict_words(known, kept)} by the unpruned network already: {known.budget}"
+def verdict(
+    search: SearchResult, train: TrainResult | None, export: ExportResult | None, max_drop: float = MAX_DROP
+) -> str:
+    """One sentence: is the budget met, at which speed-up and accuracy; see `standing` for the arguments."""
+    known, words = export or search, _verdict_words(search, train, export, max_drop)
+    if search.base_meets_budget and met(search, export):
+        text = f"{words} by the unpruned network already: {known.budget}"
     else:
-        text = f"{_verdict_words(known, kept)}: {'the exported file' if export else 'the network'} "
+        text = f"{words}: {'the exported file' if export else 'the network'} "
         text += " and ".join(_against(one) for one in known.budgets)
     if train and not search.base_meets_budget:
-        top1 = last_top1(train, export)
-        points = 100 * (top1 - train.base_top1)
+        top1, points = last_top1(train, export), -points_lost(train, export)
         text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
     if export and export.weights == "random":
         text += "; its weights are random, it serves for timing only"
     return text + "."
 
 
-def _verdict_words(known: SearchResult | ExportResult, kept: bool) -> str:
-    if not kept:
+def _verdict_words(
+    search: SearchResult, train: TrainResult | None, export: ExportResult | None, max_drop: float
+) -> str:
+    how, lost = standing(search, train, export, max_drop), points_lost(train, export)
+    if how == Standing.MISSED:
         return "BUDGET MISSED"
-    return "PREDICTED, NOT MEASURED, to keep the budget" if known.unmeasured else "Budget met"
+    kept = "PREDICTED, NOT MEASURED, to keep the budget" if (export or search).unmeasured else "Budget met"
+    if how == Standing.LOST:
+        return f"ACCURACY LOST, {lost:.1f} points where {max_drop:g} may go. {kept}"
+    return f"{kept}, with {lost:.1f} points of accuracy lost" if how == Standing.COSTLY else kept
 
 
 def _against(figure: Figure) -> str:

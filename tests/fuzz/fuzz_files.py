@@ -30,7 +30,8 @@ from hwprune.report import html
 from hwprune.report.build import document
 from hwprune.report.facts import Report
 from hwprune.report.markdown import markdown
-from hwprune.report.verdict import met, rows, verdict
+from hwprune.report.standing import MAX_DROP, advice, met, standing
+from hwprune.report.verdict import rows, verdict
 from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.runtimes.profiles import load_profile
 from hwprune.structure.space import SearchSpace
@@ -120,6 +121,9 @@ def _reported(found: SearchResult) -> None:
         Report(
             search=found,
             met=met(found, None),
+            standing=standing(found, None, None),
+            advice=advice(found, None, None),
+            max_drop=MAX_DROP,
             verdict=verdict(found, None, None),
             rows=rows(found, None, None),
             layers=(),

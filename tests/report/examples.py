@@ -9,7 +9,8 @@ import numpy as np
 from hwprune.latency.curves import WidthCurve, WidthCurves
 from hwprune.latency.staircase import Staircase
 from hwprune.report.facts import LayerRow, Report
-from hwprune.report.verdict import met, rows, verdict
+from hwprune.report.standing import MAX_DROP, advice, met, standing
+from hwprune.report.verdict import rows, verdict
 from hwprune.results import ExportResult, Figure, FrontResult, ProfileResult, SearchResult, TrainResult
 
 GROUPS = ("stem", "layer1.0.conv1", "features.denseblock3.denselayer24.conv2")
@@ -173,6 +174,9 @@ def report(
         train=trained,
         export=exported,
         met=met(found, exported),
+        standing=standing(found, trained, exported),
+        advice=advice(found, trained, exported),
+        max_drop=MAX_DROP,
         verdict=verdict(found, trained, exported),
         rows=rows(found, trained, exported),
         layers=tuple(LayerRow(name=n, op="conv", inputs=(16, 16), outputs=(32, 24)) for n in LAYERS),
