@@ -40,10 +40,10 @@ def file_accuracy(content: bytes, images: Images, batch_size: int) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    right = 0
+    name, right = session.get_inputs()[0].name, 0
     for batch, labels in images.batches(batch_size):
         filled = np.zeros((batch_size, *batch.shape[1:]), dtype=np.float32)
         filled[: len(batch)] = batch.numpy()
-        scores = session.run(None, {"input": filled})[0][: len(batch)]
+        scores = session.run(None, {name: filled})[0][: len(batch)]
         right += int((scores.argmax(1) == labels.numpy()).sum())
     return right / len(images)

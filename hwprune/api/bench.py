@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
+from hwprune.api.bench_accuracy import accuracy, wanted
 from hwprune.api.bench_inputs import (
     Baseline,
     ModelFile,
@@ -38,6 +39,7 @@ from hwprune.units import parse_seconds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from hwprune.gate.result import Accuracy
     from hwprune.gate.verdict import Limit
     from hwprune.latency.measure import Measurement
     from hwprune.runtimes.base import Runtime, Session, TargetProfile
@@ -64,6 +66,9 @@ def bench(
     baseline: Path | None = None,
     max_regression: str = "",
     budget: str = "",
+    data: str = "",
+    min_accuracy: str = "",
+    max_drop: float | None = None,
     device: str = "",
     profile: str = "",
     max_time: str = "30s",
@@ -72,13 +77,17 @@ def bench(
     junit: Path | None = None,
     reporter: Reporter = QUIET,
 ) -> BenchResult:
-    """Measure a network: exit code 0 pass, 1 regression or over budget, 2 wrong input, 3 too noisy to tell.
+    """Measure a network: exit code 0 pass, 1 a limit is broken, 2 wrong input, 3 too noisy to tell.
 
     Args:
         model: An ONNX file, a project folder, or what an earlier --output wrote.
         baseline: The same; measured in the same run, or, where only figures are left, compared with those.
         max_regression: How much slower than the baseline it may be; 5% unless --budget is a share of it.
         budget: Latency allowed, such as 15ms, or 60% of the baseline's.
+        data: Score the network on the test images of imagefolder:ROOT, parquet:DIR, cifar10:ROOT or digits; a
+            project folder brings its own.
+        min_accuracy: Test top-1 wanted, such as 90%.
+        max_drop: Points of test top-1 that may be lost against the baseline.
         device: cpu or cuda:0; "" takes the project's, or cpu.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
         max_time: Device time for the verdict; less where it is clear earlier, more where five blocks of both
@@ -100,6 +109,7 @@ def bench(
     """
     with _input_code():
         limits = parse_limits(max_regression, budget, baseline is not None)
+        asked = wanted(model, data, min_accuracy, max_drop, baseline=baseline is not None)
         seconds = parse_seconds(max_time, "--max-time")
         found = find_model(model)
         beside = Baseline() if baseline is None else find_baseline(baseline)
@@ -111,7 +121,8 @@ def bench(
         target, why = target_of(found, device, profile)
         if why:
             reporter.note(why)
-        gate = _Gate(found, beside, target, limits)
+        scored = accuracy(found, beside, asked, reporter)
+        gate = _Gate(found, beside, target, (*limits, *asked.limits), scored)
         if beside.kind == "figures" and beside.figures and baseline:
             beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
         result = _measured(gate, seconds, output, reporter)
@@ -161,12 +172,19 @@ class _Gate:
         baseline: What it is compared with.
         target: The conditions.
         limits: What it may be at most.
+        scored: Its accuracy, where that was asked for.
     """
 
     def __init__(
-        self, model: ModelFile, baseline: Baseline, target: TargetProfile, limits: Sequence[Limit]
+        self,
+        model: ModelFile,
+        baseline: Baseline,
+        target: TargetProfile,
+        limits: Sequence[Limit],
+        scored: Accuracy | None,
     ) -> None:
         self.model, self.baseline, self.target, self.limits = model, baseline, target, limits
+        self.scored = scored
         self.runtime: Runtime = get_runtime(target)
         self._lowered: dict[ModelFile, bytes] = {}
         self.conditions: dict[str, Any] = {
@@ -246,6 +264,7 @@ class _Gate:
             self.limits,
             estimate(own.ms, own.error),
             estimate(ratio.value, ratio.error) if ratio else None,
+            accuracies=self.scored.figures if self.scored else {},
             trusted=trusted and baseline_trusted,
         )
         return BenchResult(
@@ -256,6 +275,7 @@ class _Gate:
             ratio=ratio,
             yardstick=to_yardstick,
             yardstick_sha256=self.yardstick.sha256 if to_yardstick else "",
+            accuracy=self.scored,
             checks=checks,
             noise=found.noise,
             stolen=found.stolen,

@@ -248,6 +248,7 @@ def _with_metadata(
         dataset = opened.dataset
         facts["hwprune.top1"] = f"{top1:.6g}"
         facts["hwprune.normalisation"] = json.dumps(opened.normalisation._asdict())
+        facts["hwprune.seed"] = json.dumps(opened.config.seed)  # decides which images were held out
         facts["hwprune.classes"] = json.dumps(dataset.classes)
     set_metadata(model, facts)
     return bytes(model.SerializeToString())

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from hwprune.gate.verdict import Verdict
 from hwprune.gate.words import (
     CHECKS_HEAD,
+    at_bound,
     check_row,
     check_rows,
     footnote,
@@ -58,7 +59,7 @@ def junit(result: BenchResult) -> str:
 
 def _case(suite: ElementTree.Element, check: Check | None, ms: float) -> None:
     """A test case; its time is that of one run of the network."""
-    case_name = f"{name(check)}, at most {check.limit.text}" if check else "latency"
+    case_name = f"{name(check)}, {at_bound(check)}" if check else "latency"
     attributes = {"classname": "hwprune.bench", "name": case_name, "time": f"{ms / 1e3:.9f}"}
     case = ElementTree.SubElement(suite, "testcase", _texts(attributes))
     if check is None or check.verdict == Verdict.PASS:

@@ -26,7 +26,7 @@ class Timed:
     Attributes:
         file: The ONNX file, as it was named.
         sha256: Digest of that file.
-        inputs: What it reads, such as `float32[1, 3, 224, 224]`.
+        inputs: What it reads, such as `float[1, 3, 224, 224]`.
         ms: Latency of one run of a whole batch, milliseconds.
         error: Relative standard error of `ms`; the spread of the machine's own speed is in it.
     """
@@ -56,6 +56,33 @@ class Ratio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """What a network was scored.
+
+    Attributes:
+        top1: Test top-1 of its file, 0 to 1.
+        baseline_top1: That of the baseline on the same images; None without one.
+        images: Test images.
+        data: The images as they were named.
+        test_digest: Stands for the classes and the labels of the test images.
+    """
+
+    top1: float
+    baseline_top1: float | None
+    images: int
+    data: str
+    test_digest: str
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The accuracy as limits have it: the share of errors, and the points lost against the baseline."""
+        figures = {"errors": round(1 - self.top1, 9)}
+        if self.baseline_top1 is not None:
+            figures["points"] = round(100 * (self.baseline_top1 - self.top1), 7)
+        return figures
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchResult(Stored):
     """A network measured against its baseline.
 
@@ -79,9 +106,11 @@ class BenchResult(Stored):
         conditions: Target profile, device and runtime.
         libraries: Versions.
         date: When it was measured, UTC.
+        accuracy: What it was scored; None where no images were named.
     """
 
     kind: ClassVar[str] = "bench-result"
+    later: ClassVar[dict[str, Any]] = {"accuracy": None}
     made_by: ClassVar[str] = "hwprune bench MODEL.onnx --output FILE"
     schema_version: ClassVar[int] = 2
 
@@ -102,6 +131,7 @@ class BenchResult(Stored):
     conditions: dict[str, Any]
     libraries: dict[str, str]
     date: str
+    accuracy: Accuracy | None = None
 
     @property
     def exit_code(self) -> int:
@@ -119,6 +149,7 @@ class BenchResult(Stored):
         made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
         for name in ("ratio", "yardstick"):
             made[name] = None if made[name] is None else _ratio(made[name])
+        made["accuracy"] = None if made["accuracy"] is None else _accuracy(made["accuracy"])
         made["checks"] = tuple(map(_check, made["checks"]))
         made["verdict"] = Verdict(made["verdict"])
         if made["verdict"] != overall(made["checks"]):
@@ -175,6 +206,13 @@ def _timed(fields: dict[str, Any]) -> Timed:
     if not (0 < timed.ms < math.inf and 0 <= timed.error < math.inf):
         raise ValueError("a latency is not above zero")
     return timed
+
+
+def _accuracy(fields: dict[str, Any]) -> Accuracy:
+    scored = Accuracy(**fields)
+    if not (0 <= scored.top1 <= 1 and 0 <= (scored.baseline_top1 or 0.0) <= 1 and scored.images > 0):
+        raise ValueError("an accuracy is not between 0 and 1")
+    return scored
 
 
 def _ratio(fields: dict[str, Any]) -> Ratio:

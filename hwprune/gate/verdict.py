@@ -11,13 +11,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 STANDARD_ERRORS = 3.0
 LEAST_ERROR = 0.003
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class Verdict(StrEnum):
@@ -26,6 +28,7 @@ class Verdict(StrEnum):
     PASS = "pass"
     REGRESSION = "regression"
     OVER_BUDGET = "over budget"
+    LESS_ACCURATE = "accuracy too low"
     TOO_NOISY = "too noisy to tell"
     MEASURED = "measured"  # nothing was limited
 
@@ -40,10 +43,17 @@ _EXIT_CODES = {
     Verdict.MEASURED: 0,
     Verdict.REGRESSION: 1,
     Verdict.OVER_BUDGET: 1,
+    Verdict.LESS_ACCURATE: 1,
     Verdict.TOO_NOISY: 3,
 }
 # A limit that is surely broken decides, however uncertain another one is.
-_GRAVEST_FIRST = (Verdict.REGRESSION, Verdict.OVER_BUDGET, Verdict.TOO_NOISY, Verdict.PASS)
+_GRAVEST_FIRST = (
+    Verdict.LESS_ACCURATE,
+    Verdict.REGRESSION,
+    Verdict.OVER_BUDGET,
+    Verdict.TOO_NOISY,
+    Verdict.PASS,
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,11 @@ class Limit:
     """What a figure may be at most.
 
     Attributes:
-        breach: The verdict for a figure above it: `REGRESSION` or `OVER_BUDGET`.
+        breach: The verdict for a figure above it: `REGRESSION`, `OVER_BUDGET` or `LESS_ACCURATE`.
         text: As the user wrote it: `5%`, `60%`, `15ms`.
         most: The limit in `unit`.
-        unit: `ratio` (to the baseline's latency) or `ms`.
+        unit: `ratio` (to the baseline's latency), `ms`, or, exactly known, `errors` (share of the test images
+            that are classified wrongly) or `points` (of top-1 lost against the baseline).
     """
 
     breach: Verdict
@@ -125,19 +136,26 @@ def judge(limit: Limit, found: Estimate, *, trusted: bool = True) -> Check:
 
 
 def judge_all(
-    limits: Iterable[Limit], latency: Estimate, ratio: Estimate | None, *, trusted: bool
+    limits: Iterable[Limit],
+    latency: Estimate,
+    ratio: Estimate | None,
+    *,
+    accuracies: Mapping[str, float] = _NONE,
+    trusted: bool,
 ) -> tuple[Check, ...]:
     """Compare a network with all its limits.
 
     Args:
-        limits: The limits; none in `ratio` without a ratio.
+        limits: The limits; those without a figure are passed over.
         latency: Its latency, milliseconds.
         ratio: Its latency relative to the baseline's; None without a baseline.
-        trusted: See `judge`.
+        accuracies: Its `errors` and the `points` that it lost, where these are known.
+        trusted: See `judge`; accuracies do not depend on the machine.
     """
-    figures = {"ms": latency, "ratio": ratio}
-    found = [(limit, figure) for limit in limits if (figure := figures[limit.unit]) is not None]
-    return tuple(judge(limit, figure, trusted=trusted) for limit, figure in found)
+    exact = {unit: Estimate(value, value, value) for unit, value in accuracies.items()}
+    figures = {"ms": latency, "ratio": ratio, **exact}
+    found = [(limit, figure) for limit in limits if (figure := figures.get(limit.unit)) is not None]
+    return tuple(judge(limit, figure, trusted=trusted or limit.unit in exact) for limit, figure in found)
 
 
 def overall(checks: Iterable[Check]) -> Verdict:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hwprune.gate.result import BenchResult, Timed
 
 CHECKS_HEAD = ("limit", "measured", "interval", "allowed", "verdict")
+_NAMES = {"ms": "latency", "errors": "test top-1", "points": "test top-1 lost against the baseline"}
 NOTHING_LIMITED = "Measured. Nothing was limited: --baseline FILE or --budget 15ms gives a verdict."
 _TURMOIL = "The machine was too noisy to be trusted; `hwprune doctor` shows what disturbs."
 
@@ -42,13 +43,14 @@ def check_row(check: Check) -> tuple[str, ...]:
     """One limit: what it is about, the figure, its interval, what is allowed, the verdict."""
     found, most = check.found, check.limit.most
     value, low, high, allowed = (_figure(check, one) for one in (found.value, found.low, found.high, most))
-    return name(check), value, f"{low} to {high}", allowed, check.verdict.value
+    interval = "exact" if found.low == found.high else f"{low} to {high}"
+    return name(check), value, interval, allowed, check.verdict.value
 
 
 def name(check: Check) -> str:
     """What a limit is about."""
-    if check.limit.unit == "ms":
-        return "latency"
+    if check.limit.unit in _NAMES:
+        return _NAMES[check.limit.unit]
     regression = check.limit.breach == Verdict.REGRESSION
     return "latency against the baseline" if regression else "share of the baseline's latency"
 
@@ -79,12 +81,27 @@ def footnote(result: BenchResult) -> str:
         "figures": "compared with stored figures of this kind of machine, both by way of a yardstick network",
         "": "interleaved with a yardstick network",
     }[result.compared_with]
+    scored = f"Test top-1 {accuracy_words(result)}. " if result.accuracy else ""
     device, runtime = result.conditions["device"], result.conditions["runtime"]
     stolen = f", {result.stolen:.0%} of the time taken by other programs" if result.stolen >= 0.01 else ""
     return (
-        f"{result.blocks} blocks, {how}; the machine's speed spread by {result.noise:.1%}{stolen}. "
+        f"{scored}{result.blocks} blocks, {how}; the machine's speed spread by {result.noise:.1%}{stolen}. "
         f"{device.get('model', 'unknown device')}, {runtime['runtime']} {runtime['version']}, {result.date}."
     )
+
+
+def accuracy_words(result: BenchResult) -> str:
+    """Top-1 of the network, and of its baseline; "" where no images were named."""
+    scored = result.accuracy
+    if scored is None:
+        return ""
+    beside = f", the baseline {scored.baseline_top1:.2%}" if scored.baseline_top1 is not None else ""
+    return f"{scored.top1:.2%}{beside}, on {scored.images} images of {xml_text(scored.data)}"
+
+
+def at_bound(check: Check) -> str:
+    """What a limit asks for, as `at most 15ms`."""
+    return f"at {'least' if check.limit.unit == 'errors' else 'most'} {check.limit.text}"
 
 
 def _latency(timed: Timed) -> str:
@@ -95,6 +112,10 @@ def _figure(check: Check, value: float) -> str:
     """A figure as its limit is written: a change, a share, or a time."""
     if check.limit.unit == "ms":
         return format_ms(value)
+    if check.limit.unit == "errors":
+        return f"{100 * (1 - value):.2f} %"
+    if check.limit.unit == "points":
+        return f"{value:.2f} points"
     if check.limit.breach == Verdict.REGRESSION:
         return f"{100 * (value - 1):+.1f} %"
     return f"{100 * value:.1f} %"

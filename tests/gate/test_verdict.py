@@ -112,6 +112,7 @@ def test_exit_codes() -> None:
         "measured": 0,
         "regression": 1,
         "over budget": 1,
+        "accuracy too low": 1,
         "too noisy to tell": 3,
     }
 
