@@ -16,6 +16,7 @@ _TITLES = {
 _WAYS = {
     "hwprune": "**hwprune**",
     "pruningnet": "hwprune with a PruningNet in place of MACs (an earlier default)",
+    "widths_alone": "hwprune, as its blocks were not found yet",
     "uniform_width": "one share of all widths",
     "uniform_depth": "first blocks of each stage kept",
     "even_depth": "blocks dropped evenly",
