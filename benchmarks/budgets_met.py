@@ -19,21 +19,21 @@ import numpy as np
 from common import finish
 from plain_onnxruntime import latency_ratio, one_thread
 
-from hwprune.api import judge
-from hwprune.api.budgets import parse_budgets, resolve
-from hwprune.api.device import Device
-from hwprune.api.profile import profile
-from hwprune.api.project import Project
-from hwprune.api.searcher import Searcher
 from hwprune.errors import ImpossibleBudgetError
-from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
+from hwprune.latency.device import Device
 from hwprune.progress import QUIET
+from hwprune.project.budgets import parse_budgets, resolve
+from hwprune.project.folder import Project
+from hwprune.project.scoring import searcher_of
+from hwprune.searching.initial import macs_score, starts
 from hwprune.structure.onnx_slice import OnnxSlicer
+from hwprune.verbs.profile import profile
 
 if TYPE_CHECKING:
+    from hwprune.searching.searcher import Searcher
     from hwprune.structure.space import Widths
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +118,7 @@ def one_search(project: Project, budget: str, seed: int, watches: dict[str, Stop
     """One budget, with the closed loop and without, each answer timed by plain ONNX Runtime."""
     before, started = {name: watch.seconds for name, watch in watches.items()}, time.perf_counter()
     budgets = resolve(project, parse_budgets(budget, "", "", ""), "", "")
-    searcher = Searcher(project, budgets, seed, QUIET)
+    searcher = searcher_of(project, budgets, seed, QUIET)
     loading = time.perf_counter() - started
     result = searcher.run()
     seconds = time.perf_counter() - started
@@ -140,14 +140,12 @@ def one_search(project: Project, budget: str, seed: int, watches: dict[str, Stop
 
 def predicted_only(searcher: Searcher, seed: int) -> Widths:
     """What the same evolution returns when nothing is measured."""
-    config = searcher.project.config.search
-    own = {name: getattr(config, name) for name in SearchSettings.__dataclass_fields__}
     problem = Problem(
         space=searcher.space,
         constraints=(searcher.budgets[0].constraint(margin=True),),
-        accuracy=judge.macs_score(searcher.space),
+        accuracy=macs_score(searcher.space),
     )
-    return search(problem, SearchSettings(**own), seed=seed, starts=judge.starts(problem)).best.widths
+    return search(problem, searcher.settings, seed=seed, starts=starts(problem)).best.widths
 
 
 def ratio(project: Project, searcher: Searcher, widths: Widths) -> float:

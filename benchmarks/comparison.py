@@ -30,12 +30,11 @@ from comparison_cases import BUDGETS, CASES, EVOLUTION, RANKED, RANKED_BUDGET, R
 from comparison_copies import Task, in_copies, one_thread_each
 from comparison_setup import DATA, Runs, Setup, trained_on
 
-from hwprune.api.device import Device
-from hwprune.api.judge import starts
 from hwprune.environment import device_fingerprint
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
+from hwprune.latency.device import Device
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.importance import importance
@@ -43,6 +42,7 @@ from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
 from hwprune.runtimes.profiles import load_profile
+from hwprune.searching.initial import starts
 from hwprune.structure.export import export_base
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels

@@ -43,13 +43,12 @@ from depth_rows import (
 from filelock import FileLock
 from networks import pretrained_resnet56
 
-from hwprune.api.device import Device
-from hwprune.api.judge import starts
 from hwprune.errors import HwpruneError, HwpruneWarning, ImpossibleBudgetError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search
+from hwprune.latency.device import Device
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.staircase import channel_multiple
@@ -60,6 +59,7 @@ from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
 from hwprune.runtimes.profiles import load_profile
 from hwprune.runtimes.registry import get_runtime
+from hwprune.searching.initial import starts
 from hwprune.structure.export import export_base
 from hwprune.structure.onnx_graph import without_weights
 from hwprune.structure.prune import prune

@@ -31,12 +31,10 @@ from common import finish
 from depth_rows import Rows
 from equal_epochs_tasks import BUDGETS, RUN, TASKS, Task
 
-from hwprune.api.budgets import parse_budgets, resolve
-from hwprune.api.device import Device
-from hwprune.api.search import search
-from hwprune.api.train import train as train_verb
 from hwprune.errors import BudgetError
+from hwprune.latency.device import Device
 from hwprune.progress import QUIET
+from hwprune.project.budgets import parse_budgets, resolve
 from hwprune.pruningnet.importance import importance
 from hwprune.results import SearchResult
 from hwprune.runtimes.profiles import load_profile
@@ -44,6 +42,8 @@ from hwprune.structure.export import export_base
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
 from hwprune.training.loop import train
+from hwprune.verbs.search import search
+from hwprune.verbs.train import train as train_verb
 
 if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace, Widths

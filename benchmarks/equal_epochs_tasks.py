@@ -13,14 +13,14 @@ from filelock import FileLock
 from safetensors.torch import load_file, save
 
 from hwprune import artifacts
-from hwprune.api.init import init
-from hwprune.api.profile import profile
-from hwprune.api.project import Project
 from hwprune.config import load_config, save_config
 from hwprune.data.datasets import open_data
+from hwprune.project.folder import Project
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
 from hwprune.training.settings import TrainSettings
+from hwprune.verbs.init import init
+from hwprune.verbs.profile import profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from common import finish
 
-from hwprune.api import judge
 from hwprune.config import load_config
 from hwprune.models.registry import build
+from hwprune.project import estimators
 from hwprune.structure.tied import tie
 from hwprune.structure.trace import trace
 
@@ -53,7 +53,7 @@ def count(path: Path) -> dict[str, Any]:
     for generator in GENERATORS:
         with torch.device("meta"):
             own = replace(config.pruningnet, generator=generator)
-            net = judge.pruningnet_of(replace(config, pruningnet=own), model, space)
+            net = estimators.pruningnet_of(replace(config, pruningnet=own), model, space)
         found[generator] = parameters(net)
     return found
 

@@ -35,7 +35,7 @@ from scipy.stats import kendalltau, spearmanr
 from hwprune.environment import device_fingerprint
 from hwprune.errors import HwpruneError
 from hwprune.latency.measure import measure_many
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.sampling import planned
 from hwprune.latency.staircase import probe_staircase
@@ -81,7 +81,7 @@ class Case:
         table = profile_space(
             self.space, self.base, self.target, self.runtime, folder=folder, max_seconds=self.seconds
         )
-        model = LatencyModel.fit(table, self.space, self.base)
+        model = TableModel.fit(table, self.space, self.base)
         drawn = [planned(self.space, 3 + i, TRUTH_SEED) for i in range(networks)]
         with GpuLog(self.target.device) as log:
             measured = self.measure(drawn, table.units_ms)

@@ -29,7 +29,7 @@ OPTIONS = {"profile": [], "search": ["--latency", "60%"], "train": [], "export":
 _LIBRARIES = (
     *("onnx", "onnxruntime", "pandas", "plotly", "rich", "scipy", "sklearn.ensemble", "torch", "torchvision"),
     *("torch.onnx", "tyro", "hwprune.cli.console"),
-    *(f"hwprune.api.{verb}" for verb in OPTIONS),
+    *(f"hwprune.verbs.{verb}" for verb in OPTIONS),
 )
 _BEGINS = re.compile(r"^(.+) \.\.\.$")  # how the console tells that a stage begins
 _UNIT = re.compile(r"^(.+): (\d+)/\d+ \w+, ")  # ... and that a unit of its work is finished

@@ -36,7 +36,7 @@ from hwprune import artifacts
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.sampling import Sampler
 from hwprune.latency.measure import low_percentile, measure_many
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.records import STATE
 from hwprune.latency.sampling import planned, pool
@@ -185,7 +185,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     with bursts() if options.disturb else contextlib.nullcontext():
         table = case.table(folder, options.seconds, options.max_error)
-    model = LatencyModel.fit(table, case.space, case.base)
+    model = TableModel.fit(table, case.space, case.base)
     spread, equal = spread_networks(case.space, model), equal_macs_networks(case.space)
     networks = [*spread, *equal]
     predicted = model.predict(np.array(networks))
@@ -228,7 +228,7 @@ def bursts() -> Iterator[None]:
         process.wait()
 
 
-def spread_networks(space: SearchSpace, model: LatencyModel) -> list[Widths]:
+def spread_networks(space: SearchSpace, model: TableModel) -> list[Widths]:
     """Networks whose latencies are evenly spread; the model only sorts the pool that they are taken from."""
     drawn = pool(space, 3000, np.random.default_rng(TRUTH_SEED))
     expected = model.predict(drawn)
@@ -282,7 +282,7 @@ def tau(predicted: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     return round(float(kendalltau(predicted, truth).statistic), 3)
 
 
-def prediction_rate(space: SearchSpace, model: LatencyModel) -> int:
+def prediction_rate(space: SearchSpace, model: TableModel) -> int:
     """Networks predicted in a second on one core."""
     rng = np.random.default_rng(0)
     networks = space.canonical(np.column_stack([rng.choice(one.choices, 300_000) for one in space.genes]))

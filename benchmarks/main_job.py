@@ -21,7 +21,7 @@ import onnx
 from common import finish
 from plain_onnxruntime import latency_ratio, one_thread
 
-from hwprune.api.project import Project
+from hwprune.project.folder import Project
 from hwprune.results import ExportResult, TrainResult
 
 if TYPE_CHECKING:

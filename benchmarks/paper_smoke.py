@@ -27,10 +27,10 @@ from common import finish
 from comparison_setup import DATA
 from PIL import Image
 
-from hwprune.api import judge
-from hwprune.api.project import Project
 from hwprune.data.sources import parquet
 from hwprune.progress import QUIET
+from hwprune.project import estimators
+from hwprune.project.folder import Project
 from hwprune.pruningnet import evaluate
 
 PAPER = Path(__file__).parent / "paper"
@@ -118,8 +118,8 @@ def scores(folder: Path) -> list[float]:
     project = Project(folder)
     space = project.space("cpu-1t")
     with contextlib.redirect_stdout(sys.stderr):
-        net, _ = judge.train_pruningnet(project, space, QUIET)
-    parts, recipe = project.splits, judge.recipe(project.config.pruningnet)
+        net, _ = estimators.train_pruningnet(project, space, QUIET)
+    parts, recipe = project.splits, estimators.recipe(project.config.pruningnet)
     networks = (space.full(), space.uniform(0.5))
     kept = [evaluate.Evaluator(net, parts.sub_train, parts.sub_val, recipe)(widths) for widths in networks]
     with unittest.mock.patch.object(evaluate, "_KEPT_BYTES", 0):

@@ -30,9 +30,9 @@ import torch
 from common import finish
 from pruningnet_published import Published
 
-from hwprune.api import judge
 from hwprune.config import load_config
 from hwprune.models.registry import build
+from hwprune.project import estimators
 from hwprune.structure.tied import tie
 from hwprune.structure.trace import trace
 from hwprune.training.distill import cross_entropy
@@ -65,8 +65,8 @@ class Ours:
             space = trace(network, torch.zeros(1, 3, 224, 224), exclude=config.model.exclude)
         self.space: SearchSpace = tie(space, config.model.tied).with_choices(1)
         own = replace(config.pruningnet, generator=generator, recompute=recompute)
-        self.net = judge.pruningnet_of(replace(config, pruningnet=own), network, self.space)
-        recipe = judge.recipe(config.pruningnet)
+        self.net = estimators.pruningnet_of(replace(config, pruningnet=own), network, self.space)
+        recipe = estimators.recipe(config.pruningnet)
         self.execution = choose_execution(self.net, torch.zeros(2, 3, 224, 224), precision, "auto")
         self.optimiser, self.loss, self.lr = Optimiser(self.net, recipe), cross_entropy(recipe), recipe.lr
         self.net.train()

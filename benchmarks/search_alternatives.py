@@ -22,12 +22,12 @@ from comparison import Comparison
 from comparison_cases import BUDGETS, CASES, EVOLUTION
 from comparison_setup import DATA, Setup
 
-from hwprune.api.judge import starts
 from hwprune.evolution.problem import Problem
 from hwprune.evolution.search import search
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
+from hwprune.searching.initial import starts
 
 SEEDS, IMAGES = (1, 2), 2500
 PAPER = replace(EVOLUTION, fit_children=False)

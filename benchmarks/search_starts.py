@@ -25,7 +25,6 @@ from comparison_cases import BUDGETS, CASES, EVOLUTION
 from comparison_setup import DATA, Setup
 from search_additive import additive_optimum, worth_of
 
-from hwprune.api.judge import starts
 from hwprune.evolution.pareto import pareto_front
 from hwprune.evolution.problem import Constraint, Problem
 from hwprune.evolution.search import search
@@ -33,6 +32,7 @@ from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
+from hwprune.searching.initial import starts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,10 +32,10 @@ from kill_checks import look
 from kill_runs import new_project
 from scipy.stats import theilslopes
 
-from hwprune.api.profile import profile
-from hwprune.api.search import search
 from hwprune.config import FILE_NAME, load_config, save_config
 from hwprune.errors import BudgetError, DeviceError
+from hwprune.verbs.profile import profile
+from hwprune.verbs.search import search
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SETTLING = 0.2  # share of the rounds that the fit leaves out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 import types
 import typing
@@ -13,6 +14,11 @@ from typing import Any
 
 _NONSENSE = 1e100  # no figure of ours is near it, and in other units it would not stay finite
 NOT_IN_NAMES = r"[/\\\0]"  # of files, whatever the system
+
+
+def digest(*parts: object) -> str:
+    """A short name for a set of settings, to tell whether a file was made with them."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def as_tuples(value: Any) -> Any:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hwprune.api import judge
-from hwprune.api.project import Project
-from hwprune.api.subject import traced
 from hwprune.config import load_config, resolved
+from hwprune.project import estimators
+from hwprune.project.folder import Project
+from hwprune.project.network import traced
 
 # Genes, MACs of the supernet (M), and parameters of the published PruningNet (M): counted there without the
 # scale and shift of normalisation.
@@ -66,7 +66,7 @@ def parameters(model, space, config, generator) -> int:
     """Parameters of a PruningNet, which is built without memory."""
     config = replace(config, pruningnet=replace(config.pruningnet, generator=generator))
     with torch.device("meta"):
-        net = judge.pruningnet_of(config, model, space)
+        net = estimators.pruningnet_of(config, model, space)
     return sum(parameter.numel() for parameter in net.parameters())
 
 

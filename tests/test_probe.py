@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hwprune.api.predict import predict
 from hwprune.cli.main import main
+from hwprune.verbs.predict import predict
 
 PACKAGES = ("numpy", "onnx", "onnxruntime")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hwprune import artifacts
-from hwprune.api.project import Project
 from hwprune.errors import DeviceError
+from hwprune.project.folder import Project
 
 _QUIET = {"interval_95": [-0.5, 0.5]}
 

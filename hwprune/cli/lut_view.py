@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from hwprune.api.lut import LutResult
+    from hwprune.verbs.lut import LutResult
 
 
 def lut(result: LutResult) -> Iterable[RenderableType | Next]:

@@ -1,4 +1,4 @@
-"""The command `hwprune`: one verb, one public function of `hwprune.api`, whose signature makes the flags."""
+"""The command `hwprune`: each verb is a function of `hwprune.verbs`, whose signature makes the flags."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def _run(verb: str, arguments: list[str]) -> int:
         )
     import tyro
 
-    from hwprune.api import jobs
     from hwprune.cli import flags
     from hwprune.cli.console import Console
+    from hwprune.project import jobs
 
-    function = getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
+    function = getattr(importlib.import_module(f"hwprune.verbs.{verb}"), verb)
     arguments = flags.Words(verb, _parameters(function), _REPEATED).checked(arguments)
     options = tyro.cli(_options_of(function), args=arguments, prog=f"hwprune {verb}")
     folder = options.get("project", Path("."))
@@ -187,7 +187,7 @@ def _help_text(function: Callable[..., Any]) -> str:
 @contextlib.contextmanager
 def _stopped(function: Callable[..., Any], folder: Path) -> Iterator[None]:
     """Note at what stops a verb whether anything of its work is kept."""
-    from hwprune.api.lock import holds_work
+    from hwprune.project.lock import holds_work
 
     try:
         yield

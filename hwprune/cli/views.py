@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from hwprune.api.check import CheckResult
-    from hwprune.api.doctor import DoctorResult
-    from hwprune.api.init import InitResult
-    from hwprune.api.predict import PredictResult
-    from hwprune.api.profile import PlanResult
     from hwprune.gate.result import BenchResult
     from hwprune.report.compare import Comparison
     from hwprune.report.facts import Report
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
+    from hwprune.verbs.check import CheckResult
+    from hwprune.verbs.doctor import DoctorResult
+    from hwprune.verbs.init import InitResult
+    from hwprune.verbs.predict import PredictResult
+    from hwprune.verbs.profile import PlanResult
 
 
 _MARKS = {True: ("ok", "green"), False: ("!!", "bold red"), None: ("--", "dim")}  # None: not here, not needed

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.model import TableModel
     from hwprune.structure.space import Widths
 
 
-def layer_times(model: LatencyModel, networks: Sequence[Widths]) -> dict[str, tuple[float, ...]]:
+def layer_times(model: TableModel, networks: Sequence[Widths]) -> dict[str, tuple[float, ...]]:
     """Predicted microseconds of each layer in some networks, in the order of the layers.
 
     A kernel without weights is no layer: those of one operation are summed under its name, such as `(add)`.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hwprune.latency.measure import Measurement
-    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.model import TableModel
     from hwprune.structure.space import Widths
 
     Measure = Callable[[Sequence[Widths]], Sequence[Measurement]]
@@ -125,12 +125,12 @@ def _curve_of(payload: dict[str, Any]) -> WidthCurve:
     return curve
 
 
-def width_curves(model: LatencyModel) -> tuple[WidthCurve, ...]:
+def width_curves(model: TableModel) -> tuple[WidthCurve, ...]:
     """Sweep each group over its choices."""
     return tuple(_curve(model, index) for index in range(len(model.space.groups)))
 
 
-def _curve(model: LatencyModel, index: int) -> WidthCurve:
+def _curve(model: TableModel, index: int) -> WidthCurve:
     group = model.space.groups[index]
     networks = _sweep(model.space.full(), index, group.choices)
     layers = {
@@ -149,7 +149,7 @@ def _sweep(widths: Widths, index: int, choices: Sequence[int]) -> np.ndarray:
 
 
 def inversions(
-    model: LatencyModel, around: dict[str, Widths], measure: Measure, most: int = MOST_MEASURED
+    model: TableModel, around: dict[str, Widths], measure: Measure, most: int = MOST_MEASURED
 ) -> tuple[Inversion, ...]:
     """Look at all neighbours of some networks, and measure those that save least by being narrower.
 
@@ -172,7 +172,7 @@ def inversions(
     return tuple(one for one in found if one.confirmed or one.predicted_percent > LEAST_PERCENT)
 
 
-def _steps(model: LatencyModel, name: str, widths: Widths) -> list[tuple[Inversion, Widths, Widths]]:
+def _steps(model: TableModel, name: str, widths: Widths) -> list[tuple[Inversion, Widths, Widths]]:
     """(figures, the narrower network, the wider network) for each step of each group."""
     found = []
     for index, group in enumerate(model.space.groups):

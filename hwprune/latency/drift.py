@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.model import TableModel
 
 _FEW = 5  # networks, below which nothing but a factor can be told
 _SEEN = 2.0  # times the errors of model and measurements that is left after the best factor
@@ -24,7 +24,7 @@ _LEAST_FACTOR = 0.2
 
 
 def drifted(
-    model: LatencyModel,
+    model: TableModel,
     networks: NDArray[np.int64],
     measured_ms: NDArray[np.float64],
     error_ms: NDArray[np.float64],
@@ -44,11 +44,11 @@ def drifted(
 
 
 def follow(
-    model: LatencyModel,
+    model: TableModel,
     networks: NDArray[np.int64],
     measured_ms: NDArray[np.float64],
     error_ms: NDArray[np.float64],
-) -> LatencyModel:
+) -> TableModel:
     """The model with a factor for each kernel, by what was measured of whole networks.
 
     The best factor for all networks, and departures from it: a Gaussian prior, in which kernels of one family
@@ -74,7 +74,7 @@ def follow(
 
 
 def _against(
-    model: LatencyModel,
+    model: TableModel,
     networks: NDArray[np.int64],
     measured_ms: NDArray[np.float64],
     error_ms: NDArray[np.float64],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from hwprune import artifacts
 from hwprune.errors import MismatchError, MissingArtifactError, ModelError, nearest
 from hwprune.latency.fingerprint import graph_fingerprint, space_fingerprint
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.table import GRAPH, SPACE, LatencyTable
 from hwprune.shipped import shipped_tables
 from hwprune.structure.onnx_graph import read_graph
@@ -69,9 +69,9 @@ class TableFolder:
         """The unpruned network's graph."""
         return read_graph(self.graph_onnx)
 
-    def model(self, *, anew: bool = False) -> LatencyModel:
+    def model(self, *, anew: bool = False) -> TableModel:
         """The latency model, fitted to the table; `anew` judges it again."""
-        return LatencyModel.fit(self.table, self.space, self.graph, anew=anew)
+        return TableModel.fit(self.table, self.space, self.graph, anew=anew)
 
     def save(self, folder: Path) -> None:
         """Write everything.

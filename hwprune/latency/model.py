@@ -1,4 +1,4 @@
-"""`LatencyModel`: predicts every network of a space from a latency table.
+"""`TableModel`: predicts every network of a space from a latency table.
 
 A network's latency is the sum of its kernels and the cost of a run, corrected once at the level of networks.
 A kernel's time is what a regressor for its family says, pulled towards what was measured for exactly this
@@ -36,7 +36,7 @@ _MIN_HELD_OUT = 3
 
 
 def judged(
-    table: LatencyTable, space: SearchSpace, graph: NetGraph, model: LatencyModel | None = None
+    table: LatencyTable, space: SearchSpace, graph: NetGraph, model: TableModel | None = None
 ) -> LatencyTable:
     """The table with its regressors compared and the error of its predictions.
 
@@ -46,7 +46,7 @@ def judged(
         graph: The unpruned network.
         model: A model of exactly these networks that has compared the regressors, if there is one.
     """
-    model = model or LatencyModel.fit(table, space, graph, anew=True)
+    model = model or TableModel.fit(table, space, graph, anew=True)
     errors = {
         "mean": model.relative_error,
         "interval_95": list(model.relative_error_interval),
@@ -56,7 +56,7 @@ def judged(
     return replace(table, provenance={**table.provenance, "prediction_error": errors, **added})
 
 
-class LatencyModel:
+class TableModel:
     """Predicts latencies; make one with `fit`.
 
     Attributes:

@@ -21,7 +21,7 @@ from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
 from hwprune.latency.harvest import harvest
 from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
-from hwprune.latency.model import LatencyModel, judged
+from hwprune.latency.model import TableModel, judged
 from hwprune.latency.records import Journal, NetworkRecord, steady
 from hwprune.latency.sampling import planned, pool
 from hwprune.latency.table import LatencyTable
@@ -108,7 +108,7 @@ class _Profiler:
         self.identity = bench.identity()
         self.journal = Journal(folder / "networks", self.identity)
         self.records = self.journal.load()
-        self.model: LatencyModel | None = None
+        self.model: TableModel | None = None
         self.fitted: set[int] = set()  # networks that the model was fitted to
         self.compared = False  # whether it has compared the regressors on them
         self.units_ms = (1.0, 1.0)  # of the table that it was fitted to
@@ -195,7 +195,7 @@ class _Profiler:
             table = replace(
                 table, provenance={**table.provenance, "regressors": dict(self.model.judgement.regressors)}
             )
-        self.model = LatencyModel.fit(table, self.space, self.bench.graph)
+        self.model = TableModel.fit(table, self.space, self.bench.graph)
         self.fitted = {record.index for record in self._steady}
         self.units_ms = table.units_ms
         low, high = self.model.relative_error_interval

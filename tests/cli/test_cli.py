@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from hwprune.api.init import InitResult
 from hwprune.cli.console import Console
 from hwprune.cli.main import VERBS, _warnings_to, main
 from hwprune.errors import HwpruneWarning
+from hwprune.verbs.init import InitResult
 
 
 def verb_function(verb: str):
     import importlib
 
-    return getattr(importlib.import_module(f"hwprune.api.{verb}"), verb)
+    return getattr(importlib.import_module(f"hwprune.verbs.{verb}"), verb)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -97,10 +97,10 @@ def test_a_verb_that_is_stopped_before_it_finished_anything_promises_nothing(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hwprune.api.profile.traced", stopped)
+    monkeypatch.setattr("hwprune.verbs.profile.traced", stopped)
     assert main(["profile", "--project", str(tmp_path)]) == 130
     assert capsys.readouterr().err.endswith("Stopped. Nothing was finished yet.\n")
-    monkeypatch.setattr("hwprune.api.check.traced", stopped)
+    monkeypatch.setattr("hwprune.verbs.check.traced", stopped)
     assert main(["check", "resnet20", "--project", str(tmp_path)]) == 130
     assert capsys.readouterr().err.endswith("Stopped.\n")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from hwprune.api.profile import profile
-from hwprune.api.search import search
 from hwprune.config import Config, save_config
 from hwprune.results import TrainResult
+from hwprune.verbs.profile import profile
+from hwprune.verbs.search import search
 
 EPOCHS = 5
 NET = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hwprune.api.lock import OWNER
 from hwprune.latency.folder import TableFolder
+from hwprune.project.lock import OWNER
 
 NET = """
 from torch import nn

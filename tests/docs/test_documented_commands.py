@@ -34,7 +34,7 @@ def test_every_block_says_what_it_holds(page: str) -> None:
 
 
 def verb_options(verb: str):
-    return _options_of(getattr(importlib.import_module(f"hwprune.api.{verb}"), verb))
+    return _options_of(getattr(importlib.import_module(f"hwprune.verbs.{verb}"), verb))
 
 
 @cache

@@ -48,7 +48,7 @@ def test_links_out_of_the_pages_lead_to_copies(site: Path) -> None:
 def test_the_reference_holds_every_public_name(site: Path) -> None:
     text = (site / "reference.html").read_text()
     public = {f"{module}.{name}" for name, module in hwprune._PUBLIC.items()}
-    verbs = {f"hwprune.api.{verb}.{verb}" for verb in VERBS}
+    verbs = {f"hwprune.verbs.{verb}.{verb}" for verb in VERBS}
     raised = {f"hwprune.errors.{name}" for name, value in vars(errors).items() if isinstance(value, type)}
     documented = set(re.findall(r'id="(hwprune[\w.]+)"', text))
     assert public | verbs | {name for name in raised if name.endswith("Error")} <= documented

@@ -27,13 +27,13 @@ from hwprune.runtimes.probes import conv_chain
 NOT_TYPED = {
     r"make |(\.venv/bin/)?pytest |pip install ": "installs or runs all tests: CI and test_packaging.py do",
     r"source ": "of the shell",
-    r"torchrun ": "two processes: tests/api/test_two_workers.py",
+    r"torchrun ": "two processes: tests/verbs/test_two_workers.py",
     r".*runs/mobilenet_v2": "needs ImageNet: tests/test_paper.py has the project on a few images",
     r"(\.venv/bin/)?python (benchmarks|docs/tools)/": "for a quiet machine, or a page's maker",
     r"hwprune quickstart": "its 50 % is out of reach on the pretended device: test_quickstart_and_doctor.py",
     r"hwprune compare A B": "names to fill in: tests/report/test_comparing.py",
     r"hwprune profile .*cuda": "needs a GPU: tests/test_gpu.py",
-    r"hwprune doctor": "times the real machine: tests/api/test_quickstart_and_doctor.py",
+    r"hwprune doctor": "times the real machine: tests/verbs/test_quickstart_and_doctor.py",
 }
 FAKE = 'runtime = "fake"\ndevice = "cpu"\n'
 

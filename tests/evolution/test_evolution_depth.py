@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hwprune.api.judge import starts
 from hwprune.errors import ImpossibleBudgetError
 from hwprune.evolution import Constraint, Evolution, Problem, SearchSettings
 from hwprune.evolution.operators import Genome, crossover, mutate, polynomial_mutation
 from hwprune.evolution.sampling import Sampler
+from hwprune.searching.initial import starts
 from hwprune.structure.layers import Block, ChannelGroup, ChannelMap, Layer, Product, Run, Tensor
 from hwprune.structure.space import SearchSpace
 

@@ -14,7 +14,6 @@ from fuzz_mutator import bad_bytes, bad_json, bad_toml, entry_line, sealed
 from safetensors.torch import save
 
 from hwprune import artifacts
-from hwprune.api.speeds import KIND, SCHEMA_VERSION, Speeds
 from hwprune.config import Config, load_config, save_config
 from hwprune.errors import ArtifactError
 from hwprune.evolution.journal import Journal as SearchJournal
@@ -34,6 +33,7 @@ from hwprune.report.standing import MAX_DROP, advice, met, standing
 from hwprune.report.verdict import rows, verdict
 from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
 from hwprune.runtimes.profiles import load_profile
+from hwprune.searching.device_speed import KIND, SCHEMA_VERSION, Speeds
 from hwprune.structure.space import SearchSpace
 from hwprune.training.checkpoint import load_checkpoint, save_checkpoint
 from hwprune.training.history import EpochFigures, History

@@ -20,12 +20,12 @@ from fuzz_harness import Reader
 from fuzz_mutator import bad_bytes
 from safetensors.torch import save
 
-from hwprune.api.budgets import parse_budgets
 from hwprune.cli.main import _options_of, main
 from hwprune.data.datasets import open_data
 from hwprune.errors import HwpruneError, UsageError
 from hwprune.latency.fingerprint import graph_fingerprint
 from hwprune.models.weights import load_weights
+from hwprune.project.budgets import parse_budgets
 from hwprune.structure.fusion import expected_fusion
 from hwprune.structure.kernels import derive_kernels
 from hwprune.structure.onnx_graph import read_graph, static_inputs, without_weights
@@ -265,7 +265,7 @@ def _read_command(sandbox: Path, content: bytes) -> None:
 
 
 def _parsed(words: list[str]) -> int:
-    function = getattr(importlib.import_module(f"hwprune.api.{words[0]}"), words[0])
+    function = getattr(importlib.import_module(f"hwprune.verbs.{words[0]}"), words[0])
     tyro.cli(_options_of(function), args=words[1:])
     return 0
 

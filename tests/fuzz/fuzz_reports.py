@@ -10,19 +10,19 @@ from fuzz_files import at, bad_artifact
 from fuzz_harness import Reader
 from fuzz_mutator import sealed
 
-from hwprune.api.bench import bench
-from hwprune.api.lock import OWNER, _owner
 from hwprune.errors import ArtifactError
 from hwprune.gate.files import junit, markdown
 from hwprune.gate.result import BenchResult
 from hwprune.gate.words import headline
 from hwprune.latency.table import condition_differences
+from hwprune.project.lock import OWNER, _owner
 from hwprune.report.compare import comparison, read_entry
 from hwprune.report.facts import KIND, SCHEMA_VERSION
 from hwprune.report.markdown import markdown as page
 from hwprune.report.side_by_side import document
 from hwprune.results import ExportResult, SearchResult, TrainResult
 from hwprune.runtimes.probes import conv_chain
+from hwprune.verbs.bench import bench
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hwprune.api.bench_inputs import find_model
 from hwprune.errors import ModelError
+from hwprune.verbs.bench_inputs import find_model
 
 LIMIT_MB = 700  # beyond what the imported libraries take
 
@@ -28,7 +28,7 @@ READ = """
 import resource, sys
 from pathlib import Path
 import hwprune.artifacts, safetensors.torch, torch
-from hwprune.api.bench_inputs import find_model
+from hwprune.verbs.bench_inputs import find_model
 from hwprune.data.datasets import open_data
 from hwprune.errors import HwpruneError
 from hwprune.latency.plan import Plan

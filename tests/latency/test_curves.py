@@ -10,7 +10,7 @@ import pytest
 from hwprune.errors import ArtifactError
 from hwprune.latency.curves import MOST_MEASURED, WidthCurves, inversions, width_curves
 from hwprune.latency.measure import measure_many
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.structure.onnx_slice import OnnxSlicer
@@ -26,7 +26,7 @@ def model_on(device, net, profile, folder):
         sessions = [runtime.compile(slicer.slice(widths), profile) for widths in networks]
         return measure_many(sessions, runtime.compile(content, profile))
 
-    return LatencyModel.fit(table, space, content), measured
+    return TableModel.fit(table, space, content), measured
 
 
 def around(space):

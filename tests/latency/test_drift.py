@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hwprune.latency.drift import drifted, follow
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.sampling import pool
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.structure.onnx_slice import slice_onnx
@@ -13,7 +13,7 @@ from hwprune.structure.onnx_slice import slice_onnx
 @pytest.fixture(scope="module")
 def model(quiet_table, chain):
     content, space = chain
-    return LatencyModel.fit(quiet_table, space, content)
+    return TableModel.fit(quiet_table, space, content)
 
 
 @pytest.fixture

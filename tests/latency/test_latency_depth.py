@@ -12,7 +12,7 @@ from torch import nn
 import hwprune
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.merge import merge
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.plan import Plan
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.sampling import planned
@@ -78,7 +78,7 @@ def test_sampled_networks_have_gates(net):
 
 def test_shallow_networks_are_predicted_as_well_as_deep_ones(net, table):
     base, space = net
-    model = LatencyModel.fit(table, space, base)
+    model = TableModel.fit(table, space, base)
     rng = np.random.default_rng(7)
     networks = np.array([space.sample(rng) for _ in range(40)])
     device, slicer = FakeDevice(), OnnxSlicer(base, space)
@@ -93,7 +93,7 @@ def test_shallow_networks_are_predicted_as_well_as_deep_ones(net, table):
 
 def test_lookup_tables_equal_the_sum_kernel_by_kernel(net, table):
     base, space = net
-    model = LatencyModel.fit(table, space, base)
+    model = TableModel.fit(table, space, base)
     rng = np.random.default_rng(3)
     networks = np.array([space.sample(rng) for _ in range(30)])
     slow = sum(model.kernel_us(slot, networks) for slot in model.kernels.slots)

@@ -10,7 +10,7 @@ import pytest
 from hwprune.errors import MismatchError
 from hwprune.latency.kernel_model import KernelModel
 from hwprune.latency.lookup import KernelSums
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.sampling import pool
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
@@ -25,7 +25,7 @@ def truth_ms(runtime, profile, content, space, networks):
 @pytest.fixture(scope="module")
 def quiet_model(quiet_table, chain):
     content, space = chain
-    return LatencyModel.fit(quiet_table, space, content)
+    return TableModel.fit(quiet_table, space, content)
 
 
 def test_unseen_networks_are_predicted(quiet_model, chain, fake_profile):
@@ -44,9 +44,9 @@ def test_unseen_networks_are_predicted(quiet_model, chain, fake_profile):
 def test_what_a_table_keeps_of_its_judgement_saves_time_and_changes_nothing(quiet_table, chain, monkeypatch):
     content, space = chain
     networks = pool(space, 60, np.random.default_rng(5))
-    anew = LatencyModel.fit(quiet_table, space, content, anew=True)
+    anew = TableModel.fit(quiet_table, space, content, anew=True)
     monkeypatch.setattr(KernelModel, "_cross_predict", None)  # would be called otherwise
-    kept = LatencyModel.fit(quiet_table, space, content)
+    kept = TableModel.fit(quiet_table, space, content)
     np.testing.assert_array_equal(kept.predict(networks), anew.predict(networks))
     np.testing.assert_array_equal(kept.uncertainty_ms(networks), anew.uncertainty_ms(networks))
     assert kept.relative_error_interval == anew.relative_error_interval
@@ -71,8 +71,8 @@ def test_a_judgement_that_does_not_serve_is_made_again(quiet_table, chain, damag
     where["judgement"] = {**where["judgement"], **damage}
     table = replace(quiet_table, provenance=where)
     networks = pool(space, 20, np.random.default_rng(5))
-    expected = LatencyModel.fit(quiet_table, space, content).predict(networks)
-    np.testing.assert_allclose(LatencyModel.fit(table, space, content).predict(networks), expected, rtol=1e-9)
+    expected = TableModel.fit(quiet_table, space, content).predict(networks)
+    np.testing.assert_allclose(TableModel.fit(table, space, content).predict(networks), expected, rtol=1e-9)
 
 
 def test_measured_kernels_keep_their_measurement_when_there_is_no_noise(chain, fake_profile, tmp_path):
@@ -81,7 +81,7 @@ def test_measured_kernels_keep_their_measurement_when_there_is_no_noise(chain, f
     table = profile_space(
         space, content, fake_profile, runtime, folder=tmp_path, max_error=1e-9, max_networks=16
     )
-    model = LatencyModel.fit(table, space, content)
+    model = TableModel.fit(table, space, content)
     measured = table.kernels["time_us"].to_numpy()
     np.testing.assert_allclose(model._model.predict(table.specs()), measured, rtol=1e-6)
 
@@ -92,7 +92,7 @@ def test_noisy_tables_predict_better_than_their_noise(chain, fake_profile, tmp_p
     table = profile_space(
         space, content, fake_profile, FakeRuntime(device), folder=tmp_path, max_error=1e-9, max_networks=64
     )
-    model = LatencyModel.fit(table, space, content)
+    model = TableModel.fit(table, space, content)
     networks = pool(space, 60, np.random.default_rng(99))
     truth = truth_ms(FakeRuntime(), fake_profile, content, space, networks)
     ratio = model.predict(networks) / truth
@@ -138,7 +138,7 @@ def test_concatenations_are_predicted(fake_profile, concat_net, tmp_path):
         max_networks=40,
         max_error=1e-9,
     )
-    model = LatencyModel.fit(table, space, content)
+    model = TableModel.fit(table, space, content)
     networks = pool(space, 40, np.random.default_rng(5))
     truth = truth_ms(FakeRuntime(FakeDevice(step=4)), fake_profile, content, space, networks)
     assert np.abs(model.predict(networks) / truth - 1).mean() < 0.03
@@ -154,7 +154,7 @@ def test_the_better_regressor_is_chosen_and_all_are_told(quiet_model, quiet_tabl
 def test_refitting_from_the_table_gives_the_same_predictions(quiet_table, chain):
     content, space = chain
     networks = pool(space, 50, np.random.default_rng(1))
-    one, two = (LatencyModel.fit(quiet_table, space, content).predict(networks) for _ in range(2))
+    one, two = (TableModel.fit(quiet_table, space, content).predict(networks) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
@@ -168,7 +168,7 @@ def test_an_operation_nobody_measured_raises(quiet_model):
 def test_a_table_of_another_space_is_refused(quiet_table, net_of):
     content, space = net_of((3, 48, 64, 80, 10))
     with pytest.raises(MismatchError, match="another search space"):
-        LatencyModel.fit(quiet_table, space, content)
+        TableModel.fit(quiet_table, space, content)
 
 
 def test_uncertainty_grows_where_the_table_is_thin(quiet_table, chain):
@@ -181,7 +181,7 @@ def test_uncertainty_grows_where_the_table_is_thin(quiet_table, chain):
             quiet_table.kernels["network"].isin(quiet_table.networks["network"][narrow])
         ].reset_index(drop=True),
     )
-    model = LatencyModel.fit(few, space, content)
+    model = TableModel.fit(few, space, content)
     networks = pool(space, 300, np.random.default_rng(2))
     doubt = model.uncertainty_ms(networks) / model.predict(networks)
     assert (doubt > 0).all()

@@ -224,7 +224,7 @@ def test_senseless_limits_are_refused(chain, fake_profile, tmp_path):
 
 
 def test_onnx_runtime_profiles_a_space_end_to_end(chain, tmp_path):
-    from hwprune.latency.model import LatencyModel
+    from hwprune.latency.model import TableModel
     from hwprune.runtimes import TargetProfile
     from hwprune.runtimes.onnxruntime import OnnxRuntime
 
@@ -233,7 +233,7 @@ def test_onnx_runtime_profiles_a_space_end_to_end(chain, tmp_path):
     table = profile_space(space, content, profile, OnnxRuntime(), folder=tmp_path, max_seconds=1e-6)
     assert len(table.networks) == ROUND
     assert {"conv"} <= {op.split("/")[0].split("+")[0] for op in table.kernels["op"]}
-    predicted = LatencyModel.fit(table, space, content).predict([space.full(), space.smallest()])
+    predicted = TableModel.fit(table, space, content).predict([space.full(), space.smallest()])
     assert (predicted > 0).all()
 
 

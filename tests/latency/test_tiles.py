@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hwprune.latency import model as model_module
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.regressors import REGRESSORS
 from hwprune.latency.staircase import channel_multiple
@@ -75,9 +75,9 @@ def test_held_out_networks_are_predicted_better_with_tiles_than_without(gpu_tabl
     table, space, content = gpu_table
     plain = {k: v for k, v in table.provenance.items() if not k.startswith("regressor")}
     table = replace(table, provenance=plain)
-    tiled = LatencyModel.fit(table, space, content)
+    tiled = TableModel.fit(table, space, content)
     monkeypatch.setattr(model_module, "GPU_REGRESSORS", REGRESSORS)
-    without = LatencyModel.fit(table, space, content)
+    without = TableModel.fit(table, space, content)
     assert tiled.judgement.regressors["conv"] == "tiled"
     assert tiled.relative_error < without.relative_error
 
@@ -87,7 +87,7 @@ def test_tables_of_cpus_are_fitted_as_before(gpu_table):
     profile = {**table.provenance["profile"], "device": "cpu"}
     plain = {k: v for k, v in table.provenance.items() if not k.startswith("regressor")}
     table = replace(table, provenance={**plain, "profile": profile})
-    assert "tiled" not in LatencyModel.fit(table, space, content).judgement.kernel_errors["conv"]
+    assert "tiled" not in TableModel.fit(table, space, content).judgement.kernel_errors["conv"]
 
 
 @pytest.mark.parametrize("tile", [8, 16, 32, 64])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwprune.latency.model import LatencyModel
+from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.base import Session
@@ -65,6 +65,6 @@ def test_a_latency_table_is_made_of_what_the_profiler_says(net_of, tmp_path):
     )
     assert {spec.family for spec in table.specs()} == {"conv", "relu"}
     assert {"conv0", "relu0", "conv2", "output"} <= set(table.kernels["tensor"])
-    model = LatencyModel.fit(table, space, content)
+    model = TableModel.fit(table, space, content)
     narrow, full = model.predict([space.smallest(), space.full()])
     assert 0 < narrow < full

@@ -10,12 +10,12 @@ import pytest
 from examples import DEVICE, export, figures, finished, latency_only, report, search, table_only, train
 
 from hwprune import artifacts
-from hwprune.api.compare import compare
-from hwprune.api.project import WORK
 from hwprune.cli.main import main
 from hwprune.errors import ArtifactError, MissingArtifactError, UsageError
+from hwprune.project.folder import WORK
 from hwprune.report.compare import Comparison
 from hwprune.report.facts import KIND, SCHEMA_VERSION, Report
+from hwprune.verbs.compare import compare
 
 
 def written(folder: Path, **reports: Report) -> list[Path]:

@@ -274,7 +274,7 @@ def test_a_profile_that_can_time_files_only_is_refused_before_anything_is_measur
     monkeypatch, tmp_path, capsys
 ):
     monkeypatch.setattr(ort_providers, "missing", lambda profile: None)
-    monkeypatch.setattr("hwprune.api.profile.traced", lambda *given: pytest.fail("too late"))
+    monkeypatch.setattr("hwprune.verbs.profile.traced", lambda *given: pytest.fail("too late"))
     command = ["profile", "--project", str(tmp_path), "--model", "resnet20", "--profile", "cuda-ort-trt-fp32"]
     assert main(command) == 1
     assert "single kernel" in capsys.readouterr().err

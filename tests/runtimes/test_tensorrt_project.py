@@ -12,15 +12,15 @@ import pytest
 from tensorrt_standin import Machine, install
 
 from hwprune import environment
-from hwprune.api.export import export
-from hwprune.api.predict import predict
-from hwprune.api.profile import profile
-from hwprune.api.search import search
 from hwprune.cli.main import main
 from hwprune.config import Config, TargetConfig, save_config
 from hwprune.latency.folder import TableFolder
 from hwprune.progress import Quiet
 from hwprune.runtimes import tensorrt_cuda
+from hwprune.verbs.export import export
+from hwprune.verbs.predict import predict
+from hwprune.verbs.profile import profile
+from hwprune.verbs.search import search
 
 GPU = {"gpu_name": "Pretended GPU", "gpu_driver": "580.1", "gpu_capability": "9.0"}
 

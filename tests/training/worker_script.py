@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hwprune.api import jobs
 from hwprune.cli.main import main
 from hwprune.data.datasets import open_data
 from hwprune.progress import QUIET
+from hwprune.project import jobs
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.settings import PruningNetSettings
@@ -136,10 +136,10 @@ def verb(folder: Path) -> int:
         return training(project, reporter)
 
     report.__annotations__ = {"project": Path}
-    module = types.ModuleType("hwprune.api.report")
+    module = types.ModuleType("hwprune.verbs.report")
     module.report = report
     known = mock.patch.dict(jobs._JOBS, {"training": training})
-    with known, mock.patch.dict(sys.modules, {"hwprune.api.report": module}):
+    with known, mock.patch.dict(sys.modules, {"hwprune.verbs.report": module}):
         return main(["report", "--project", str(folder), "--json"])
 
 

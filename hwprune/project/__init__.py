@@ -1,0 +1,4 @@
+"""A project folder: its settings and files, its network, images and devices, and what scores its networks.
+
+Knows no verb; torch is imported inside functions only.
+"""

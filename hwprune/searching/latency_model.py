@@ -1,0 +1,189 @@
+"""`LatencyModel`: latencies of all networks of a space on one device, by a table that was measured there."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, cast
+
+import numpy as np
+
+from hwprune.latency.folder import TableFolder
+from hwprune.payloads import NOT_IN_NAMES, as_tuples, digest
+from hwprune.runtimes.base import TargetProfile
+from hwprune.units import parse_latency
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from hwprune.latency.device import Device
+    from hwprune.latency.model import TableModel
+    from hwprune.latency.table import LatencyTable
+    from hwprune.results import DeviceFacts
+    from hwprune.searching.device_speed import Speeds
+    from hwprune.structure.space import SearchSpace
+    from hwprune.units import Quantity
+
+_DRIFTS, _LEAST_CHANGE = 2.0, 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyModel:
+    """Predicts networks on one device under one target profile; `Target.profile` makes one.
+
+    Attributes:
+        name: What results call it: the profile's name, with the device's when it is another machine.
+        profile: The target profile.
+        space: The search space, with choices that suit the device.
+        model: Its latency model.
+        base_ms: Measured latency of the unpruned network.
+        base_error_ms: One standard error of it.
+        drift: How far the machine's own speed wandered while the table was measured: a relative spread.
+        pressure: How far a large and a small network drifted apart meanwhile, see `LatencyTable.pressure`.
+        table: Stands for the latency table.
+        conditions: What the table was measured under, see `results.SearchResult.devices`.
+        device: Measures networks; None when only the table is at hand.
+        build_spread: How far builds of one network differ: a relative standard deviation.
+        source: The table, with what belongs to it.
+        speed: How many times as long as its table says the device is taken to need now.
+    """
+
+    name: str
+    profile: TargetProfile
+    space: SearchSpace
+    model: TableModel
+    base_ms: float
+    base_error_ms: float
+    drift: float
+    pressure: float
+    table: str
+    conditions: DeviceFacts
+    device: Device | None
+    source: TableFolder
+    speed: float = 1.0
+    build_spread: float = 0.0
+
+    def predict(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Latencies of networks before any correction: widths (N, groups) -> milliseconds (N,)."""
+        return self.model.predict(widths) * self.speed
+
+    @classmethod
+    def of(
+        cls,
+        source: TableFolder,
+        *,
+        name: str = "",
+        command: str = "",
+        base: tuple[float, float] | None = None,
+        device: Device | None = None,
+    ) -> Self:
+        """The model of a table.
+
+        Args:
+            source: The table, its search space and network.
+            name: What results call the device; "": by the table, as that of another machine.
+            command: The command that measures the table again; "" where none does.
+            base: Latency of the unpruned network and one standard error (ms); by default the table's.
+            device: Measures networks, where the device is at hand.
+        """
+        table, model = source.table, source.model()
+        where = table.provenance
+        profile = TargetProfile.from_payload(where["profile"], where="the latency table")
+        machine = re.sub(NOT_IN_NAMES, "-", str(where["device"].get("model", "another machine")))
+        name = name or f"{profile.name} ({machine})"  # it names files
+        base_ms, error_ms = base or (_base_ms(table, model), 0.0)
+        return cls(
+            name=name,
+            profile=profile,
+            space=source.space,
+            model=model,
+            base_ms=base_ms,
+            base_error_ms=error_ms,
+            drift=table.drift,
+            pressure=table.pressure,
+            table=digest(table.networks.to_csv()),
+            conditions=_conditions(table, name, command),
+            device=device,
+            build_spread=table.build_spread,
+            source=source,
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a latency table on its own: its device is not at hand, and nothing is measured.
+
+        Args:
+            folder: A folder that `save` or `hwprune profile` wrote, or the name of a table that comes with
+                hwprune, such as `lut/NAME`.
+
+        Raises:
+            ArtifactError: There is no latency table in the folder, or it is damaged.
+        """
+        return cls.of(TableFolder.load(Path(folder)))
+
+    def save(self, folder: Path | str) -> None:
+        """Write the table with all that `load` needs.
+
+        Raises:
+            StorageError: Full disk, no permission.
+        """
+        self.source.save(Path(folder))
+
+    def limit(self, text: str) -> LatencyLimit:
+        """A limit on this latency: `15ms`, `800us`, or `60%` of the unpruned network's.
+
+        Raises:
+            UsageError: The text is no latency.
+        """
+        return LatencyLimit(self, parse_latency(text))
+
+    def as_of_now(self, speeds: Speeds) -> LatencyModel:
+        """The target with the unpruned network measured again: the unit of everything measured from here on.
+
+        Measurements are multiples of the unpruned network's latency, so they cannot see that a whole machine
+        has become slower since it was profiled. Predictions follow it where the difference is more than twice
+        the machine's own drift, and more than 2 %; below that the closed loop corrects them.
+
+        Args:
+            speeds: What was found before.
+
+        Raises:
+            DeviceError: The machine is too noisy to trust.
+        """
+        if self.device is None:
+            return self
+        now = self.device.base()
+        tolerance = max(_DRIFTS * self.drift, _LEAST_CHANGE)
+        speed = speeds.settle(self.table, now.ms / self.base_ms, tolerance)
+        self.device.base_ms = now.ms
+        error_ms = math.hypot(now.error_ms, self.build_spread * now.ms)
+        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=error_ms)
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyLimit:
+    """A limit on the latency that a model predicts.
+
+    Attributes:
+        model: The model.
+        quantity: The limit, in milliseconds or as a share of the unpruned network's.
+    """
+
+    model: LatencyModel
+    quantity: Quantity
+
+
+def _conditions(table: LatencyTable, name: str, command: str) -> DeviceFacts:
+    """Device, runtime and versions, as the table tells them."""
+    told = ("profile", "device", "runtime", "settings", "libraries", "date")
+    facts = {key: as_tuples(table.provenance[key]) for key in told if key in table.provenance}
+    return cast("DeviceFacts", {"name": name, "command": command, **facts})
+
+
+def _base_ms(table: LatencyTable, model: TableModel) -> float:
+    """Latency of the unpruned network: it is among those that were measured, or else predicted."""
+    full = np.array(model.space.full())
+    measured_ms = table.networks["latency_ms"].to_numpy()[(table.widths == full).all(axis=1)]
+    return float(np.median(measured_ms)) if len(measured_ms) else float(model.predict(full)[0])
