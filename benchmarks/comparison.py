@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from hwprune.evolution.search import SearchOutcome
     from hwprune.pruningnet.settings import GeneratorName, PruningNetSettings
     from hwprune.structure.space import Widths
-    from hwprune.training.distill import Objective
+    from hwprune.training.distill import Distilled
     from hwprune.training.history import History
 
 GENERATORS: tuple[GeneratorName, ...] = ("residual", "shared", "fc")
@@ -113,12 +113,12 @@ class Comparison:
         return Racer(evaluator, Outcomes(evaluator.stops, path))
 
     def fitted(
-        self, net: PruningNet, settings: PruningNetSettings, name: str, objective: Objective | None = None
+        self, net: PruningNet, settings: PruningNetSettings, name: str, task: Distilled | None = None
     ) -> tuple[Evaluator, History]:
         """A PruningNet trained under a name, or taken from its checkpoint, as what evaluates candidates."""
         setup, path = self.setup, self.runs.work / f"judge-{name}.safetensors"
         with self.runs.lock(f"judge/{name}"):
-            history = fit(net, setup.train, settings, checkpoint=path, seed=self.seed, objective=objective)
+            history = fit(net, setup.train, task, settings, checkpoint=path, seed=self.seed)
         return Evaluator(net, setup.train, setup.held_out, settings, seed=self.seed), history
 
     def _evaluator(self, generator: GeneratorName) -> Evaluator:

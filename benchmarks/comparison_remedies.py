@@ -26,7 +26,8 @@ from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
-from hwprune.training.distill import distillation
+from hwprune.training.distill import Distilled
+from hwprune.training.task import Classification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.race import Racer
     from hwprune.pruningnet.settings import PruningNetSettings
     from hwprune.structure.space import Widths
-    from hwprune.training.evaluation import Batch
 
 REMEDIES = ("short", "full", "recalibration", "rate", "taylor", "distilled", "average", "taught", "ties")
 TAYLOR_BATCHES, BATCH = 8, 64
@@ -68,9 +68,10 @@ def remedied(comparison: Comparison, name: str, use: str = "ranking") -> Racer |
     scores = importance(kind, base, setup.space, batches)
     net = PruningNet(sort_channels(base, setup.space, scores), setup.space, "residual", seed=comparison.seed)
     net.to(setup.device)
-    objective = distillation(setup.case.recipe, base) if name == "distilled" else None
+    recipe = setup.case.recipe
+    task = Distilled(Classification.of(recipe), base, recipe) if name == "distilled" else None
     trained = "residual" if name == "recalibration" else f"remedy-{name}"
-    evaluator, _ = comparison.fitted(net, settings, trained, objective)
+    evaluator, _ = comparison.fitted(net, settings, trained, task)
     return comparison.racer(evaluator, f"remedy-{name}-{use}")
 
 
@@ -87,7 +88,7 @@ def changed(settings: PruningNetSettings, name: str, epochs: int) -> PruningNetS
     return settings
 
 
-def some_batches(setup: Setup) -> list[Batch]:
+def some_batches(setup: Setup) -> list[Any]:
     """Training images for Taylor importance."""
     batches = itertools.islice(setup.train.batches(BATCH), TAYLOR_BATCHES)
     return [(images.to(setup.device), labels.to(setup.device)) for images, labels in batches]

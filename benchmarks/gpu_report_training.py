@@ -14,9 +14,9 @@ from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.structure.trace import trace
-from hwprune.training.distill import cross_entropy
 from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import choose_execution
+from hwprune.training.task import Classification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,13 +73,13 @@ def training_speed(model: str, device: torch.device, steps: int) -> dict[str, An
     images, labels = next(RandomImages(settings.batch_size, size).batches(settings.batch_size))
     execution = choose_execution(net, images, settings.precision, settings.channels_last)
     images, labels = execution.place(images), labels.to(device)
-    optimiser, loss_of, rng = Optimiser(net, settings), cross_entropy(settings), np.random.default_rng(0)
+    optimiser, task, rng = Optimiser(net, settings), Classification.of(settings), np.random.default_rng(0)
     net.train()
 
     def step() -> None:
         net.set_widths(net.space.sample(rng))
         with execution.autocast():
-            loss = loss_of(images, net(images).float(), labels)
+            loss = task.loss(net(images), (images, labels))
         optimiser.step(loss, 0.01)
 
     for _ in range(min(WARM_UP, steps)):

@@ -82,7 +82,7 @@ def scored_as_published(data: Path) -> dict[str, Any]:
     for _ in range(2):  # two of the same, for one of them gets other batch norms
         torch.manual_seed(0)
         net = PruningNet(model, space, "fc")
-        fit(net, splits.sub_train.subset(range(12_800)), settings)
+        fit(net, splits.sub_train.subset(range(12_800)), None, settings)
         nets.append(net)
     ours = Evaluator(nets[0], splits.sub_train, splits.sub_val, settings)
     drawn = np.random.default_rng(0).permutation(len(splits.sub_train))[:RECALIBRATION]

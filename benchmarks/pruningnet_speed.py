@@ -35,10 +35,10 @@ from hwprune.models.registry import build
 from hwprune.project import estimators
 from hwprune.structure.tied import tie
 from hwprune.structure.trace import trace
-from hwprune.training.distill import cross_entropy
 from hwprune.training.memory import keep_freed_memory
 from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import choose_execution
+from hwprune.training.task import Classification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Ours:
         self.net = estimators.pruningnet_of(replace(config, pruningnet=own), network, self.space)
         recipe = estimators.recipe(config.pruningnet)
         self.execution = choose_execution(self.net, torch.zeros(2, 3, 224, 224), precision, "auto")
-        self.optimiser, self.loss, self.lr = Optimiser(self.net, recipe), cross_entropy(recipe), recipe.lr
+        self.optimiser, self.task, self.lr = Optimiser(self.net, recipe), Classification.of(recipe), recipe.lr
         self.net.train()
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, choice: Choice) -> None:
@@ -76,7 +76,7 @@ class Ours:
         self.net.set_widths(widths_of(self.space, choice))
         placed = self.execution.place(images)
         with self.execution.autocast():
-            loss = self.loss(placed, self.net(placed).float(), labels)
+            loss = self.task.loss(self.net(placed), (placed, labels))
         self.optimiser.step(loss, self.lr)
 
 

@@ -38,9 +38,9 @@ from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.structure.trace import trace
 from hwprune.training import workers
-from hwprune.training.distill import cross_entropy
 from hwprune.training.optimiser import Optimiser
-from hwprune.training.parallel import data_parallel
+from hwprune.training.parallel import Step, data_parallel
+from hwprune.training.task import Classification
 
 GENERATORS = Path(__file__).parent / "results" / "generator_parameters.json"
 OWN = Path(__file__).parent / "results" / "scaling.json"
@@ -144,9 +144,9 @@ class Steps:
             self.space = trace(network, torch.zeros(1, 3, 32, 32))
         self.net = PruningNet(network, self.space, "fc")
         recipe = PruningNetSettings()
-        self.optimiser, self.loss = Optimiser(self.net, recipe), cross_entropy(recipe)
-        self.scores = data_parallel(self.net, in_backward=self.optimiser.in_backward)
-        self.images, self.labels = torch.randn(part, 3, 32, 32), torch.randint(0, 10, (part,))
+        self.optimiser, step = Optimiser(self.net, recipe), Step(self.net, Classification.of(recipe))
+        self.step = data_parallel(self.net, step, in_backward=self.optimiser.in_backward)
+        self.batch = torch.randn(part, 3, 32, 32), torch.randint(0, 10, (part,))
         self.net.train()
 
     def gradient_bytes(self) -> int:
@@ -159,7 +159,7 @@ class Steps:
         for _ in range(count + 2):
             self.net.set_widths(self.space.sample(rng))
             started = time.perf_counter()
-            self.optimiser.step(self.loss(self.images, self.scores(self.images), self.labels), lr=0.01)
+            self.optimiser.step(self.step(self.batch)[0], lr=0.01)
             taken.append(1e3 * (time.perf_counter() - started))
         return float(np.median(taken[2:]))
 

@@ -109,10 +109,10 @@ class Known:
         """Nothing is made before it is needed."""
         return tuple(widths)
 
-    def right(self, widths: Any, part: int) -> Any:
+    def figures(self, widths: Any, part: int) -> Any:
         """Outcomes of one part."""
         before = self.stops[part - 1] if part else 0
-        return self.racer.right(widths, self.stops[part])[before:]
+        return self.racer.figures(widths, self.stops[part])[before:]
 
 
 if __name__ == "__main__":

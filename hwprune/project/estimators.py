@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.inherited import Inherited
     from hwprune.pruningnet.net import PruningNet
     from hwprune.structure.space import SearchSpace, Widths
-    from hwprune.training.distill import Objective
     from hwprune.training.history import History
+    from hwprune.training.task import Task
 
 _CHANGE_NO_STEP = ("recompute", "recalibration_images", "eval_batch_size")  # of PruningNet's training
 _CLEAR = 4.0  # standard errors above the most frequent class, for a score that says something
@@ -88,7 +88,7 @@ def inherited_net(project: Project, space: SearchSpace, reporter: Reporter) -> I
 
     model = sorted_base(project, space, reporter).to(compute_device(project.config.compute.device))
     images = _some_images(project).batches(_BATCH) if project.config.pruningnet.repair else ()
-    return Inherited(model, space, images)
+    return Inherited(model, space, images, importance=None)
 
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
@@ -139,12 +139,14 @@ def is_tuning(project: Project) -> bool:
     return project.config.pruningnet.generator == "residual"
 
 
-def _taught(project: Project, reporter: Reporter) -> Objective:
-    """The loss of a PruningNet that the unpruned network teaches."""
-    from hwprune.training.distill import distillation
+def _taught(project: Project, reporter: Reporter) -> Task:
+    """What a PruningNet is trained for that the unpruned network teaches."""
+    from hwprune.training.distill import Distilled
+    from hwprune.training.task import Classification
 
     teacher, _, _ = base.trained_base(project, reporter)
-    return distillation(base.recipe(project), teacher)
+    own = base.recipe(project)
+    return Distilled(Classification.of(own), teacher, own)
 
 
 def _some_images(project: Project) -> Images:
@@ -173,11 +175,11 @@ def train_pruningnet(
             history = fit(
                 net,
                 project.splits.sub_train,
+                _taught(project, reporter) if is_tuning(project) else None,
                 recipe(project.config.pruningnet),
                 checkpoint=checkpoint_path(project, space, networks),
                 seed=project.config.seed,
                 progress=progress,
-                objective=_taught(project, reporter) if is_tuning(project) else None,
                 networks=networks,
             )
     return net, history

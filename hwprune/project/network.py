@@ -82,7 +82,7 @@ def _traced_torch(project: Project) -> SearchSpace:
 def _check_outputs(model: nn.Module, images: Tensor, classes: int) -> None:
     import torch
 
-    from hwprune.training.distill import logits_of
+    from hwprune.training.task import logits_of
 
     with torch.inference_mode():
         outputs = logits_of(model.eval()(images)).shape[1]

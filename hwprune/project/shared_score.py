@@ -35,7 +35,8 @@ class SharedScore:
     def images(self, networks: Iterable[Widths]) -> int:
         """Images that some networks were run on, those for batch normalisation included."""
         judge, outcomes = self.racer.judge, self.racer.outcomes
-        seen = [outcomes.of(net).size for net in networks]
+        each = judge.images // judge.stops[-1]  # of a metric over a set, one figure stands for all
+        seen = [each * outcomes.of(net).size for net in networks]
         return sum(seen) + judge.settings.recalibration_images * sum(count > 0 for count in seen)
 
     def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
@@ -64,10 +65,15 @@ class SharedScore:
         outcomes, own = self.racer.outcomes, workers.mine(networks)
         outcomes.learn(known)
         scores = workers.gather(list(self.racer.race(own, bar)), len(networks))
-        rows = [(1 + outcomes.of(net)).astype(np.uint8).tobytes() for net in own]  # 0: not looked at
-        images = self.racer.judge.stops[-1]
-        for net, row in zip(networks, workers.gather_bytes(rows, len(networks), images), strict=True):
-            found = np.frombuffer(row.rstrip(b"\0"), dtype=np.uint8) == 2
+        figures = self.racer.judge.stops[-1]
+        # What was not looked at travels as NaN.
+        rows = [
+            np.pad(outcomes.of(net), (0, figures - outcomes.of(net).size), constant_values=np.nan).tobytes()
+            for net in own
+        ]
+        for net, row in zip(networks, workers.gather_bytes(rows, len(networks), 4 * figures), strict=True):
+            found = np.frombuffer(row, dtype=np.float32)
+            found = found[~np.isnan(found)]
             if workers.is_main() and found.size > (seen := outcomes.of(net).size):
                 outcomes.add(net, found[seen:])
         return scores

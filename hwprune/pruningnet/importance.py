@@ -7,15 +7,14 @@ search space does not keep; here the maps of the space say which slices belong t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from hwprune.errors import DataError
-from hwprune.training.distill import logits_of
-from hwprune.training.precision import device_of
+from hwprune.training.precision import Execution, device_of
+from hwprune.training.task import CLASSIFICATION, Task, call, inputs_of, loss_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,13 +24,16 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.settings import ImportanceName
     from hwprune.structure.layers import ChannelMap, Layer
     from hwprune.structure.space import SearchSpace
-    from hwprune.training.evaluation import Batch
 
 _WEIGHTED = ("conv", "deconv", "linear")
 
 
 def importance(
-    name: ImportanceName, model: nn.Module, space: SearchSpace, batches: Iterable[Batch] = ()
+    name: ImportanceName,
+    model: nn.Module,
+    space: SearchSpace,
+    batches: Iterable[Any] = (),
+    task: Task = CLASSIFICATION,
 ) -> list[Tensor]:
     """Score the channels of each group.
 
@@ -43,6 +45,7 @@ def importance(
         model: The trained model.
         space: Its search space.
         batches: Training images and labels, for `taylor` and `fisher`; small ones tell more.
+        task: Whose loss it is.
 
     Returns:
         For each group (width,).
@@ -53,7 +56,7 @@ def importance(
     tensors = {key: tensor.detach() for key, tensor in model.named_parameters()}
     if name == "fisher":
         squares: list[Tensor] = []
-        for gradients in _gradients(model, batches):
+        for gradients in _gradients(model, batches, task):
             products = {key: tensors[key] * gradient for key, gradient in gradients.items()}
             found = [local.square() for _, local in _by_channel(space, products, _WEIGHTED)]
             squares = [a + b for a, b in zip(squares, found, strict=True)] if squares else found
@@ -61,7 +64,7 @@ def importance(
         return _total(space, zip(axes, squares, strict=True))
     if name == "taylor":
         sums = {key: torch.zeros_like(tensor) for key, tensor in tensors.items()}
-        for gradients in _gradients(model, batches):
+        for gradients in _gradients(model, batches, task):
             for key, gradient in gradients.items():
                 sums[key] += gradient
         values = {key: (tensor * sums[key]).abs() for key, tensor in tensors.items()}
@@ -113,7 +116,9 @@ def _add(scores: list[Tensor], channels: ChannelMap, local: Tensor) -> None:
         )
 
 
-def _gradients(model: nn.Module, batches: Iterable[Batch]) -> Iterator[dict[str, Tensor]]:
+def _gradients(
+    model: nn.Module, batches: Iterable[Any], task: Task = CLASSIFICATION
+) -> Iterator[dict[str, Tensor]]:
     """Gradient of the mean loss of each batch, in eval mode; the model's own gradients are not touched.
 
     Raises:
@@ -122,9 +127,8 @@ def _gradients(model: nn.Module, batches: Iterable[Batch]) -> Iterator[dict[str,
     training, count = model.training, 0
     names, parameters = zip(*model.named_parameters(), strict=True)
     model.eval()
-    for images, labels in batches:
-        outputs = logits_of(model(images.to(device_of(model))))
-        loss = functional.cross_entropy(outputs, labels.to(outputs.device))
+    for batch in map(Execution(device=device_of(model)).place, batches):
+        loss = loss_of(task, call(model, inputs_of(task, batch)), batch)
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         count += 1
         yield {

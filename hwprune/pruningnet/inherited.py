@@ -13,42 +13,66 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from hwprune.pruningnet.importance import importance as scored
 from hwprune.structure.prune import prune
-from hwprune.training.precision import device_of
+from hwprune.structure.rank import sort_channels
+from hwprune.training.precision import Execution, device_of
+from hwprune.training.task import CLASSIFICATION, Task, call, images_in, inputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
+    from hwprune.pruningnet.settings import ImportanceName
     from hwprune.structure.layers import Layer
     from hwprune.structure.space import SearchSpace
-    from hwprune.training.evaluation import Batch
 
 _DAMPING = 0.01  # of the mean variance of the channels that stay
 _POSITIONS = 64  # of each image, about: neighbours say the same
 _MOST = 2048  # channels: the solve grows with their cube
+_IMAGES = 512  # that importance and repair look at, at most
 
 
 class Inherited(nn.Module):
-    """The networks of a space with the weights of the trained unpruned one.
+    """The networks of a space with the weights of the trained unpruned one: no training at all.
+
+    Example:
+        >>> weights = hwprune.Inherited(model, space, loader)
+        >>> half = weights.materialise(space.uniform(0.5))
 
     Args:
-        model: The trained model, in each group the most important channels first; it is not modified.
+        model: The trained model; it is not modified.
         space: What `trace` returned for it.
-        images: Batches of training images, from which repairs are made; without any, weights are only cut.
+        batches: Batches of training images, of which the first 512 images or so make repairs; without any,
+            weights are only cut.
+        importance: What the channels of each group are sorted by, the most important first; None where they
+            are sorted already.
+        task: Says what of a batch are images, and what the loss is that `taylor` and `fisher` go by.
 
     Attributes:
         space: As given.
+        model: The trained model, its channels sorted.
     """
 
-    def __init__(self, model: nn.Module, space: SearchSpace, images: Iterable[Batch] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        space: SearchSpace,
+        batches: Iterable[Any] = (),
+        *,
+        importance: ImportanceName | None = "l1",
+        task: Task = CLASSIFICATION,
+    ) -> None:
         super().__init__()
+        some = list(_some(batches, task))
+        if importance is not None:
+            model = sort_channels(model, space, scored(importance, model, space, some, task))
         self.model, self.space = model.eval(), space
-        self._moments = _moments(model, [layer for layer in space.layers if _mixes(layer)], images)
+        self._moments = _moments(self.model, [one for one in space.layers if _mixes(one)], some, task)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The unpruned network's own forward: (N, C, H, W) -> (N, classes)."""
+        """The unpruned network's own forward."""
         return self.model(*args, **kwargs)
 
     @torch.no_grad()
@@ -115,7 +139,19 @@ def _mixes(layer: Layer) -> bool:
     return layer.op in ("conv", "linear") and bool(layer.inputs.groups) and layer.inputs.size <= _MOST
 
 
-def _moments(model: nn.Module, layers: Sequence[Layer], images: Iterable[Batch]) -> dict[str, _Moments]:
+def _some(batches: Iterable[Any], task: Task) -> Iterator[Any]:
+    """The first batches, until they have images enough."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += images_in(inputs_of(task, batch))
+        if seen >= _IMAGES:
+            break
+
+
+def _moments(
+    model: nn.Module, layers: Sequence[Layer], batches: Sequence[Any], task: Task
+) -> dict[str, _Moments]:
     """Moments of the inputs of those layers that mix all channels that they read."""
     found: dict[str, _Moments] = {}
     hooks = []
@@ -129,8 +165,8 @@ def _moments(model: nn.Module, layers: Sequence[Layer], images: Iterable[Batch])
             hooks.append(module.register_forward_pre_hook(found[layer.name]))
     try:
         with torch.no_grad():
-            for batch, _ in images if found else ():
-                model(batch.to(device_of(model)))
+            for batch in map(Execution(device=device_of(model)).place, batches if found else ()):
+                call(model, inputs_of(task, batch))
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,4 +1,4 @@
-"""What candidates got right, image by image, kept on disk so that no search evaluates a network twice."""
+"""What a metric said of candidates, image by image, kept on disk: no search evaluates a network twice."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from hwprune.structure.space import Widths
 
-_KIND, _SCHEMA = "evaluations", 3
+_KIND, _SCHEMA = "evaluations", 4
 _log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Which images of sub-val each network classifies rightly, in the order of the `Evaluator`.
+    """The figure of each network for each image of sub-val, in the order of the `Evaluator`.
+
+    Those of classification are 0 and 1, and kept as bits.
 
     Args:
         stops: The evaluator's: images up to the end of each part. What is known always ends at one of them.
@@ -35,7 +37,7 @@ class Outcomes:
 
     def __init__(self, stops: Sequence[int], path: Path | None = None, of: str = "") -> None:
         self._stops = tuple(stops)
-        self._known: dict[Widths, NDArray[np.bool_]] = {}
+        self._known: dict[Widths, NDArray[np.float32]] = {}
         head = {"stops": list(self._stops), "of": of}
         try:
             self._book = Logbook(path, _KIND, _SCHEMA, head)
@@ -48,18 +50,18 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, widths: Sequence[int]) -> NDArray[np.bool_]:
+    def of(self, widths: Sequence[int]) -> NDArray[np.float32]:
         """Outcomes on the first images, as many as are known: (n,)."""
-        return self._known.get(tuple(widths), np.zeros(0, dtype=np.bool_))
+        return self._known.get(tuple(widths), np.zeros(0, dtype=np.float32))
 
-    def add(self, widths: Sequence[int], fresh: NDArray[np.bool_]) -> None:
+    def add(self, widths: Sequence[int], fresh: NDArray[np.float32]) -> None:
         """Remember the outcomes on the next part.
 
         Raises:
             StorageError: Full disk, no permission.
         """
         self._take(tuple(widths), fresh)
-        entry = {"network": " ".join(map(str, widths)), "images": fresh.size, "right": _packed(fresh)}
+        entry = {"network": " ".join(map(str, widths)), "images": fresh.size, "figures": _packed(fresh)}
         self._book.add(entry)
 
     def told(self, networks: Iterable[Widths]) -> dict[str, list[Any]]:
@@ -77,7 +79,7 @@ class Outcomes:
             if self.of(net).size < count:
                 self._known[net] = _unpacked(packed, count)
 
-    def _take(self, widths: Widths, fresh: NDArray[np.bool_]) -> None:
+    def _take(self, widths: Widths, fresh: NDArray[np.float32]) -> None:
         self._known[widths] = np.concatenate([self.of(widths), fresh])
 
     def _read(self) -> None:
@@ -85,15 +87,20 @@ class Outcomes:
             net, count = tuple(map(int, entry["network"].split())), int(entry["images"])
             if self.of(net).size + count not in self._stops:
                 raise ValueError("not whole parts of sub-val")
-            self._take(net, _unpacked(entry["right"], count))
+            self._take(net, _unpacked(entry["figures"], count))
 
 
-def _packed(right: NDArray[np.bool_]) -> str:
-    return base64.b64encode(np.packbits(right).tobytes()).decode()
+def _packed(figures: NDArray[np.float32]) -> str:
+    bits = bool(np.isin(figures, (0, 1)).all())
+    content = np.packbits(figures.astype(np.bool_)) if bits else figures.astype("<f4")
+    return base64.b64encode(content.tobytes()).decode()
 
 
-def _unpacked(text: str, count: int) -> NDArray[np.bool_]:
-    packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+def _unpacked(text: str, count: int) -> NDArray[np.float32]:
+    content = base64.b64decode(text, validate=True)
+    if len(content) == 4 * count:
+        return np.frombuffer(content, dtype="<f4").astype(np.float32)
+    packed = np.frombuffer(content, dtype=np.uint8)
     if packed.size != -(-count // 8):
         raise ValueError("another number of images")
-    return np.unpackbits(packed, count=count).astype(np.bool_)
+    return np.unpackbits(packed, count=count).astype(np.float32)

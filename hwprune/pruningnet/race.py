@@ -1,6 +1,6 @@
 """Racing: candidates that will not be among the best are scored on a part of sub-val only.
 
-Two networks are compared on the same images: most images, being right or wrong for both, say nothing.
+Two networks are compared on the same images: where both do alike, as on most, an image says nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import nn
 
@@ -41,13 +42,13 @@ class Racer:
         self._last: tuple[Widths, nn.Module] | None = None  # the network that was made last
 
     def __call__(self, widths: Widths, /) -> float:
-        """Top-1 accuracy of one network on all of sub-val, 0 to 1."""
+        """The mean figure of one network on all of sub-val: of classification top-1 accuracy, 0 to 1."""
         return self._score(widths, None)
 
     def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
         """Score networks one after the other; see `evolution.problem.RacingScore`.
 
-        A candidate that is dropped gets the bar's accuracy on all of sub-val less the distance between the
+        A candidate that is dropped gets the bar's score on all of sub-val less the distance between the
         two on the images seen. The answer depends on the arguments alone, never on what is known already.
         """
         for widths in networks:
@@ -56,36 +57,40 @@ class Racer:
     def _score(self, widths: Widths, bar: Widths | None) -> float:
         *stops, total = self.judge.stops
         if bar is not None:
-            against = self.right(bar, total)
+            against = self.figures(bar, total)
             for stop in stops:
-                ours = self.right(widths, stop)
+                ours = self.figures(widths, stop)
                 if behind(ours, against[:stop], total, self._chance):
-                    return float(against.mean() - (against[:stop].mean() - ours.mean()))
-        return float(self.right(widths, total).mean())
+                    return _mean(against) - (_mean(against[:stop]) - _mean(ours))
+        return _mean(self.figures(widths, total))
 
-    def right(self, widths: Widths, stop: int) -> NDArray[np.bool_]:
-        """Which of the first `stop` images, the end of a part of sub-val, a network has right: (stop,)."""
+    def figures(self, widths: Widths, stop: int) -> NDArray[np.float32]:
+        """A network's figures on the first `stop` images, the end of a part of sub-val: (stop,)."""
         while (known := self.outcomes.of(widths)).size < stop:
             if self._last is None or self._last[0] != widths:
                 self._last = (widths, self.judge.folded(widths))
             part = self.judge.stops.index(known.size) + 1 if known.size else 0
-            fresh = self.judge.right(self._last[1], part)
+            fresh = self.judge.figures(self._last[1], part)
             self.images += fresh.size
             self.outcomes.add(widths, fresh)
         return known[:stop]
 
 
-def behind(ours: NDArray[np.bool_], bar: NDArray[np.bool_], total: int, chance: float = CHANCE) -> bool:
-    """Whether a network will hardly pass the bar on `total` images, by both outcomes (n,) on n of them.
+def _mean(figures: NDArray[np.float32]) -> float:
+    return float(figures.mean(dtype=np.float64))
 
-    Of the images that only one of the two has right, `lost` are the bar's and `won` are ours. Each image adds
-    (won - lost) / n to our lead, give or take sqrt((won + lost) / n); with that drift, itself known from n
-    images only, the chance of a lead after all of them is that of a normal variable above
-    (lost - won) / sqrt(lost + won) * sqrt(total / (total - n)).
+
+def behind(ours: NDArray[np.float32], bar: NDArray[np.float32], total: int, chance: float = CHANCE) -> bool:
+    """Whether a network will hardly pass the bar on `total` images, by figures (n,) of both on n of them.
+
+    Each image adds the difference of the two to our lead, which after n of them is `lead`, give or take the
+    root of the sum of squared differences. With that drift, itself known from n images only, the chance of a
+    lead after all of them is that of a normal variable above -lead / root * sqrt(total / (total - n)). Of
+    figures that are 0 or 1, an image that only one of the two has right counts, and no other.
     """
     seen = ours.size
-    lost, won = int((bar & ~ours).sum()), int((ours & ~bar).sum())
-    if lost <= won or seen >= total:
+    difference = ours.astype(np.float64) - bar.astype(np.float64)
+    lead, root = float(difference.sum()), math.sqrt(float(np.square(difference).sum()))
+    if lead >= 0 or seen >= total:
         return False
-    deviations = (lost - won) / math.sqrt(lost + won) * math.sqrt(total / (total - seen))
-    return deviations > NormalDist().inv_cdf(1 - chance)
+    return -lead / root * math.sqrt(total / (total - seen)) > NormalDist().inv_cdf(1 - chance)

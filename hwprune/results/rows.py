@@ -10,7 +10,7 @@ class Epoch(TypedDict):
 
     epoch: int
     loss: float
-    top1: float
+    top1: float | None
     lr: float
     seconds: float
 

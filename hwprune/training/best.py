@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from hwprune.training.loop import TrainImages
+    from hwprune.training.batches import TrainImages
+    from hwprune.training.task import Task
 
 
 class Best:
@@ -23,17 +25,18 @@ class Best:
     Args:
         module: The network.
         images: The images to score on: never test, never what is trained on.
+        task: Whose metric is the score.
     """
 
     prefix = "best/"
 
-    def __init__(self, module: nn.Module, images: TrainImages) -> None:
-        self._module, self._images = module, images
-        self.score, self._weights = -1.0, self._copied()
+    def __init__(self, module: nn.Module, images: TrainImages, task: Task) -> None:
+        self._module, self._images, self._task = module, images, task
+        self.score, self._weights = -math.inf, self._copied()
 
     def look(self) -> float:
-        """Score the network as it is, and keep its weights if they are the best so far: top-1, 0 to 1."""
-        score = float(workers.share(accuracy(self._module, self._images)))
+        """Score the network as it is, and keep its weights if they are the best so far."""
+        score = float(workers.share(accuracy(self._module, self._images, task=self._task)))
         if score > self.score:
             self.score, self._weights = score, self._copied()
         return score

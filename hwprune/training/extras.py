@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,15 +12,15 @@ from hwprune.data.images import Images
 from hwprune.errors import UsageError
 from hwprune.training.averaging import Average
 from hwprune.training.best import Best
-from hwprune.training.distill import logits_of
 from hwprune.training.mixing import class_weights, mixing
 from hwprune.training.precision import device_of
+from hwprune.training.task import Classification, Task, logits_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from hwprune.training.batches import TrainImages
     from hwprune.training.checkpoint import Kept
-    from hwprune.training.loop import TrainImages
     from hwprune.training.mixing import Mixing
     from hwprune.training.settings import TrainSettings
 
@@ -50,6 +50,7 @@ class Extras:
         settings: TrainSettings,
         images: TrainImages,
         validation: TrainImages | None,
+        task: Task,
     ) -> Extras:
         """What a recipe asks for.
 
@@ -58,25 +59,38 @@ class Extras:
             settings: The recipe.
             images: What is trained on.
             validation: What the best epoch is found with.
+            task: What is trained for.
 
         Raises:
-            UsageError: The best epoch is to be kept, and there is nothing to find it with.
+            UsageError: The best epoch is to be kept, and there is nothing to find it with; or the recipe has
+                something for images of classes alone, and these are others.
         """
-        if settings.keep == "best" and validation is None:
+        keeps = settings.keep == "best"
+        if keeps and validation is None:
             raise UsageError(
                 "There are no images to find the best epoch with.",
                 where="keep",
                 got="best",
                 do='give `validation` images that are not trained on, or keep = "last"',
             )
+        mixes = settings.mixup > 0 or settings.cutmix > 0 or settings.erasing > 0
+        for_classes = mixes or settings.rand_augment > 0 or settings.class_weights != "none"
+        if for_classes and not isinstance(task, Classification):
+            raise UsageError(
+                "The recipe has augmentation or weights that only classification has.",
+                where=type(task).__name__,
+                got=_only_for_classes(settings),
+                do="leave these out; augment in the data set, and weigh in the loss of the task",
+            )
         weights = None
         if settings.class_weights == "balanced":
             weights = class_weights(_labels(images), _classes(model, images)).to(device_of(model))
-        mixes = settings.mixup > 0 or settings.cutmix > 0 or settings.erasing > 0
         return cls(
             mixing=mixing(settings, _classes(model, images)) if mixes else None,
             average=Average(model, settings.ema) if settings.ema > 0 else None,
-            best=Best(model, validation) if settings.keep == "best" and validation is not None else None,
+            best=Best(model, validation, task)
+            if settings.keep == "best" and validation is not None
+            else None,
             rand_augment=settings.rand_augment,
             class_weights=weights,
         )
@@ -92,9 +106,9 @@ class Extras:
             return images
         return images.strengthened(self.rand_augment)
 
-    def mix(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def mix(self, batch: Any) -> Any:
         """A batch as it is trained on; see `training.mixing`."""
-        return self.mixing(images, labels) if self.mixing is not None else (images, labels)
+        return self.mixing(*batch) if self.mixing is not None else batch
 
     def after_step(self) -> None:
         """Take the weights into the average."""
@@ -117,6 +131,12 @@ class Extras:
 
 
 NOTHING = Extras()
+
+
+def _only_for_classes(settings: TrainSettings) -> str:
+    names = ("mixup", "cutmix", "rand_augment", "erasing", "class_weights")
+    values = {name: getattr(settings, name) for name in names}
+    return ", ".join(f"{name}={value!r}" for name, value in values.items() if value not in (0, "none"))
 
 
 def _classes(model: nn.Module, images: TrainImages) -> int:

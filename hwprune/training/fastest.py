@@ -9,18 +9,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hwprune.training import workers
-from hwprune.training.distill import logits_of
 from hwprune.training.precision import choose_execution, device_of, has_fast_bf16
+from hwprune.training.task import call, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from hwprune.training.precision import Execution
     from hwprune.training.settings import LayoutName, PrecisionName
@@ -30,7 +30,7 @@ _STEPS, _MOST_SECONDS = 4, 20.0  # of each, the first to warm up; two of each in
 _CLEARLY = 0.93  # share of float32's time; a smaller gain is within the noise
 
 
-def faster_precision(module: nn.Module, images: Tensor, channels_last: LayoutName) -> PrecisionName:
+def faster_precision(module: nn.Module, inputs: Any, channels_last: LayoutName) -> PrecisionName:
     """The precision in which forward and backward passes of `module` take less time: `fp32` or `bf16`.
 
     On a device without instructions for bfloat16, which computes it more slowly, nothing is measured.
@@ -38,12 +38,12 @@ def faster_precision(module: nn.Module, images: Tensor, channels_last: LayoutNam
 
     Args:
         module: The network.
-        images: A batch as it will be trained on, (N, C, H, W).
+        inputs: What it is called with for a batch as it will be trained on.
         channels_last: As in the recipe.
     """
     if not has_fast_bf16(device_of(module)):
         return "fp32"
-    found = _measured(module, images, channels_last) if workers.is_main() else {}
+    found = _measured(module, inputs, channels_last) if workers.is_main() else {}
     bf16 = bool(workers.share(found and found[True] < _CLEARLY * found[False]))
     if found:
         times = f"{1000 * found[False]:.3g} ms in float32, {1000 * found[True]:.3g} ms in bfloat16"
@@ -51,10 +51,10 @@ def faster_precision(module: nn.Module, images: Tensor, channels_last: LayoutNam
     return "bf16" if bf16 else "fp32"
 
 
-def _measured(module: nn.Module, images: Tensor, channels_last: LayoutName) -> dict[bool, float]:
+def _measured(module: nn.Module, inputs: Any, channels_last: LayoutName) -> dict[bool, float]:
     """Seconds of a step in bfloat16 (True) and in float32, the least of several taken in turns."""
     ways = {
-        bf16: choose_execution(module, images, "bf16" if bf16 else "fp32", channels_last)
+        bf16: choose_execution(module, inputs, "bf16" if bf16 else "fp32", channels_last)
         for bf16 in (False, True)
     }
     least = dict.fromkeys(ways, float("inf"))
@@ -64,16 +64,17 @@ def _measured(module: nn.Module, images: Tensor, channels_last: LayoutName) -> d
             if number > 1 and time.perf_counter() - started > _MOST_SECONDS:
                 break
             for bf16, execution in ways.items():
-                seconds = _step(module, images, execution)
+                seconds = _step(module, inputs, execution)
                 least[bf16] = min(least[bf16], seconds) if number else least[bf16]
     return least
 
 
-def _step(module: nn.Module, images: Tensor, execution: Execution) -> float:
+def _step(module: nn.Module, inputs: Any, execution: Execution) -> float:
     _wait(execution.device)
     started = time.perf_counter()
     with execution.autocast():
-        loss = logits_of(module(execution.place(images))).square().mean()
+        found = tensors_in(call(module, execution.place(inputs)))
+        loss = torch.stack([one.float().square().mean() for one in found if one.requires_grad]).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     _wait(execution.device)
     seconds = time.perf_counter() - started

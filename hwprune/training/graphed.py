@@ -6,11 +6,13 @@ launches them all at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.utils import _pytree as pytree
 
 from hwprune.errors import ModelError
+from hwprune.training.task import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +26,7 @@ _EAGER = 3  # first calls: they pick the kernels, which a graph then keeps
 
 class _Recording(NamedTuple):
     graph: torch.cuda.CUDAGraph
-    batch: Pair  # what it reads
+    batch: Any  # what it reads
     found: Pair  # what it writes
 
 
@@ -36,11 +38,11 @@ class Graphed:
     from then on.
 
     Args:
-        gradients: From images (N, C, H, W) and labels (N,), both on a GPU, to two scalars; leaves gradients
-            in the parameters, and never waits for the GPU.
+        gradients: From a batch on a GPU, of any structure, to two scalars; leaves gradients in the
+            parameters, and never waits for the GPU.
     """
 
-    def __init__(self, gradients: Callable[[Tensor, Tensor], Pair]) -> None:
+    def __init__(self, gradients: Callable[[Any], Pair]) -> None:
         self._gradients, self._calls = gradients, 0
         self._stream: torch.cuda.Stream | None = None
         self._recording: _Recording | None = None
@@ -50,39 +52,40 @@ class Graphed:
         """Whether the gradients are tensors of the graph, which must stay where they are."""
         return self._recording is not None
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Pair:
+    def __call__(self, batch: Any) -> Pair:
         """The two scalars of this batch, to be read before the next call.
 
         Raises:
             ModelError: The step cannot be recorded.
         """
-        with torch.cuda.device(images.device):
+        tensors = tensors_in(batch)
+        with torch.cuda.device(tensors[0].device):
             if self._recording is None and self._calls < _EAGER:
                 self._calls += 1
-                return self._beside(images, labels)
+                return self._beside(batch)
             if self._recording is None:
-                self._recording = self._record(images.clone(), labels.clone())
-            graph, batch, found = self._recording
-            for kept, new in zip(batch, (images, labels), strict=True):
+                self._recording = self._record(pytree.tree_map(_copied, batch))
+            graph, own, found = self._recording
+            for kept, new in zip(tensors_in(own), tensors, strict=True):
                 kept.copy_(new)
             graph.replay()
             return found
 
-    def _beside(self, images: Tensor, labels: Tensor) -> Pair:
+    def _beside(self, batch: Any) -> Pair:
         """On a stream of its own, as the calls before a recording have to be."""
         here = torch.cuda.current_stream()
         self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._stream.wait_stream(here)
         with torch.cuda.stream(self._stream):
-            found = self._gradients(images, labels)
+            found = self._gradients(batch)
         here.wait_stream(self._stream)
         return found
 
-    def _record(self, images: Tensor, labels: Tensor) -> _Recording:
+    def _record(self, batch: Any) -> _Recording:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
-                found = self._gradients(images, labels)
+                found = self._gradients(batch)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -92,4 +95,8 @@ class Graphed:
                 allowed="steps that compute the same each time and read nothing back from the GPU",
                 do="set cuda_graph = false under [compute]",
             ) from error
-        return _Recording(graph, (images, labels), found)
+        return _Recording(graph, batch, found)
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.clone() if hasattr(leaf, "clone") else leaf

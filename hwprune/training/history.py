@@ -16,14 +16,15 @@ class EpochFigures:
     Attributes:
         epoch: Number of the epoch, from 1.
         loss: Mean training loss.
-        top1: Share of the (augmented) training images classified rightly while training, 0 to 1.
+        top1: Mean of the task's metric on the (augmented) training images while training, of classification
+            top-1 accuracy; None of a metric over a set.
         lr: Learning rate of the last step.
         seconds: Wall-clock time.
     """
 
     epoch: int
     loss: float
-    top1: float
+    top1: float | None
     lr: float
     seconds: float
 

@@ -11,7 +11,8 @@ import itertools
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -20,21 +21,23 @@ from hwprune.data.images import Images
 from hwprune.errors import DataError, MismatchError, ModelError, UsageError
 from hwprune.progress import silent
 from hwprune.training import workers
+from hwprune.training.batches import LoaderImages, TrainImages, as_images
 from hwprune.training.checkpoint import kept_precision, load_checkpoint, save_checkpoint
-from hwprune.training.distill import Objective, cross_entropy, distillation
-from hwprune.training.evaluation import recalibrate_on
+from hwprune.training.distill import Distilled
+from hwprune.training.evaluation import example, recalibrate_on
 from hwprune.training.extras import NOTHING, Extras
 from hwprune.training.fastest import faster_precision
 from hwprune.training.graphed import Graphed
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.memory import keep_freed_memory
 from hwprune.training.optimiser import Optimiser
-from hwprune.training.parallel import average_statistics, data_parallel
+from hwprune.training.parallel import Step, average_statistics, data_parallel
 from hwprune.training.precision import Execution, choose_execution, device_of
 from hwprune.training.schedule import learning_rate, total_steps
+from hwprune.training.task import Classification, Task, images_in, inputs_of, name_of, over_a_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -48,24 +51,6 @@ _TELL_EVERY_S = 2.0
 _CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
 
-class TrainImages(Protocol):
-    """What training needs of images; `hwprune.data.Images` has it."""
-
-    def __len__(self) -> int:
-        """Number of images."""
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        augment: bool = False,
-        shuffle_seed: int | None = None,
-        drop_last: bool = False,
-        part: tuple[int, int] = (0, 1),
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (B, 3, H, W) and labels (B,); `part` (k, n) is the k-th of n of each batch."""
-
-
 class BeforeStep(Protocol):
     """Called before each step, for instance to draw the widths of the step."""
 
@@ -75,16 +60,17 @@ class BeforeStep(Protocol):
 
 def train(
     model: nn.Module,
-    train_images: TrainImages,
+    train_images: TrainImages | Iterable[Any],
     settings: TrainSettings,
     *,
+    task: Task | None = None,
     checkpoint: Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
     teacher: nn.Module | None = None,
     compiled: bool = False,
     cuda_graph: bool = False,
-    validation: TrainImages | None = None,
+    validation: TrainImages | Iterable[Any] | None = None,
 ) -> History:
     """Train `model` in place; it ends in eval mode.
 
@@ -92,14 +78,16 @@ def train(
     images; the running ones are averaged after each epoch, and worker 0 writes the checkpoint.
 
     Args:
-        model: An ordinary classifier; (N, 3, H, W) -> (N, classes).
-        train_images: The images to learn from. No other images are read.
+        model: An ordinary network; without a task a classifier, (N, 3, H, W) -> (N, classes).
+        train_images: The images to learn from, or a loader of batches, which then decides on batches, order
+            and augmentation. No other images are read.
         settings: The recipe.
+        task: What to train for; classification with the recipe's label smoothing by default.
         checkpoint: File written after each epoch. If it is there, the run goes on from it and ends as an
             unbroken one would have (bit-equal on a CPU with the same number of threads).
         seed: Fixes order, augmentation and dropout.
-        progress: Called after each epoch with `loss`, `top1` (0 to 1) and `lr`, and every couple of seconds
-            within one, then with a fraction.
+        progress: Called after each epoch with `loss`, the metric by its name, where each image has one, and
+            `lr`; every couple of seconds within one, then with a fraction.
         teacher: A network whose outputs the model shall also learn (knowledge distillation).
         compiled: Whether the steps go through torch.compile.
         cuda_graph: Whether the steps are recorded and replayed on one GPU, where they are not compiled: for
@@ -112,25 +100,29 @@ def train(
 
     Raises:
         DataError: There are no images.
-        ModelError: The loss is no longer finite, the model does not return class scores, or its steps cannot
-            be recorded.
+        ModelError: The loss is no longer finite, loss, metric or outputs are not what the task wants, or
+            steps cannot be recorded.
         MismatchError: The checkpoint is of another run.
         UsageError: There are too many workers for the batch, or nothing to find the best epoch with.
 
     The running statistics of batch normalisation are taken anew from the final weights and unaugmented
     images: those gathered on the way lag behind, by tens of points of accuracy where momentum is small.
     """
-    _check_images(train_images)
-    extras = Extras.of(model, settings, train_images, validation)
-    weights = extras.class_weights
-    objective = cross_entropy(settings, weights)
+    own = task or Classification.of(settings)
+    images = as_images(train_images, own)
+    _check_images(images)
+    held_out = None if validation is None else as_images(validation, own)
+    extras = Extras.of(model, settings, images, held_out, own)
+    if task is None and extras.class_weights is not None:
+        own = Classification.of(settings, extras.class_weights)
+    taught = own
     if teacher is not None and settings.distill_weight > 0:
-        objective = distillation(settings, teacher.to(device_of(model)), weights)
+        taught = Distilled(own, teacher.to(device_of(model)), settings)
     history = run_epochs(
         model,
-        train_images,
+        images,
         settings,
-        objective,
+        taught,
         checkpoint=checkpoint,
         seed=seed,
         progress=progress,
@@ -138,7 +130,7 @@ def train(
         cuda_graph=cuda_graph,
         extras=extras,
     )
-    recalibrate_on(model, train_images, settings)
+    recalibrate_on(model, images, settings, own)
     return history
 
 
@@ -146,7 +138,7 @@ def run_epochs(
     module: nn.Module,
     images: TrainImages,
     recipe: Recipe,
-    objective: Objective,
+    task: Task,
     *,
     checkpoint: Path | None,
     seed: int,
@@ -159,12 +151,15 @@ def run_epochs(
     """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
     _check_images(images)
     identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
+    if isinstance(images, LoaderImages):
+        recipe = _of_loader(images, recipe)
     history = History()
     images = extras.strengthened(images)
-    precision = _precision(module, images, recipe, checkpoint)
+    precision = _precision(module, images, recipe, task, checkpoint)
     with contextlib.closing(Optimiser(module, recipe)) as optimiser, keep_freed_memory():
         # Before the checkpoint is read: momentum takes over the layout of its weights in memory.
-        execution = _execution(module, images, recipe, precision)
+        few = example(images, task)
+        execution = choose_execution(module, few, precision, recipe.channels_last)
         save = functools.partial(save_checkpoint, identity=identity, kept=extras.kept, precision=precision)
         if checkpoint is not None and checkpoint.is_file():
             history = load_checkpoint(checkpoint, module, optimiser, identity, extras.kept)
@@ -172,11 +167,10 @@ def run_epochs(
             save(checkpoint, module, optimiser, history)  # what was measured counts from now on
         workers.barrier()
         _check_same_start(checkpoint, history)
-        epochs = _Epochs(module, images, recipe, objective, optimiser, execution, seed, before_step, extras)
+        step = Step(torch.compile(module) if compiled else module, task)  # type: ignore[arg-type]
+        epochs = _Epochs(module, images, recipe, step, optimiser, execution, seed, before_step, extras)
         epochs.progress = progress
-        if compiled:
-            epochs.scores = torch.compile(epochs.scores)  # type: ignore[assignment]
-        elif cuda_graph:
+        if cuda_graph and not compiled:
             epochs.record()
         try:
             for epoch in range(len(history.epochs), math.ceil(recipe.epochs)):
@@ -187,7 +181,8 @@ def run_epochs(
                         save(checkpoint, module, optimiser, history)
                     last = history.epochs[-1]
                     total = math.ceil(recipe.epochs)
-                    progress(epoch + 1, total, loss=last.loss, top1=last.top1, lr=last.lr, **seen)
+                    own = {} if last.top1 is None else {name_of(task): last.top1}
+                    progress(epoch + 1, total, loss=last.loss, **own, lr=last.lr, **seen)
                 workers.barrier()
         finally:
             epochs.graph = None  # it and `epochs` refer to each other, and would keep its memory
@@ -196,13 +191,26 @@ def run_epochs(
     return history
 
 
+def _of_loader(images: LoaderImages, recipe: Recipe) -> Recipe:
+    """The recipe with the batches that a loader of the user's own gives."""
+    if workers.world() > 1:
+        raise UsageError(
+            "A loader of your own is not shared out among workers.",
+            where="torchrun",
+            got=f"{workers.world()} workers",
+            allowed="1",
+            do="start hwprune without torchrun",
+        )
+    return replace(recipe, batch_size=images.batch_size)
+
+
 def _check_images(images: TrainImages) -> None:
     if len(images) == 0:
         raise DataError("There are no images to train on.", do="check the data folder and the splits")
 
 
 def _precision(
-    module: nn.Module, images: TrainImages, recipe: Recipe, checkpoint: Path | None
+    module: nn.Module, images: TrainImages, recipe: Recipe, task: Task, checkpoint: Path | None
 ) -> PrecisionName:
     """The recipe's precision; on `auto` that of the run that is gone on with, else the faster one."""
     if recipe.precision != "auto":
@@ -211,14 +219,7 @@ def _precision(
     if known is not None:
         return known
     part = max(_LEAST_PART, min(recipe.batch_size, len(images)) // workers.world())
-    example, _ = next(images.batches(part))
-    return faster_precision(module, example, recipe.channels_last)
-
-
-def _execution(module: nn.Module, images: TrainImages, recipe: Recipe, precision: PrecisionName) -> Execution:
-    """How batches are run through the network, whose weights are laid out for it."""
-    example, _ = next(images.batches(min(2, len(images))))
-    return choose_execution(module, example, precision, recipe.channels_last)
+    return faster_precision(module, example(images, task, part), recipe.channels_last)
 
 
 def _check_same_start(checkpoint: Path | None, history: History) -> None:
@@ -242,14 +243,15 @@ class _Epochs:
         module: nn.Module,
         images: TrainImages,
         recipe: Recipe,
-        objective: Objective,
+        step: Step,
         optimiser: Optimiser,
         execution: Execution,
         seed: int,
         before_step: BeforeStep | None,
         extras: Extras,
     ) -> None:
-        self.module, self.recipe, self.objective = module, recipe, objective
+        self.module, self.recipe = module, recipe
+        (self.task,) = step.task
         # On a GPU small images lie in its memory, and are shifted, mirrored and normalised there.
         self.images = images.on(execution.device) if isinstance(images, Images) else images
         self.execution, self.extras = execution, extras
@@ -263,7 +265,7 @@ class _Epochs:
                 allowed=f"{_LEAST_PART} or more for each",
                 do="start fewer workers, or raise `batch_size`",
             )
-        self.scores = data_parallel(module, in_backward=optimiser.in_backward)
+        self.step = data_parallel(module, step, in_backward=optimiser.in_backward)
         # DDP takes the mean over the workers, steps inside the backward pass the sum.
         self.loss_scale = 1 if optimiser.in_backward else workers.world()
         self.graph: Graphed | None = None
@@ -288,7 +290,7 @@ class _Epochs:
         rng = np.random.default_rng((self.seed, epoch))
         device = self.execution.device
         loss_sum = torch.zeros((), device=device)
-        right = torch.zeros((), dtype=torch.int64, device=device)
+        figures = torch.zeros((), dtype=torch.float64, device=device)
         self.module.train()
         # Dropout and augmentation draw from torch's own generator; the caller's state of it is put back.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -301,10 +303,10 @@ class _Epochs:
                 part=(workers.rank(), workers.world()),
             )
             steps = min(self.steps, total_steps(self.recipe, self.steps) - epoch * self.steps)
-            for index, (images, labels) in enumerate(itertools.islice(batches, steps)):
-                loss, hits = self._step(images, labels, rng, self._lr(epoch, index))
+            for index, batch in enumerate(itertools.islice(batches, steps)):
+                loss, found = self._step(batch, rng, self._lr(epoch, index))
                 loss_sum += loss
-                right += hits
+                figures += found
                 if index % _CHECK_EVERY == 0:
                     self._finite(loss_sum, epoch, index)
                 self._tell(epoch, index + 1, loss_sum)
@@ -312,7 +314,7 @@ class _Epochs:
         return EpochFigures(
             epoch=epoch + 1,
             loss=self._finite(loss_sum, epoch, steps - 1) / steps,
-            top1=workers.summed(right).item() / (steps * self.batch_size),
+            top1=self._mean(figures, steps),
             lr=self._lr(epoch, steps - 1),
             seconds=time.perf_counter() - started,
         )
@@ -328,44 +330,51 @@ class _Epochs:
     def _lr(self, epoch: int, index: int) -> float:
         return learning_rate(self.recipe, epoch * self.steps + index, self.steps)
 
-    def _step(
-        self, images: Tensor, labels: Tensor, rng: np.random.Generator, lr: float
-    ) -> tuple[Tensor, Tensor]:
-        """One step of SGD; returns this worker's part of the loss, and of the images classified rightly."""
+    def _mean(self, figures: Tensor, steps: int) -> float | None:
+        """The mean figure of all workers' images; None where only a set has one."""
+        total = workers.summed(figures).item() / (steps * self.batch_size)
+        return None if over_a_set(self.task) or not math.isfinite(total) else total
+
+    def _step(self, batch: Any, rng: np.random.Generator, lr: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; returns this worker's part of the loss, and the sum of its figures."""
         if self.before_step is not None:
             self.before_step(rng)
-        images, labels = self.execution.place(images), labels.to(self.execution.device)
-        images, labels = self.extras.mix(images, labels)
+        batch = self.extras.mix(self.execution.place(batch))
         if self.graph is not None:
-            loss, hits = self.graph(images, labels)
+            loss, figures = self.graph(batch)
             self.optimiser.update(lr, keep=self.graph.recorded)
         else:
-            loss, hits = self._loss(images, labels)
+            loss, figures = self._loss(batch)
             self.optimiser.step(self.loss_scale * loss, lr)
         self.extras.after_step()
-        return loss.detach(), hits
+        return loss.detach(), figures
 
-    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        part = len(labels) / self.batch_size
+    def _loss(self, batch: Any) -> tuple[Tensor, Tensor]:
+        part = 1.0
+        if workers.world() > 1:  # alone, each step is of one whole batch
+            part = images_in(inputs_of(self.task, batch)) / self.batch_size
         with self.execution.autocast():
-            outputs = self.scores(images)
-            loss = part * self.objective(images, outputs, labels)
-        most = labels.argmax(1) if labels.ndim == 2 else labels  # of mixed images
-        return loss, (outputs.detach().argmax(1) == most).sum()
+            loss, figures = self.step(batch)
+        return part * loss, figures
 
-    def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        loss, hits = self._loss(images, labels)
+    def _gradients(self, batch: Any) -> tuple[Tensor, Tensor]:
+        loss, figures = self._loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), hits
+        return loss.detach(), figures
 
     def _finite(self, loss: Tensor, epoch: int, index: int) -> float:
         """The loss of all workers, which must be a finite number."""
         total = float(workers.summed(loss))
         if not math.isfinite(total):
+            at_once = epoch == index == 0
             raise ModelError(
-                "The training diverged: its loss is no longer a finite number.",
+                "The loss is not a finite number."
+                if at_once
+                else "The training diverged: its loss is no longer a finite number.",
                 where=f"epoch {epoch + 1} of {self.recipe.epochs}, by step {index + 1} of {self.steps}",
                 got=f"lr={self.recipe.lr:g}",
-                do=f"run again with a lower learning rate, for instance {self.recipe.lr / 3:.2g}",
+                do="look for NaN in the images, and for logarithms and divisions in the loss"
+                if at_once
+                else f"run again with a lower learning rate, for instance {self.recipe.lr / 3:.2g}",
             )
         return total

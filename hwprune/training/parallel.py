@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hwprune.training import workers
-from hwprune.training.distill import logits_of
+from hwprune.training.task import Task, call, figures_of, images_in, inputs_of, loss_of, over_a_set
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,44 +19,55 @@ _RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel._
 _SYNC = "forward_sync_buffers" if _RENAMED else "broadcast_buffers"  # the name in torch 2.14, and earlier
 
 
-class Scores(nn.Module):
-    """The class scores of a network alone: further outputs get no gradient, and DDP would wait for it.
+class Step(nn.Module):
+    """What a training step computes of a batch: its loss, and the sum of its figures.
+
+    Both are made in here, for DDP would wait for the gradients of outputs that the loss does not use.
 
     Args:
         net: The network.
+        task: What it is trained for.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, task: Task) -> None:
         super().__init__()
         self.net = net
+        self.task = (task,)  # in a tuple: a teacher in it is no part of this module
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Scores: (N, C, H, W) -> (N, classes)."""
-        return logits_of(self.net(images))
+    def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The loss, and the sum of the images' figures, 0 of a metric over a set: two scalars."""
+        (task,) = self.task
+        inputs = inputs_of(task, batch)
+        outputs = call(self.net, inputs)
+        loss = loss_of(task, outputs, batch)
+        if over_a_set(task):
+            return loss, torch.zeros((), dtype=torch.float64, device=loss.device)
+        with torch.no_grad():
+            return loss, figures_of(task, outputs, batch, images_in(inputs)).sum(dtype=torch.float64)
 
 
-def data_parallel(module: nn.Module, *, in_backward: bool) -> nn.Module:
+def data_parallel(module: nn.Module, step: Step, *, in_backward: bool) -> nn.Module:
     """Make `module` the same on all workers, and what a training step calls on each.
 
     Args:
         module: The network.
+        step: What is computed with it.
         in_backward: Whether the optimiser steps inside the backward pass. Then it also sums the gradients:
             `DistributedDataParallel` would keep all of them in its buckets, and have them averaged only at
             the end of the pass, which is the memory that these steps are there to save.
 
     Returns:
-        A module from images to class scores, which shares all tensors of `module`.
+        A module that computes `step`.
     """
-    scores = Scores(module)
     if workers.world() == 1:
-        return scores
+        return step
     if in_backward:
         _copy_from_first(module)
-        return scores
+        return step
     # Not all networks use all parameters in each step; those that do pay little for the question. Running
     # statistics stay each worker's own until `average_statistics`.
     options: dict[str, Any] = {_SYNC: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
-    return DistributedDataParallel(scores, **options)
+    return DistributedDataParallel(step, **options)
 
 
 @torch.no_grad()

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from hwprune.errors import DeviceError
+from hwprune.training.task import call, first_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from hwprune.training.settings import LayoutName, PrecisionName
 
@@ -45,11 +47,19 @@ class Execution:
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
-    def place(self, images: Tensor) -> Tensor:
-        """Images on the device and in the layout: (N, C, H, W) -> (N, C, H, W)."""
-        if self.channels_last and images.ndim == 4:
-            return images.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        return images.to(self.device, non_blocking=True)
+    def place(self, batch: Any) -> Any:
+        """A batch of any structure on the device, what is (N, C, H, W) in the layout.
+
+        What is no tensor, dict, list or tuple stays as it is, unless it has a method `to(device)`.
+        """
+        return pytree.tree_map(self._placed, batch)
+
+    def _placed(self, leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf.to(self.device) if hasattr(leaf, "to") else leaf
+        if self.channels_last and leaf.ndim == 4:
+            return leaf.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        return leaf.to(self.device, non_blocking=True)
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -59,7 +69,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 def choose_execution(
     module: nn.Module,
-    example: Tensor,
+    example: Any,
     precision: PrecisionName,
     channels_last: LayoutName,
     *,
@@ -70,7 +80,7 @@ def choose_execution(
     Args:
         module: The network. On a GPU its weights are laid out channels last too where images are, or each
             convolution would turn them round; on a CPU oneDNN brings them to a layout of its own.
-        example: A batch of its images, (N, C, H, W); two of them try the layout.
+        example: What it is called with, such as (N, C, H, W); two images of it try the layout.
         precision: `auto` takes bfloat16 where the device has instructions for it.
         channels_last: `auto` turns it on unless the model cannot take it (a `view` after a convolution).
         gradients: Whether any will be computed.
@@ -88,7 +98,9 @@ def choose_execution(
             do="use precision=auto or precision=fp32",
         )
     last = Execution(device=device, bf16=bf16, channels_last=True)
-    use_last = channels_last == "on" or (channels_last == "auto" and _takes(module, last, example[:2]))
+    use_last = channels_last == "on" or (
+        channels_last == "auto" and _takes(module, last, first_of(example, 2))
+    )
     if use_last and gradients and not bf16 and device.type == "cpu" and _overruns(module):
         _log.info("channels-last is off: oneDNN would write past the end of a gradient")
         use_last = False
@@ -135,13 +147,13 @@ def has_fast_bf16(device: torch.device) -> bool:
     return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
 
 
-def _takes(module: nn.Module, execution: Execution, images: Tensor) -> bool:
+def _takes(module: nn.Module, execution: Execution, inputs: Any) -> bool:
     """Whether the network runs on channels-last images; tried in eval mode, so no statistics change."""
     training = [part for part in module.modules() if part.training]
     try:
         module.eval()
         with torch.inference_mode(), execution.autocast():
-            module(execution.place(images))
+            call(module, execution.place(inputs))
     except RuntimeError as error:
         _log.info("channels-last is off, the model does not take it: %s", error)
         return False

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hwprune.errors import ModelError
+from hwprune.training.batches import LoaderImages
 from hwprune.training.evaluation import mean_loss
 from hwprune.training.loop import train
+from hwprune.training.task import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,11 +30,12 @@ _CLOSE = 1.03  # of the lowest loss: among these the highest rate, since short r
 
 def find_rate(
     model: nn.Module,
-    images: Images,
+    images: Images | LoaderImages,
     settings: TrainSettings,
     *,
     seed: int = 0,
     teacher: nn.Module | None = None,
+    task: Task | None = None,
     rates: tuple[float, ...] = (),
 ) -> tuple[float, float]:
     """The highest of some learning rates that lowers the loss about as fast as the best of them.
@@ -46,6 +49,7 @@ def find_rate(
         settings: The recipe of the run.
         seed: Fixes the images.
         teacher: As in `train`.
+        task: As in `train`.
         rates: What to try, the highest first; by default what suits the optimiser.
 
     Returns:
@@ -53,7 +57,7 @@ def find_rate(
         for a test, the lowest where all diverge.
     """
     rates = rates or RATES[settings.optimiser]
-    batch = min(settings.batch_size, len(images))
+    batch = min(getattr(images, "batch_size", settings.batch_size), len(images))
     run = settings.epochs * len(images) / batch  # its steps
     if _MOST * run < _LEAST * len(rates):
         return rates[len(rates) // 2], 0.0
@@ -62,14 +66,13 @@ def find_rate(
     settings = replace(settings, epochs=1, keep="last", ema=0.0, precision=precision)
     steps = max(_LEAST, round(_SHARE * run))
     steps = min(steps, max(1, len(images) // (2 * batch)))  # half of the images at most
-    order = np.random.default_rng((seed, 1)).permutation(len(images))
-    some, others = images.subset(order[: steps * batch]), images.subset(order[steps * batch :][: 4 * batch])
+    some, others = _two_parts(images, steps * batch, 4 * batch, seed)
     losses = []
     for rate in rates:
         trial = copy.deepcopy(model)
         try:
-            train(trial, some, replace(settings, lr=rate), seed=seed, teacher=teacher)
-            losses.append(mean_loss(trial, others))
+            train(trial, some, replace(settings, lr=rate), task=task, seed=seed, teacher=teacher)
+            losses.append(mean_loss(trial, others, task=task or CLASSIFICATION))
         except ModelError:  # it diverged
             losses.append(math.inf)
     limit = min(losses) * _CLOSE
@@ -77,3 +80,13 @@ def find_rate(
     chosen = good[0] if good else rates[-1]
     seen = len(rates) * (len(some) + len(others) / 3)  # a forward pass is a third of a step
     return chosen, seen / len(images)
+
+
+def _two_parts(images: Any, some: int, others: int, seed: int) -> tuple[Any, Any]:
+    """Two disjoint parts of the images, of about so many."""
+    if isinstance(images, LoaderImages):
+        whole, first = images.some(some + others), max(1, some // images.batch_size)
+        rest = whole[first:] or whole
+        return LoaderImages(whole[:first], images.task), LoaderImages(rest, images.task)
+    order = np.random.default_rng((seed, 1)).permutation(len(images))
+    return images.subset(order[:some]), images.subset(order[some:][:others])

@@ -26,7 +26,7 @@ def trained(request, splits):
     """A briefly trained PruningNet and what the training reported."""
     model, space = request.getfixturevalue("learner")
     net = PruningNet(model, space, request.param)
-    history = fit(net, splits.sub_train, SETTINGS)
+    history = fit(net, splits.sub_train, None, SETTINGS)
     return net, history
 
 
@@ -93,7 +93,7 @@ def test_resumed_fit_equals_an_unbroken_one(learner, splits, tmp_path):
     model, space = learner
     settings = PruningNetSettings(epochs=3, batch_size=128, precision="fp32")
     unbroken, broken, resumed = (PruningNet(model, space) for _ in range(3))
-    fit(unbroken, splits.sub_train, settings, seed=7)
+    fit(unbroken, splits.sub_train, None, settings, seed=7)
 
     def interrupt(done: int, total: int, /, **figures: float) -> None:
         if done == 2:
@@ -101,8 +101,8 @@ def test_resumed_fit_equals_an_unbroken_one(learner, splits, tmp_path):
 
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, splits.sub_train, settings, seed=7, checkpoint=path, progress=interrupt)
-    fit(resumed, splits.sub_train, settings, seed=7, checkpoint=path)
+        fit(broken, splits.sub_train, None, settings, seed=7, checkpoint=path, progress=interrupt)
+    fit(resumed, splits.sub_train, None, settings, seed=7, checkpoint=path)
     ours, theirs = unbroken.state_dict(), resumed.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -116,7 +116,7 @@ def test_widths_are_drawn_anew_in_each_step_from_the_choices(learner, splits, mo
     monkeypatch.setattr(
         PruningNet, "set_widths", lambda self, w: (drawn.append(tuple(w)), original(self, w))[1]
     )
-    fit(net, splits.sub_train, PruningNetSettings(epochs=2, batch_size=64, precision="fp32"))
+    fit(net, splits.sub_train, None, PruningNetSettings(epochs=2, batch_size=64, precision="fp32"))
     steps = 2 * (len(splits.sub_train) // 64)
     assert len(drawn) == steps + 1  # and the full width at the end
     assert len(set(drawn[:-1])) > 10  # of 27 that exist
@@ -134,20 +134,8 @@ def test_networks_to_draw_from_can_be_given(learner, splits, monkeypatch):
         PruningNet, "set_widths", lambda self, w: (drawn.append(tuple(w)), original(self, w))[1]
     )
     settings = PruningNetSettings(epochs=1, batch_size=64, precision="fp32")
-    fit(net, splits.sub_train, settings, networks=some)
+    fit(net, splits.sub_train, None, settings, networks=some)
     assert set(drawn[:-1]) == set(some)
-
-
-def test_another_loss_can_be_given(learner, splits):
-    net, seen = PruningNet(*learner, "shared"), []
-
-    def loss(images, outputs, labels):
-        seen.append(len(labels))
-        return outputs.square().mean()
-
-    settings = PruningNetSettings(epochs=1, batch_size=64, precision="fp32")
-    fit(net, splits.sub_train.subset(range(128)), settings, objective=loss)
-    assert seen == [64, 64]
 
 
 def test_recalibration_reads_no_more_images_than_asked(learner, splits):
@@ -201,7 +189,7 @@ def test_a_share_of_the_steps_trains_the_unpruned_network(learner, splits, monke
     seen = []
     monkeypatch.setattr(PruningNet, "set_widths", _remembering(seen, PruningNet.set_widths))
     settings = PruningNetSettings(epochs=1, batch_size=64, full_share=share)
-    fit(net, splits.sub_train.subset(range(512)), settings)
+    fit(net, splits.sub_train.subset(range(512)), None, settings)
     drawn = seen[:-1]  # at the end it is set to full width anyhow
     assert len(drawn) == 8
     assert sum(widths == space.full() for widths in drawn) == expected

@@ -25,13 +25,13 @@ def outputs(model, batches):
 
 
 def test_at_full_width_it_is_the_trained_network(model, space, batches):
-    whole = Inherited(model, space, batches).materialise(space.full())
+    whole = Inherited(model, space, batches, importance=None).materialise(space.full())
     assert torch.equal(outputs(whole, batches), outputs(model, batches))
 
 
 def test_without_images_weights_are_cut_and_nothing_else(model, space, batches):
     widths = space.uniform(0.5)
-    cut = Inherited(model, space).materialise(widths)
+    cut = Inherited(model, space, importance=None).materialise(widths)
     assert torch.equal(outputs(cut, batches), outputs(prune(model, space, widths), batches))
 
 
@@ -49,8 +49,8 @@ def test_a_channel_that_is_the_sum_of_others_is_missed_by_nobody():
     images = [(torch.randn(16, 3, 8, 8), torch.zeros(16, dtype=torch.int64)) for _ in range(4)]
     widths = tuple(2 if group.name == "0" else group.width for group in space.groups)
     wanted = outputs(net, images)
-    repaired = outputs(Inherited(net, space, images).materialise(widths), images)
-    cut = outputs(Inherited(net, space).materialise(widths), images)
+    repaired = outputs(Inherited(net, space, images, importance=None).materialise(widths), images)
+    cut = outputs(Inherited(net, space, importance=None).materialise(widths), images)
     assert (repaired - wanted).abs().max() < 0.02 * (cut - wanted).abs().max()
 
 
@@ -60,13 +60,13 @@ def test_repair_brings_the_outputs_nearer(learner, batches):
     wanted, nearer = outputs(model, batches), 0
     for seed in range(5):
         widths = space.sample(np.random.default_rng(seed))
-        repaired = outputs(Inherited(model, space, batches).materialise(widths), batches)
-        cut = outputs(Inherited(model, space).materialise(widths), batches)
+        repaired = outputs(Inherited(model, space, batches, importance=None).materialise(widths), batches)
+        cut = outputs(Inherited(model, space, importance=None).materialise(widths), batches)
         nearer += bool((repaired - wanted).square().sum() < (cut - wanted).square().sum())
     assert nearer >= 4
 
 
 def test_the_model_stays_as_it_was(model, space, batches):
     before = copy.deepcopy(model.state_dict())
-    Inherited(model, space, batches).materialise(space.uniform(0.5))
+    Inherited(model, space, batches, importance=None).materialise(space.uniform(0.5))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -25,11 +25,12 @@ class Judge:
         self.built += 1
         return widths
 
-    def right(self, network, part):
+    def figures(self, network, part):
         first, last = (0, *STOPS)[part], STOPS[part]
         self.seen += last - first
         own = np.random.default_rng(network[0]).random(STOPS[-1])
-        return (self.difficulty + 0.2 * own < network[0] / 100)[first:last]
+        right = self.difficulty + 0.2 * own < network[0] / 100
+        return right[first:last].astype(np.float32)
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def test_a_file_that_does_not_serve_is_begun_anew(tmp_path, damage):
     if damage == "altered":
         path.write_bytes(path.read_bytes().replace(b"50", b"51", 1))
     if damage == "no parts":
-        Logbook(path, "evaluations", 2, {"stops": STOPS}, afresh=True).add(
-            {"network": "50", "images": 3, "right": "4A=="}
+        Logbook(path, "evaluations", 4, {"stops": STOPS}, afresh=True).add(
+            {"network": "50", "images": 3, "figures": "4A=="}
         )
     stops = (800, 1600) if damage == "other parts" else STOPS
     fresh = Outcomes(stops, path)

@@ -15,11 +15,11 @@ from hwprune.pruningnet.net import PruningNet
 from hwprune.structure.trace import trace
 from hwprune.training import workers
 from hwprune.training.devices import compute_device
-from hwprune.training.distill import cross_entropy
 from hwprune.training.loop import train
-from hwprune.training.parallel import Scores
+from hwprune.training.parallel import Step
 from hwprune.training.precision import Execution, device_of
 from hwprune.training.settings import ComputeSettings, TrainSettings
+from hwprune.training.task import CLASSIFICATION
 
 META = torch.device("meta")
 
@@ -90,8 +90,8 @@ def test_pruningnet_lies_on_its_device_whole(generator, make_net, monkeypatch):
     net.set_widths(widths)
     execution = Execution(device=device_of(net), channels_last=True)
     images, labels = torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
-    outputs = Scores(net.train())(execution.place(images))
-    cross_entropy(TrainSettings())(images, outputs, labels.to(execution.device)).backward()
+    loss, _ = Step(net.train(), CLASSIFICATION)(execution.place((images, labels)))
+    loss.backward()
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     assert {gradient.device for gradient in gradients} == {META}
     dense = net.eval().materialise(widths)

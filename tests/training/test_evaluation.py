@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwprune.training.evaluation import recalibrate, right
+from hwprune.training.evaluation import figures, recalibrate
 from hwprune.training.precision import Execution
 
 CPU = Execution(device=torch.device("cpu"))
@@ -73,10 +73,12 @@ def test_in_bfloat16_close_scores_are_looked_at_again():
     images = torch.stack([close[0], certain, close[1], certain, close[0]]).reshape(5, 2, 1, 1)
     batches = [(images[:3], torch.tensor([1, 2, 0])), (images[3:], torch.tensor([0, 1]))]
     model = Scores()
-    found = right(model, batches, Execution(device=torch.device("cpu"), bf16=True))
-    assert found.tolist() == [True, True, True, False, True]
+    found = figures(model, batches, Execution(device=torch.device("cpu"), bf16=True))
+    assert found.tolist() == [1, 1, 1, 0, 1]
     assert model.images == [3, 2, 3]
-    assert right(model, batches, Execution(device=torch.device("cpu"))).tolist() == found.tolist()
+    assert figures(model, batches, Execution(device=torch.device("cpu"))).tolist() == found.tolist()
     assert model.images[3:] == [3, 2]
-    right(model, [(certain.reshape(1, 2, 1, 1), torch.tensor([2]))], Execution(device=CPU.device, bf16=True))
+    figures(
+        model, [(certain.reshape(1, 2, 1, 1), torch.tensor([2]))], Execution(device=CPU.device, bf16=True)
+    )
     assert model.images[5:] == [1]  # nothing is close

@@ -53,7 +53,7 @@ class Recorder:
         for parameter in self.parameters:
             parameter.grad = None
         _, batch, found = self.graphed._recording
-        for old, new in zip(found, self.graphed._gradients(*batch), strict=True):
+        for old, new in zip(found, self.graphed._gradients(batch), strict=True):
             old.copy_(new)
         for parameter, gradient in zip(self.parameters, kept, strict=True):
             gradient.copy_(parameter.grad)
@@ -86,7 +86,8 @@ def test_recorded_steps_are_the_steps(digits, monkeypatch):
     fake = SimpleNamespace(cuda=recorder.cuda(), OutOfMemoryError=torch.OutOfMemoryError)
     monkeypatch.setattr(module, "torch", fake)
 
-    def gradients(images, labels):
+    def gradients(batch):
+        images, labels = batch
         scores = recorded(images)
         loss = nn.functional.cross_entropy(scores, labels)
         loss.backward()
@@ -95,7 +96,7 @@ def test_recorded_steps_are_the_steps(digits, monkeypatch):
     recorder.graphed = Graphed(gradients)
     ours, theirs = Optimiser(recorded, SETTINGS), Optimiser(plain, SETTINGS)
     for images, labels in digits.train.batches(64, shuffle_seed=0, drop_last=True):
-        loss, _ = recorder.graphed(images, labels)
+        loss, _ = recorder.graphed((images, labels))
         ours.update(0.05, keep=recorder.graphed.recorded)
         expected = nn.functional.cross_entropy(plain(images), labels)
         theirs.step(expected, 0.05)
@@ -114,17 +115,17 @@ def test_a_step_that_cannot_be_recorded_says_what_to_do(monkeypatch):
     monkeypatch.setattr(module, "torch", fake)
     calls = []
 
-    def gradients(images, labels):
-        calls.append(images)
+    def gradients(batch):
+        calls.append(batch)
         if len(calls) > 3:
             raise RuntimeError("operation not permitted when stream is capturing")
-        return images.sum(), labels.sum()
+        return batch[0].sum(), batch[1].sum()
 
     graphed = Graphed(gradients)
     for _ in range(3):
-        graphed(torch.ones(2), torch.ones(2))
+        graphed((torch.ones(2), torch.ones(2)))
     with pytest.raises(ModelError, match="cuda_graph = false"):
-        graphed(torch.ones(2), torch.ones(2))
+        graphed((torch.ones(2), torch.ones(2)))
 
 
 @pytest.mark.gpu

@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from hwprune.errors import ConfigError, UsageError
 from hwprune.training.averaging import Average
-from hwprune.training.distill import cross_entropy
 from hwprune.training.evaluation import accuracy
 from hwprune.training.loop import train
 from hwprune.training.mixing import class_weights, mixing
 from hwprune.training.optimiser import Optimiser
 from hwprune.training.settings import Recipe, TrainSettings
+from hwprune.training.task import Classification
 
 EVERYTHING = TrainSettings(
     epochs=4,
@@ -199,7 +199,7 @@ def test_balanced_classes_weigh_alike():
     assert (weights * counts)[[0, 1, 3]].tolist() == pytest.approx([4, 4, 4])
     assert weights[2] == 1
     outputs = torch.randn(12, 4)
-    loss = cross_entropy(Recipe(label_smoothing=0), weights)(torch.zeros(12, 1), outputs, labels)
+    loss = Classification(class_weights=weights).loss(outputs, (torch.zeros(12, 1), labels))
     torch.testing.assert_close(loss, functional.cross_entropy(outputs, labels, weights))
 
 

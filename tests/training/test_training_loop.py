@@ -322,4 +322,4 @@ def test_progress_is_told_inside_long_epochs(digits, make_net, monkeypatch):
     assert [done for done, _, _ in told] == pytest.approx([step / steps for step in range(1, 2 * steps + 1)])
     assert {total for _, total, _ in told} == {2}
     assert told[0][2] == ["loss"]
-    assert told[-1] == (2, 2, ["loss", "lr", "top1"])
+    assert told[-1] == (2, 2, ["loss", "lr", "top-1"])

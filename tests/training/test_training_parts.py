@@ -13,12 +13,13 @@ from torch.nn import functional
 
 from hwprune.errors import ConfigError
 from hwprune.training import precision
-from hwprune.training.distill import cross_entropy, distillation
+from hwprune.training.distill import Distilled
 from hwprune.training.history import EpochFigures, History
 from hwprune.training.optimiser import Optimiser
 from hwprune.training.precision import Execution, choose_execution, has_fast_bf16, lay_out
 from hwprune.training.schedule import learning_rate
 from hwprune.training.settings import Recipe, TrainSettings
+from hwprune.training.task import Classification
 
 STEPS = 100
 
@@ -148,8 +149,8 @@ def test_label_smoothing_is_the_textbook_formula():
     outputs, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     target = functional.one_hot(labels, 4) * 0.9 + 0.1 / 4
     expected = -(target * outputs.log_softmax(1)).sum(1).mean()
-    loss = cross_entropy(Recipe(label_smoothing=0.1))
-    torch.testing.assert_close(loss(torch.zeros(5, 1), outputs, labels), expected)
+    task = Classification.of(Recipe(label_smoothing=0.1))
+    torch.testing.assert_close(task.loss(outputs, (torch.zeros(5, 1), labels)), expected)
 
 
 def test_distillation_is_the_textbook_formula():
@@ -160,15 +161,14 @@ def test_distillation_is_the_textbook_formula():
     wanted = (teacher(images) / 2).softmax(1)
     divergence = (wanted * (wanted.log() - (outputs / 2).log_softmax(1))).sum(1).mean()
     expected = 0.7 * functional.cross_entropy(outputs, labels) + 0.3 * 4 * divergence
-    torch.testing.assert_close(distillation(settings, teacher)(images, outputs, labels), expected)
+    task = Distilled(Classification.of(settings), teacher, settings)
+    torch.testing.assert_close(task.loss(outputs, (images, labels)), expected)
 
 
 def test_distillation_does_not_train_the_teacher():
     teacher, outputs = nn.Linear(6, 4), torch.randn(5, 4, requires_grad=True)
-    loss = distillation(TrainSettings(), teacher)(
-        torch.randn(5, 6), outputs, torch.zeros(5, dtype=torch.int64)
-    )
-    loss.backward()
+    task = Distilled(Classification(), teacher, TrainSettings())
+    task.loss(outputs, (torch.randn(5, 6), torch.zeros(5, dtype=torch.int64))).backward()
     assert outputs.grad is not None
     assert teacher.weight.grad is None
 

@@ -77,7 +77,7 @@ def pruningnet(report: Report) -> Section:
             (
                 str(one["epoch"]),
                 f"{one['loss']:.4f}",
-                f"{one['top1']:.2%}",
+                "" if one["top1"] is None else f"{one['top1']:.2%}",
                 f"{one['lr']:.3g}",
                 f"{one['seconds']:.1f}",
             )
@@ -85,12 +85,13 @@ def pruningnet(report: Report) -> Section:
         ),
     )
     epochs = [one["epoch"] for one in rows]
+    figures = [100 * one["top1"] for one in rows if one["top1"] is not None]
     return Section(
         title=_NET,
         text=("One random network in each step, on sub-train images.",),
         plots=(
             _curve("Loss", epochs, [one["loss"] for one in rows], "loss", table),
-            _curve("Top-1 while training", epochs, [100 * one["top1"] for one in rows], "top-1, %", table),
+            *([_curve("Top-1 while training", epochs, figures, "top-1, %", table)] if figures else ()),
         ),
     )
 
