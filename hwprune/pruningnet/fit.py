@@ -13,7 +13,7 @@ from hwprune.training.distill import Distilled
 from hwprune.training.loop import run_epochs, train
 from hwprune.training.precision import device_of
 from hwprune.training.settings import TrainSettings
-from hwprune.training.task import Classification, Task
+from hwprune.training.task import Classification, Task, check_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -93,6 +93,7 @@ def fit(
     sampled = settings if isinstance(settings, PruningNetSettings) else PruningNetSettings(**_ADAMW)
     sampled = replace(sampled, **given)
     own = task or Classification.of(sampled)
+    check_task(own)
     if teacher is not None:
         own = Distilled(own, teacher.to(device_of(net)), TrainSettings())
 

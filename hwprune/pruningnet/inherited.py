@@ -16,6 +16,7 @@ from torch import nn
 from hwprune.pruningnet.importance import importance as scored
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
+from hwprune.training.batches import seeded
 from hwprune.training.precision import Execution, device_of
 from hwprune.training.task import CLASSIFICATION, Task, call, images_in, inputs_of
 
@@ -142,7 +143,7 @@ def _mixes(layer: Layer) -> bool:
 def _some(batches: Iterable[Any], task: Task) -> Iterator[Any]:
     """The first batches, until they have images enough."""
     seen = 0
-    for batch in batches:
+    for batch in seeded(batches):
         yield batch
         seen += images_in(inputs_of(task, batch))
         if seen >= _IMAGES:

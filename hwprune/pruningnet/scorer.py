@@ -10,7 +10,7 @@ from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import CHANCE, Racer
 from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.training.batches import as_images
-from hwprune.training.task import CLASSIFICATION, Task, name_of
+from hwprune.training.task import CLASSIFICATION, Task, check_task, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.structure.space import Widths
+
+
+_RECALIBRATION = 400  # images
 
 
 class Scorer(Racer):
@@ -58,9 +61,10 @@ class Scorer(Racer):
         seed: int = 0,
         race: bool = True,
     ) -> None:
+        check_task(task)
         held_out: Any = as_images(loader, task)
         some: Any = held_out if training is None else as_images(training, task)
-        settings = settings or PruningNetSettings()
+        settings = settings or PruningNetSettings(recalibration_images=_RECALIBRATION)
         evaluator = Evaluator(weights, some, held_out, settings, seed=seed, task=task)
         super().__init__(evaluator, Outcomes(evaluator.stops), chance=CHANCE if race else 0.0)
 

@@ -64,7 +64,7 @@ class LoaderImages:
                 allowed="batches that can be gone through again, such as a DataLoader or a list",
                 do="give its data set or itself a __len__",
             ) from error
-        self.example = next(self._seeded(0), None)
+        self.example = next(seeded(loader), None)
         if self._count == 0 or self.example is None:
             raise DataError(
                 "The loader is empty.",
@@ -89,15 +89,7 @@ class LoaderImages:
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[Any]:
         """The loader's batches, as they are; while training the caller has seeded what they draw from."""
-        return iter(self.loader) if augment else self._seeded(shuffle_seed or 0)
-
-    def _seeded(self, seed: int) -> Iterator[Any]:
-        """Batches whose order depends on the seed alone, if the loader has no generator of its own."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            batches = iter(self.loader)
-            first = list(itertools.islice(batches, 1))  # a sampler draws its order here
-        return itertools.chain(first, batches)
+        return iter(self.loader) if augment else seeded(self.loader, shuffle_seed or 0)
 
     def some(self, images: int) -> list[Any]:
         """The first full batches, until so many images are in them; one batch at least."""
@@ -113,6 +105,15 @@ class LoaderImages:
     def nbytes(self) -> int:
         """Memory that all batches would take."""
         return self._count * sum(tensor.nbytes for tensor in tensors_in(self.example))
+
+
+def seeded(loader: Iterable[Any], seed: int = 0) -> Iterator[Any]:
+    """Batches whose order depends on the seed alone, if the loader has no generator of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        batches = iter(loader)
+        first = list(itertools.islice(batches, 1))  # a sampler draws its order here
+    return itertools.chain(first, batches)
 
 
 def as_images(loader: Any, task: Task = CLASSIFICATION) -> TrainImages:

@@ -34,7 +34,7 @@ from hwprune.training.optimiser import Optimiser
 from hwprune.training.parallel import Step, average_statistics, data_parallel
 from hwprune.training.precision import Execution, choose_execution, device_of
 from hwprune.training.schedule import learning_rate, total_steps
-from hwprune.training.task import Classification, Task, images_in, inputs_of, name_of, over_a_set
+from hwprune.training.task import Classification, Task, check_task, images_in, inputs_of, name_of, over_a_set
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,7 @@ def train(
     images: those gathered on the way lag behind, by tens of points of accuracy where momentum is small.
     """
     own = task or Classification.of(settings)
+    check_task(own)
     images = as_images(train_images, own)
     _check_images(images)
     held_out = None if validation is None else as_images(validation, own)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from hwprune.errors import DataError, ModelError
+from hwprune.errors import DataError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +145,23 @@ def soft_targets(outputs: Tensor, teacher_outputs: Tensor, temperature: float) -
     places = outputs.numel() // (len(outputs) * outputs.shape[1])
     found = functional.kl_div(got, wanted, reduction="batchmean", log_target=True) * temperature**2
     return found if places == 1 else found / places
+
+
+def check_task(task: Any) -> None:
+    """Refuse what is no task.
+
+    Raises:
+        UsageError: It has no loss or metric, or is a class and no object of it.
+    """
+    is_class = isinstance(task, type)
+    if is_class or not callable(getattr(task, "loss", None)) or not hasattr(task, "metric"):
+        raise UsageError(
+            "This is no task.",
+            where="task",
+            got=f"the class {task.__name__}" if is_class else type(task).__name__,
+            allowed="an object with loss(outputs, batch) and metric, see `hwprune.Task`",
+            do=f"give {task.__name__}()" if is_class else "give it these two",
+        )
 
 
 def name_of(task: Task) -> str:

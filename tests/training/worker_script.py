@@ -78,7 +78,7 @@ def pruningnet(least_large: int = 10**9):
     drawn, choose = [], net.set_widths
     noted = mock.patch.object(net, "set_widths", lambda widths: (drawn.append(list(widths)), choose(widths)))
     with noted, mock.patch("hwprune.training.optimiser._LARGE", least_large):
-        history = fit(net, images().train.subset(range(640)), FIT, seed=3)
+        history = fit(net, images().train.subset(range(640)), None, FIT, seed=3)
     return net, history, drawn
 
 
