@@ -86,8 +86,8 @@ class Bench:
         ranked = sort_channels(base, self.space, importance("l1", base, self.space))
         some = self.train_images.subset(np.linspace(0, len(self.train_images) - 1, REPAIRED_BY).astype(int))
         return {
-            "cut": Inherited(ranked, self.space),
-            "repaired": Inherited(ranked, self.space, some.batches(64)),
+            "cut": Inherited(ranked, self.space, importance=None),
+            "repaired": Inherited(ranked, self.space, some.batches(64), importance=None),
         }
 
     @functools.cached_property
