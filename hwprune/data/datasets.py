@@ -60,6 +60,8 @@ class Dataset:
         val: The user's own images to decide on, if there are any beside test.
         val_name: What the data calls them; "" without.
         test_name: What the data calls the test images; "" where they were held out of train.
+        unused: What lies beside these parts and is not looked at.
+        side: Shorter side in pixels of the images as they are, the median of some.
     """
 
     name: str
@@ -72,6 +74,8 @@ class Dataset:
     val: Images | None = None
     val_name: str = ""
     test_name: str = ""
+    unused: tuple[str, ...] = ()
+    side: int = 0
 
     def normalised(self, mean: _Channels, std: _Channels) -> Dataset:
         """The same images, normalised by other figures; nothing is decoded again."""
@@ -108,7 +112,8 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
     raw = _read(spec)
     _check(raw, spec)
     train, test = (raw.train, raw.test) if raw.test is not None else _hold_out(raw, spec, seed)
-    augmentation = Augmentation(image_size=image_size or _native_size(train), flip=raw.flip)
+    side = _typical_side(train)
+    augmentation = Augmentation(image_size=image_size or _native_size(side), flip=raw.flip)
     parts = [train, test] if raw.val is None else [train, test, raw.val]
     mean, std, images = _load(parts, augmentation)
     _log.info(
@@ -131,6 +136,8 @@ def open_data(spec: str, *, image_size: int | None = None, seed: int = 0) -> Dat
         val=images[2] if raw.val is not None else None,
         val_name=raw.val_name,
         test_name=raw.test_name,
+        unused=raw.unused,
+        side=side,
     )
 
 
@@ -194,10 +201,14 @@ def _hold_out(raw: RawData, spec: str, seed: int) -> tuple[Source, Source]:
     return raw.train.take(train.tolist()), raw.train.take(test.tolist())
 
 
-def _native_size(source: Source) -> int:
-    """A size that suits the images: their own when they are small, the usual 224 when they are not."""
+def _typical_side(source: Source) -> int:
+    """The median of some images' shorter sides, in pixels."""
     indices = np.linspace(0, len(source) - 1, min(_SIZED_IMAGES, len(source))).astype(int)
-    side = int(np.median([min(source.image(int(index)).size) for index in indices]))
+    return int(np.median([min(source.image(int(index)).size) for index in indices]))
+
+
+def _native_size(side: int) -> int:
+    """A size that suits the images: their own when they are small, the usual 224 when they are not."""
     return max(side, _DEFAULT_SMALL_SIDE) if side <= SMALL_SIDE else _DEFAULT_LARGE_SIDE
 
 

@@ -110,7 +110,10 @@ class Scoring:
         kind = estimators.score_kind(self.project)
         if kind == "macs":
             return macs_score(self.space), {"score_kind": kind}
-        self.reporter.note(self.project.splits.told)
+        from hwprune.data.remarks import remarks
+
+        for note in (*remarks(self.project.dataset), self.project.splits.told):
+            self.reporter.note(note)
         if kind != "pruningnet":
             score, _ = estimators.make(self.project, self.space, "inherited", self.reporter)
             if kind == "inherited" or self._tells_apart(score):

@@ -131,6 +131,11 @@ def check(
     target, why = opened.choice(device, profile)
     if why:
         reporter.note(why)
+    if opened.config.data.source:
+        from hwprune.data.remarks import remarks
+
+        for note in remarks(opened.dataset):
+            reporter.note(note)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = traced(opened)
     table, fitted, space = _measured(opened, space, target, ends, reporter)

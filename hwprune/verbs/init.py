@@ -99,8 +99,10 @@ def init(
         reporter.note(f"Weights: {note}.")
     images = len(opened.dataset.train) if data else 0
     if data:
+        from hwprune.data.remarks import remarks
+
         config = _recipe(_normalised(config, opened), images)
-        for note in _parts(opened):
+        for note in (*remarks(opened.dataset), opened.splits.told):
             reporter.note(note)
     save_config(path, config)
     return InitResult(
@@ -129,15 +131,6 @@ def _normalised(config: Config, opened: Project) -> Config:
         return config
     mean, std, _ = opened.normalisation
     return replace(config, data=replace(config.data, mean=mean, std=std))
-
-
-def _parts(opened: Project) -> list[str]:
-    """What serves as test and as sub-val."""
-    test = opened.dataset.test_name or "a fifth of each class, held out"
-    notes = [f"Test: {len(opened.dataset.test)} images ({test}).", opened.splits.told]
-    if opened.dataset.test_name not in ("", "test/", "test.parquet"):
-        notes[0] += " Without images of its own for test, nothing else is done with this part."
-    return notes
 
 
 def _recipe(config: Config, images: int) -> Config:

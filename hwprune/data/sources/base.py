@@ -91,6 +91,7 @@ class RawData:
         test_name: What the data calls them, such as `val/`; "" without.
         val: The user's own images to decide on, or None when the data has no such part beside test.
         val_name: What the data calls them.
+        unused: What lies beside these parts and is not looked at, such as `valid/`.
         flip: Whether an image mirrored left to right still shows the same class.
     """
 
@@ -100,4 +101,5 @@ class RawData:
     test_name: str = ""
     val: Source | None = None
     val_name: str = ""
+    unused: tuple[str, ...] = ()
     flip: bool = True

@@ -56,6 +56,7 @@ def read(root: str) -> RawData:
     train = folder / "train"
     if not _class_folders(train):
         classes = _class_names(folder)
+        _check_flat(folder, classes)
         return RawData(classes=classes, train=_scan(folder, classes), test=None)
     classes = _class_names(train)
     names = [name for name in ("test", *_VAL_NAMES) if _class_folders(folder / name)]
@@ -67,7 +68,22 @@ def read(root: str) -> RawData:
         test_name=test and f"{test}/",
         val=_part(folder / val, classes) if val else None,
         val_name=val and f"{val}/",
+        unused=tuple(
+            f"{path.name}/" for path in _class_folders(folder) if path.name not in ("train", test, val)
+        ),
     )
+
+
+def _check_flat(folder: Path, classes: tuple[str, ...]) -> None:
+    """Refuse parts of a data set taken for its classes."""
+    parts = [name for name in classes if name in ("test", *_VAL_NAMES) and _class_folders(folder / name)]
+    if parts:
+        raise DataError(
+            "There are parts of a data set, and none to train on.",
+            where=folder,
+            got=", ".join(f"{name}/" for name in parts),
+            allowed="train/ beside them, with one sub-folder per class",
+        )
 
 
 def unlabelled(root: Path) -> FileSource:

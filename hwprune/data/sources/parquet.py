@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EXPANSION, _SLACK_BYTES, _ROWS = 20, 64 * 2**20, 256
-_VALIDATION = re.compile(r"(validation|valid|val)([-_.].*)?\.parquet")
+_PARTS = ("train", "test", "validation|valid|val")
 _LAYOUT = "image: struct<bytes: binary, path: string>, label: int64"
 
 
@@ -55,19 +55,20 @@ class RowSource(Source):
 
 
 def read(root: str) -> RawData:
-    """Read `train.parquet` and, when they are there, `test.parquet` and a validation file from a folder.
+    """Read a train file and, when they are there, a test file and a validation file from a folder.
 
-    The last is named `validation`, `valid` or `val`, with anything after a dash, dot or underscore; without
-    `test.parquet` it serves as test.
+    They are named `train`, `test`, and `validation`, `valid` or `val`, with anything after a dash, dot or
+    underscore; without a test file the last serves as test.
 
     Raises:
-        DataError: No such folder or file, not a parquet file, several validation files, a missing column, or
-            a label that is missing, out of range, or never seen in train.
+        DataError: No such folder or file, not a parquet file, several files of a part, a missing column, or a
+            label that is missing, out of range, or never seen in train.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise DataError("There is no such folder.", where=folder, do="check the path")
-    train = folder / "train.parquet"
+    found = [_file(folder, names) for names in _PARTS]
+    train = found[0] or folder / "train.parquet"
     table = _read_table(train)
     numbers = _label_numbers(train, table)
     names = _class_names(table)
@@ -76,7 +77,7 @@ def read(root: str) -> RawData:
         names = tuple(str(value) for value in values)
     else:
         values = np.arange(len(names))
-    parts = [path for path in (folder / "test.parquet", *_validation(folder)) if path.is_file()]
+    parts = [path for path in found[1:] if path is not None]
     both = len(parts) == 2
     return RawData(
         classes=names,
@@ -85,21 +86,23 @@ def read(root: str) -> RawData:
         test_name=parts[0].name if parts else "",
         val=_part(parts[1], values, trained=numbers) if both else None,
         val_name=parts[1].name if both else "",
+        unused=tuple(sorted(path.name for path in folder.glob("*.parquet") if path not in found)),
     )
 
 
-def _validation(folder: Path) -> list[Path]:
-    """The validation file, if there is one."""
-    found = sorted(path for path in folder.glob("val*.parquet") if _VALIDATION.fullmatch(path.name))
+def _file(folder: Path, names: str) -> Path | None:
+    """The file of a part, if there is one: its name begins with one of `names`."""
+    pattern = re.compile(rf"({names})([-_.].*)?\.parquet")
+    found = sorted(path for path in folder.glob("*.parquet") if pattern.fullmatch(path.name))
     if len(found) > 1:
         raise DataError(
-            "There are several validation files.",
+            f"There are several {names.partition('|')[0]} files.",
             where=folder,
             got=", ".join(path.name for path in found),
             allowed="one",
             do="join them, or move the others away",
         )
-    return found
+    return found[0] if found else None
 
 
 def _part(path: Path, values: NDArray[np.int64], trained: NDArray[np.int64]) -> RowSource:
