@@ -39,8 +39,8 @@ _FEATURES = [
     "sve2",
 ]
 _LIBRARIES = (
-    *("hwprune", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "pandas", "scikit-learn", "torch"),
-    *("torchvision", "tensorrt", "pycuda", "cuda-bindings"),
+    *("hwprune", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pandas"),
+    *("scikit-learn", "torch", "torchvision", "tensorrt", "pycuda", "cuda-bindings"),
 )
 _CPU = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-HEAVY = ["torch", "torchvision", "onnxruntime", "pandas", "sklearn", "scipy", "timm"]
+HEAVY = ["torch", "torchvision", "onnxruntime", "openvino", "pandas", "sklearn", "scipy", "timm"]
 NO_TORCH = [
     "hwprune.config",
     "hwprune.environment",
@@ -24,6 +24,7 @@ NO_TORCH = [
     "hwprune.results",
     "hwprune.runtimes.fake",
     "hwprune.runtimes.onnxruntime",
+    "hwprune.runtimes.openvino",
     "hwprune.runtimes.registry",
     "hwprune.structure.kernels",
     "hwprune.structure.onnx_slice",

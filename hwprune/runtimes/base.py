@@ -14,7 +14,7 @@ import numpy as np
 from hwprune.errors import ConfigError, DeviceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -137,6 +137,34 @@ def physical_cores() -> int:
         except OSError:
             cores.add(str(cpu))
     return max(1, len(cores))
+
+
+def refuse_settings(
+    runtime: str, profile: TargetProfile, options: Mapping[str, tuple[Any, ...]], precisions: Collection[str]
+) -> None:
+    """Refuse options and number formats that a runtime does not know.
+
+    Args:
+        runtime: Its name.
+        profile: The profile.
+        options: Option -> the values that it may have.
+        precisions: The number formats.
+
+    Raises:
+        ConfigError: Names every such setting.
+    """
+    wrong = [
+        f"options.{key}: {value!r}; allowed: {options.get(key, 'no such option here')}"
+        for key, value in profile.options.items()
+        if value not in options.get(key, ())
+    ]
+    if profile.precision not in precisions:
+        wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(precisions)}")
+    if wrong:
+        raise ConfigError(
+            f"The runtime {runtime} does not know this setting:\n  - " + "\n  - ".join(wrong),
+            where=f"profile {profile.name}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

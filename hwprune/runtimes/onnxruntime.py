@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-import gc
 import importlib.util
-import itertools
 import tempfile
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwprune.errors import ConfigError, DeviceError, ModelError
+from hwprune.errors import DeviceError, ModelError
 from hwprune.runtimes import ort_profile, ort_providers
-from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.base import KernelTime, Runtime, TargetProfile, refuse_settings
 from hwprune.runtimes.cold import BUFFERS, copies
-from hwprune.runtimes.gpu_errors import gpu_failure
+from hwprune.runtimes.host_timing import HostTimedSession, failure, random_values, static_shape
 from hwprune.runtimes.ort_blocking import profiled_blocking
 from hwprune.runtimes.quantise import quantise
 
@@ -59,10 +56,6 @@ _GPU_OPTIONS = {
 }
 _PRECISIONS = ("fp32", "int8")
 _WARM_UP_RUNS = 3
-_AWAY_SHARE, _AWAY_MS = (
-    0.01,
-    0.02,
-)  # a run this long off its core was preempted; less is the clocks' own error
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -120,19 +113,7 @@ class OnnxRuntime(Runtime):
         known["provider"] = tuple(name for name in ort_providers.PROVIDERS if (name != "cpu") == gpu)
         if ort_providers.provider_of(profile) != "cuda":
             known.pop("tf32", None)
-        wrong = [
-            f"options.{key}: {value!r}; allowed: {known.get(key, 'no such option here')}"
-            for key, value in profile.options.items()
-            if value not in known.get(key, ())
-        ]
-        precisions = ("fp32",) if gpu else _PRECISIONS
-        if profile.precision not in precisions:
-            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(precisions)}")
-        if wrong:
-            raise ConfigError(
-                "The runtime onnxruntime does not know this setting:\n  - " + "\n  - ".join(wrong),
-                where=f"profile {profile.name}",
-            )
+        refuse_settings(self.name, profile, known, ("fp32",) if gpu else _PRECISIONS)
 
     def settings(self, profile: TargetProfile) -> dict[str, str | int | bool]:
         """Optimisation level, pool of threads and what its idle threads do, as they are in force."""
@@ -167,10 +148,10 @@ class OnnxRuntime(Runtime):
             return OrtSession(sessions, profile)
         except MemoryError as error:
             what = "There is no memory for the network's inputs and outputs."
-            raise _failure(what, profile, error) from error
+            raise failure(what, profile, error) from error
         except RuntimeError as error:  # what a GPU's failures are, a full memory among them
             what = "The network's inputs and outputs cannot be laid out in memory."
-            raise _failure(what, profile, error) from error
+            raise failure(what, profile, error) from error
 
     def check_table(self, profile: TargetProfile) -> None:
         """Refuse the TensorRT providers.
@@ -266,94 +247,29 @@ def _open(onnx: bytes, options: ort.SessionOptions, profile: TargetProfile) -> o
     return session
 
 
-class OrtSession(Session):
+class OrtSession(HostTimedSession):
     """Sessions of one network that take turns, each bound to random inputs and preallocated outputs."""
 
     def __init__(self, sessions: Sequence[ort.InferenceSession], profile: TargetProfile) -> None:
-        self._runs = [partial(one.run_with_iobinding, _bind(one, profile)) for one in sessions]
-        self._turns = itertools.cycle(self._runs)
-        self._profile = profile
-        policy = spinning(profile)
-        # While a GPU computes, the host may sleep: its time on the core says nothing.
-        self._single = profile.thread_count == 1 and not profile.on_gpu
-        spins = profile.thread_count > 1 and policy == "brief"
-        self._settle_s = 2e-6 * BRIEF_SPIN_US if spins else 0.0
-
-    def _time_runs(self, count: int) -> NDArray[np.float64]:
-        stamps = np.empty((count + 1, 2), dtype=np.int64)
-        turns, wall, core = self._turns, time.perf_counter_ns, time.thread_time_ns
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            stamps[0] = wall(), core()
-            for index, run in zip(range(1, count + 1), turns, strict=False):
-                run()
-                stamps[index] = wall(), core()
-        except Exception as error:  # as in `_open`
-            raise _failure("The network failed while it ran.", self._profile, error) from error
-        finally:
-            if collecting:
-                gc.enable()
-        wall_ms, core_ms = (np.diff(stamps, axis=0) / 1e6).T
-        return self._undisturbed(wall_ms, core_ms)
-
-    def _undisturbed(self, wall_ms: NDArray[np.float64], core_ms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take off what other programs took: a run on one thread lasts as long as it had the core.
-
-        Measured on two cores shared by four busy programs: wall time of a run 11.5 ms, spread 8 %; time on
-        the core 7.5 ms, spread 2.6 %; the few runs that were left alone 7.4 ms.
-        """
-        away = wall_ms - core_ms
-        disturbed = (away > np.maximum(_AWAY_SHARE * wall_ms, _AWAY_MS)) & self._single
-        self.stolen_ms += float(away[disturbed].sum())
-        return np.where(disturbed, core_ms, wall_ms)
-
-    def _settle(self) -> None:
-        if self._settle_s:
-            time.sleep(self._settle_s)
-
-    def _close(self) -> None:
-        self._runs, self._turns = [], itertools.cycle([])
-
-
-def _failure(what: str, profile: TargetProfile, error: Exception) -> DeviceError:
-    if profile.on_gpu:
-        return gpu_failure(what, profile, error)
-    where = f"profile {profile.name}, batch {profile.batch}"
-    do = "end other programs, or set a smaller `batch` in the target profile; see `hwprune doctor`"
-    return DeviceError(what, where=where, got=str(error)[:300], do=do)
+        spins = profile.thread_count > 1 and spinning(profile) == "brief"
+        runs = [partial(one.run_with_iobinding, _bind(one, profile)) for one in sessions]
+        super().__init__(runs, profile, 2e-6 * BRIEF_SPIN_US if spins else 0.0)
 
 
 def _bind(session: ort.InferenceSession, profile: TargetProfile) -> Any:
     import onnxruntime as ort
 
     place = ort_providers.memory_of(profile)
-    rng = np.random.default_rng(0)  # all-zero inputs would time denormals and shortcuts
+    rng = np.random.default_rng(0)
     binding = session.io_binding()
     for entry in session.get_inputs():
-        values = _random(rng, _static_shape(entry), _dtype(entry))
+        values = random_values(rng, static_shape(entry.name, entry.shape), _dtype(entry))
         binding.bind_ortvalue_input(entry.name, ort.OrtValue.ortvalue_from_numpy(values, *place))
     for entry in session.get_outputs():
-        out = ort.OrtValue.ortvalue_from_shape_and_type(_static_shape(entry), _dtype(entry), *place)
+        shape = static_shape(entry.name, entry.shape)
+        out = ort.OrtValue.ortvalue_from_shape_and_type(shape, _dtype(entry), *place)
         binding.bind_ortvalue_output(entry.name, out)
     return binding
-
-
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    if np.issubdtype(dtype, np.integer):
-        return rng.integers(0, 100, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(dtype)
-
-
-def _static_shape(entry: Any) -> tuple[int, ...]:
-    if not all(isinstance(size, int) for size in entry.shape):
-        raise ModelError(
-            "Only networks with static shapes can be timed.",
-            where=entry.name,
-            got=entry.shape,
-            do="export the network with a fixed batch size",
-        )
-    return tuple(entry.shape)
 
 
 def _dtype(entry: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hwprune.errors import DeviceError, nearest
 from hwprune.runtimes.fake import FakeRuntime
 from hwprune.runtimes.onnxruntime import OnnxRuntime
+from hwprune.runtimes.openvino import OpenVino
 from hwprune.runtimes.tensorrt import TensorRt
 from hwprune.runtimes.torch_cuda import TorchCudaRuntime
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 _RUNTIMES: dict[str, type[Runtime]] = {
     "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
     "tensorrt": TensorRt,
     "torch_cuda": TorchCudaRuntime,
     "fake": FakeRuntime,
 }
 _DEVICES = {
     "onnxruntime": ("cpu", "cuda"),
+    "openvino": ("cpu",),
     "tensorrt": ("cuda",),
     "torch_cuda": ("cuda",),
     "fake": ("cpu",),

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwprune.errors import ConfigError, DeviceError
+from hwprune.errors import DeviceError
 from hwprune.nvml import gpus
-from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile
+from hwprune.runtimes.base import KernelTime, Runtime, Session, TargetProfile, refuse_settings
 from hwprune.runtimes.cold import BUFFERS, replicas
 from hwprune.runtimes.gpu_errors import gpu_failure, out_of_memory
 from hwprune.runtimes.gpu_timing import RunQueue, runs_per_pair, times_ms
@@ -100,18 +100,7 @@ class TorchCudaRuntime(Runtime):
         }
 
     def _check(self, profile: TargetProfile) -> None:
-        wrong = [
-            f"options.{key}: {value!r}; allowed: {_OPTIONS.get(key, 'no such option')}"
-            for key, value in profile.options.items()
-            if value not in _OPTIONS.get(key, ())
-        ]
-        if profile.precision not in _DTYPES:
-            wrong.append(f"precision: {profile.precision!r}; allowed: {', '.join(_DTYPES)}")
-        if wrong:
-            raise ConfigError(
-                "The runtime torch_cuda does not know this setting:\n  - " + "\n  - ".join(wrong),
-                where=f"profile {profile.name}",
-            )
+        refuse_settings(self.name, profile, _OPTIONS, _DTYPES)
         _check_gpu(profile)
 
     def _compile(self, onnx: bytes, profile: TargetProfile) -> TorchSession:

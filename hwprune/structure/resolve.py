@@ -58,7 +58,8 @@ class Resolver:
         self.computed: list[str] = []
         self.shapes: Shapes = {}
         self.nodes: list[Node] = []
-        self.recoded = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+        decoders = (node for node in model.graph.node if node.op_type == "DequantizeLinear")
+        self.recoded = {name for node in decoders for name in node.input}
         for tensor in model.graph.initializer:
             self._enter(tensor, tensor.name, may)
         for node in model.graph.node:

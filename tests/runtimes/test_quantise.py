@@ -12,7 +12,7 @@ from torch import nn
 
 import hwprune
 from hwprune.errors import ConfigError, ModelError
-from hwprune.runtimes import TargetProfile, load_profile
+from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.onnxruntime import OnnxRuntime
 from hwprune.runtimes.quantise import quantise
 from hwprune.structure.kernels import derive_kernels
@@ -107,11 +107,19 @@ def test_every_kernel_of_a_quantised_network_is_traced_back(widths):
     assert {"QuantizeLinear", "DequantizeLinear"} <= changed
 
 
-def test_the_profiles_for_int8_come_with_hwprune():
-    for name, threads in (("cpu-1t-int8", 1), ("cpu-int8", 0)):
-        profile = load_profile(name)
-        assert (profile.precision, profile.threads) == ("int8", threads)
-        assert RUNTIME.settings(profile)["precision"] == "int8"
+def test_zero_points_are_sliced_with_what_they_belong_to() -> None:
+    """ONNX Runtime does not look at those of biases, OpenVINO does."""
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 1)).eval()
+    shape = (1, 3, 16, 16)
+    lowered = RUNTIME.lower(hwprune.export_base(model, shape), INT8)
+    space = hwprune.trace(model, torch.randn(shape))
+    content = hwprune.slice_onnx(lowered, space, space.uniform(0.5))
+    graph = onnx.load_model_from_string(content).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    decoders = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in shapes]
+    assert any(node.input[0].endswith("bias_quantized") for node in decoders)
+    for node in decoders:
+        assert shapes[node.input[2]] in ((), shapes[node.input[0]][:1]), node.input[2]
 
 
 @pytest.mark.parametrize("kind", ["residual", "dense"])

@@ -64,11 +64,12 @@ def unless_too_noisy() -> Iterator[None]:
         pytest.skip(f"this machine's latencies drift by {noise.drift:.0%}")
 
 
+@pytest.mark.parametrize("name", ["cpu-1t", "openvino-1t", "openvino-1t-int8"])
 def test_a_model_without_images_can_be_profiled_asked_and_searched(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     model = "resnet20"
-    arguments = ["--project", str(tmp_path), "--device", "cpu", "--model", model, "--max-time", "12s"]
+    arguments = ["--project", str(tmp_path), "--profile", name, "--model", model, "--max-time", "12s"]
     if main(["profile", *arguments]) != 0:
         text = capsys.readouterr().err
         assert "too noisy" in text
