@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 _PUBLIC = {
+    "Target": "hwprune.searching.target",
+    "LatencyModel": "hwprune.searching.latency_model",
     "PruningNet": "hwprune.pruningnet.net",
     "SearchSpace": "hwprune.structure.space",
     "trace": "hwprune.structure.trace",
@@ -28,9 +30,9 @@ _PUBLIC = {
     "check": "hwprune.verbs.check",
     "profile": "hwprune.verbs.profile",
     "predict": "hwprune.verbs.predict",
-    "search": "hwprune.verbs.search",
+    "search": "hwprune.library",
     "train": "hwprune.verbs.train",
-    "export": "hwprune.verbs.export",
+    "export": "hwprune.library",
     "compare": "hwprune.verbs.compare",
     "bench": "hwprune.verbs.bench",
 }

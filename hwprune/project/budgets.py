@@ -16,7 +16,7 @@ from hwprune.progress import QUIET, Reporter
 from hwprune.project.network import unpruned_onnx
 from hwprune.project.targets import project_target
 from hwprune.searching.latency_model import LatencyModel
-from hwprune.searching.limits import Budget
+from hwprune.searching.limits import Budget, check_together, counted
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.units import Quantity, parse_bytes, parse_count, parse_latency
 
@@ -95,20 +95,16 @@ def resolve(
     """
     latencies: list[Asked | None] = [one for one in asked if one.name == "latency"] or [None]
     targets = [_target(project, one.place if one else "", device, profile, reporter) for one in latencies]
-    _check_together(targets)
+    check_together(targets)
     if all(target.device is None for target in targets):
         _check_model(project, targets[0])
     space = targets[0].space
     budgets = [
-        Budget(target.name, "ms", target.base_ms, target.predict, one.quantity if one else None, target)
+        Budget.of_latency(target, one.quantity if one else None)
         for one, target in zip(latencies, targets, strict=True)
     ]
     given = {one.name: one.quantity for one in asked}
-    full = np.array(space.full())
-    budgets += [
-        Budget("macs", "MACs", float(space.macs(full)), space.macs, given.get("macs")),
-        Budget("params", "params", float(space.params(full)), space.params, given.get("params")),
-    ]
+    budgets += counted(space, given.get("macs"), given.get("params"))
     if "size" in given:
         budgets.append(_size(project, targets[0], given["size"]))
     return tuple(budgets)
@@ -130,34 +126,6 @@ def _target(project: Project, place: str, device: str, profile: str, reporter: R
         allowed="cpu, cpu/PROFILE, a folder with a latency table (table.json), or one of `hwprune lut list`",
         do="see `hwprune doctor` for the devices of this machine, or check the path of the folder",
     )
-
-
-def _check_together(targets: Sequence[LatencyModel]) -> None:
-    """One network, and one file, must serve all devices."""
-    names = [target.name for target in targets]
-    if len(set(names)) < len(names):
-        raise UsageError(
-            "Two latency budgets are about the same device.",
-            got=f"target profiles {', '.join(names)}",
-            do="name the profile, such as cpu/cpu=8ms beside cpu/cpu-1t=60%, or give one of them only",
-        )
-    formats = {(target.profile.precision, target.profile.batch) for target in targets}
-    if len(formats) > 1:
-        raise UsageError(
-            "The devices need different files: their number formats or batches differ.",
-            got="; ".join(f"{t.name}: {t.profile.precision}, batch {t.profile.batch}" for t in targets),
-            do="search for each of them alone",
-        )
-    if strangers := [
-        t.name for t in targets[1:] if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
-    ]:
-        raise MismatchError(
-            "The latency tables are of different models.",
-            got=", ".join(strangers),
-            allowed=targets[0].space.model,
-            do="profile the same model on every device; where only some tables know networks without blocks, "
-            "set depth = false under [model] and profile again",
-        )
 
 
 def _check_model(project: Project, target: LatencyModel) -> None:

@@ -36,6 +36,7 @@ SCORE_WORDS = {
     "inherited": "the trained network's own weights",
     "pruningnet": "a PruningNet's weights",
     "macs": "their MACs",
+    "own": "a score of the caller's",
 }
 START_WORDS = {
     "inherited": "inherited weights",

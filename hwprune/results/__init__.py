@@ -135,7 +135,7 @@ class SearchResult(WithFigures, Stored):
         binding: Name of the figure that comes nearest to its budget.
         base_meets_budget: Whether the unpruned network keeps all budgets, so that nothing was pruned.
         score: Top-1 on sub-val (0 to 1) with the weights of `score_kind`, or the share of MACs kept.
-        score_kind: `inherited`, `pruningnet` or `macs`.
+        score_kind: `inherited`, `pruningnet`, `macs`, or `own` where the caller of `hwprune.search` scores.
         images: Whether the project has images to train on.
         profile: Name of the first device's target profile.
         target: That target profile.
@@ -197,7 +197,7 @@ class SearchResult(WithFigures, Stored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.score_kind not in ("inherited", "pruningnet", "macs"):
+        if self.score_kind not in ("inherited", "pruningnet", "macs", "own"):
             raise ValueError(f"there is no score {self.score_kind!r}")
         count = len(self.groups)
         if not len(self.widths) == count + len(self.blocks) == len(self.full_widths):

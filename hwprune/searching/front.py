@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from hwprune.errors import BudgetError, UsageError
 from hwprune.evolution.pareto import pareto_front
 from hwprune.results import FrontResult, SearchResult
-from hwprune.units import Quantity, parse_latency
+from hwprune.searching.ranges import latencies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hwprune.searching.searcher import Searcher
-
-_POINTS = 6
-_DIGITS = (4, 5, 7, 9, 12)
+    from hwprune.units import Quantity
 
 
 @dataclass(frozen=True)
@@ -54,24 +49,8 @@ def span_of(latency: str | Sequence[str], points: int) -> tuple[Span | None, tup
     if not ranges:
         return None, tuple(texts)
     place, sign, value = texts[0].rpartition("=")
-    low, high = (parse_latency(part) for part in value.split(":", 1))
-    if low.relative != high.relative or low.value >= high.value:
-        raise UsageError(
-            "--latency is not a range.", got=repr(value), allowed="5ms:20ms or 30%:80%, the smaller first"
-        )
-    budgets = _between(low, high, points or _POINTS)
-    return Span(value, budgets), (f"{place}{sign}{high.text}", *texts[1:])
-
-
-def _between(low: Quantity, high: Quantity, count: int) -> tuple[Quantity, ...]:
-    inner = np.geomspace(high.value, low.value, count)[1:-1].tolist()
-    # The text is what later verbs read, so the budget is what the text says.
-    for digits in _DIGITS:  # as few as keep the budgets apart
-        texts = [f"{100 * value:.{digits}g}%" if low.relative else f"{value:.{digits}g}ms" for value in inner]
-        budgets = (high, *map(parse_latency, texts), low)
-        if all(loose.value > tight.value for loose, tight in itertools.pairwise(budgets)):
-            return budgets
-    raise UsageError("--latency is too narrow a range for so many points.", got=f"{low.text}:{high.text}")
+    budgets = latencies(value, points)
+    return Span(value, budgets), (f"{place}{sign}{budgets[0].text}", *texts[1:])
 
 
 def search_front(searcher: Searcher, span: Span) -> FrontResult:
@@ -91,7 +70,7 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
         texts = [budget.text for budget, one in zip(span.budgets, answers, strict=True) if one is error]
         least = f" Allowed: {error.allowed}." if error.allowed else ""
         searcher.reporter.note(f"{', '.join(texts)}: {error.what}{least}")
-    points = _undominated(found)
+    points = undominated(found)
     return FrontResult(
         budget=span.text,
         points=tuple(points),
@@ -100,8 +79,8 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
     )
 
 
-def _undominated(found: Sequence[SearchResult]) -> list[SearchResult]:
-    """The fastest first."""
+def undominated(found: Sequence[SearchResult]) -> list[SearchResult]:
+    """Those that no other one beats in both latency and score, the fastest first."""
     unique = list({one.widths: one for one in found}.values())
     kept = pareto_front([one.score for one in unique], [one.latency.value for one in unique])
     return [unique[index] for index in kept.tolist()]

@@ -13,7 +13,7 @@ import numpy as np
 from hwprune.latency.folder import TableFolder
 from hwprune.payloads import NOT_IN_NAMES, as_tuples, digest
 from hwprune.runtimes.base import TargetProfile
-from hwprune.units import parse_latency
+from hwprune.searching.ranges import latencies
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,13 +131,17 @@ class LatencyModel:
         """
         self.source.save(Path(folder))
 
-    def limit(self, text: str) -> LatencyLimit:
+    def limit(self, text: str, points: int = 0) -> LatencyLimit:
         """A limit on this latency: `15ms`, `800us`, or `60%` of the unpruned network's.
+
+        Args:
+            text: The limit; a range such as `30%:80%` asks for a front of networks.
+            points: Limits within a range; 0 takes 6.
 
         Raises:
             UsageError: The text is no latency.
         """
-        return LatencyLimit(self, parse_latency(text))
+        return LatencyLimit(self, latencies(text, points))
 
     def as_of_now(self, speeds: Speeds) -> LatencyModel:
         """The target with the unpruned network measured again: the unit of everything measured from here on.
@@ -168,11 +172,12 @@ class LatencyLimit:
 
     Attributes:
         model: The model.
-        quantity: The limit, in milliseconds or as a share of the unpruned network's.
+        quantities: The limit in milliseconds or as a share of the unpruned network's; several for a front,
+            the loosest first.
     """
 
     model: LatencyModel
-    quantity: Quantity
+    quantities: tuple[Quantity, ...]
 
 
 def _conditions(table: LatencyTable, name: str, command: str) -> DeviceFacts:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from hwprune.errors import MismatchError, UsageError
 from hwprune.evolution.problem import Constraint
 from hwprune.latency.drift import follow
+from hwprune.latency.fingerprint import space_fingerprint
 from hwprune.results import Figure
 
 if TYPE_CHECKING:
@@ -48,6 +50,11 @@ class Budget:
     quantity: Quantity | None = None
     target: LatencyModel | None = None
     exact: Callable[[Widths], float] | None = None
+
+    @classmethod
+    def of_latency(cls, model: LatencyModel, quantity: Quantity | None) -> Self:
+        """The latency on a device."""
+        return cls(model.name, "ms", model.base_ms, model.predict, quantity, model)
 
     @property
     def device(self) -> Device | None:
@@ -143,6 +150,48 @@ class Budget:
     def at(self, target: LatencyModel) -> Budget:
         """The same budget, on its target as that is now."""
         return replace(self, base=target.base_ms, predict=target.predict, target=target)
+
+
+def counted(space: SearchSpace, macs: Quantity | None, params: Quantity | None) -> list[Budget]:
+    """MACs and parameters: they are always told, whether they are limited or not."""
+    full = space.full()
+    return [
+        Budget("macs", "MACs", float(space.macs(full)), space.macs, macs),
+        Budget("params", "params", float(space.params(full)), space.params, params),
+    ]
+
+
+def check_together(targets: Sequence[LatencyModel]) -> None:
+    """One network, and one file, must serve all devices.
+
+    Raises:
+        UsageError: A device twice, or devices that need different files.
+        MismatchError: Tables of different models.
+    """
+    names = [target.name for target in targets]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            "Two latency budgets are about the same device.",
+            got=f"target profiles {', '.join(names)}",
+            do="name the profile, such as cpu/cpu=8ms beside cpu/cpu-1t=60%, or give one of them only",
+        )
+    formats = {(target.profile.precision, target.profile.batch) for target in targets}
+    if len(formats) > 1:
+        raise UsageError(
+            "The devices need different files: their number formats or batches differ.",
+            got="; ".join(f"{t.name}: {t.profile.precision}, batch {t.profile.batch}" for t in targets),
+            do="search for each of them alone",
+        )
+    if strangers := [
+        t.name for t in targets[1:] if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
+    ]:
+        raise MismatchError(
+            "The latency tables are of different models.",
+            got=", ".join(strangers),
+            allowed=targets[0].space.model,
+            do="profile the same model on every device; where only some tables know networks without blocks, "
+            "set depth = false under [model] and profile again",
+        )
 
 
 def common_space(spaces: Sequence[SearchSpace]) -> SearchSpace:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.evolution.operators import Genome
-from hwprune.evolution.problem import Problem
+from hwprune.evolution.problem import Problem, RacingScore
 from hwprune.evolution.sampling import Sampler
 from hwprune.evolution.search import search as evolve
 from hwprune.latency.breakdown import layer_times
@@ -375,6 +375,8 @@ def _in_full(outcome: SearchOutcome, score: AccuracyScore) -> SearchOutcome:
 
     An estimate is below what the leaders had, but these may be outside the budget by what was measured since.
     """
+    if not isinstance(score, RacingScore):
+        return outcome
     scores = {one.widths: score(one.widths) for one in outcome.ranked()[:_IN_FULL]}
     rescored = (replace(one, score=scores.get(one.widths, one.score)) for one in outcome.candidates)
     return replace(outcome, candidates=tuple(rescored))

@@ -1,0 +1,221 @@
+"""`hwprune.search` on plain data: a space, a score, limits; no project folder."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hwprune.errors import BudgetError, MismatchError, UsageError
+from hwprune.evolution.algorithm import SearchSettings
+from hwprune.latency.fingerprint import space_fingerprint
+from hwprune.progress import QUIET, Reporter
+from hwprune.results import SearchResult
+from hwprune.searching.front import undominated
+from hwprune.searching.latency_model import LatencyLimit, LatencyModel
+from hwprune.searching.limits import Budget, check_together, common_space, counted
+from hwprune.searching.searcher import Searcher
+from hwprune.units import parse_count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from hwprune.evolution.problem import AccuracyScore, Problem
+    from hwprune.evolution.search import SearchOutcome
+    from hwprune.results import Figure
+    from hwprune.searching.target import Target
+    from hwprune.structure.space import SearchSpace, Widths
+
+SETTINGS = SearchSettings(
+    population=24, parents=8, mutants=10, crossovers=10, generations=6, fit_children=True
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A network that a search found, with what was measured of it.
+
+    Attributes:
+        result: All figures, as plain data.
+        space: The space that it is a network of.
+    """
+
+    result: SearchResult
+    space: SearchSpace
+
+    @property
+    def widths(self) -> Widths:
+        """The network: a width for each group, then a gate for each block."""
+        return self.result.widths
+
+    @property
+    def score(self) -> float:
+        """What the score gave it."""
+        return self.result.score
+
+    @property
+    def latency(self) -> Figure:
+        """Its latency on the first device, measured where the device was at hand."""
+        return self.result.latency
+
+    def network(self, weights: Any) -> nn.Module:
+        """The network as an ordinary dense module.
+
+        Args:
+            weights: Where its weights come from: a `PruningNet`, `Inherited` weights, or the model itself,
+                whose leading channels of each group are kept.
+        """
+        if hasattr(weights, "materialise"):
+            network: nn.Module = weights.materialise(self.widths)
+            return network
+        from hwprune.structure.prune import prune
+
+        return prune(weights, self.space, self.widths)
+
+
+class OneScore:
+    """A score that was given, for `Searcher`.
+
+    Args:
+        space: The search space.
+        score: Any callable network -> number, higher is better; one with `race` may stop early on networks.
+            Of its attributes `error` (score -> one standard error), `name` and `fingerprint` are used, if
+            it has them.
+    """
+
+    def __init__(self, space: SearchSpace, score: AccuracyScore) -> None:
+        self.space, self.score = space, score
+        self.problems: Sequence[Problem] = ()
+        self.made: dict[str, Any] = {"score_kind": "own"}
+
+    def figures(self, widths: Widths) -> dict[str, Any]:
+        """The score of a network, how close it is, and that of the unpruned one."""
+        value = float(self.score(widths))
+        whole = float(self.score(self.space.full()))
+        return {"score": value, "score_error": self._error(value), "base_score": whole}
+
+    def _error(self, value: float) -> float:
+        error = getattr(self.score, "error", None)
+        return float(error(value)) if callable(error) else 0.0
+
+    def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
+        """The outcome with networks within the score's error of the best one ranked by their MACs."""
+        if not (ranked := outcome.ranked()) or not (noise := self._error(ranked[0].score)):
+            return outcome
+        tied = [one.widths for one in outcome.candidates if one.score >= ranked[0].score - noise]
+        capacity = dict(zip(tied, self.space.macs(np.array(tied)).tolist(), strict=True))
+        return replace(outcome, noise=noise, capacity=capacity)
+
+    def spent(self, outcome: SearchOutcome) -> dict[str, float]:
+        """Nothing: the score's cost is the caller's."""
+        return {}
+
+    def fingerprint(self) -> str:
+        """Stands for the score, as far as it says what it is."""
+        found = getattr(self.score, "fingerprint", "")
+        return str(found() if callable(found) else found)
+
+
+def search(
+    space: SearchSpace,
+    score: AccuracyScore,
+    *,
+    limits: LatencyLimit | Sequence[LatencyLimit],
+    macs: str = "",
+    params: str = "",
+    confirm: bool | Target = True,
+    settings: SearchSettings | None = None,
+    seed: int = 0,
+    state: Path | str | None = None,
+    reporter: Reporter = QUIET,
+) -> Found | list[Found]:
+    """Find the network of the best score within all limits, measured on the devices that are at hand.
+
+    Networks that are predicted within the limits evolve; the leaders of each generation are measured and
+    correct the predictions; the answer is measured twice and keeps every limit with its error.
+
+    Args:
+        space: The search space; networks are drawn from the choices that suit the devices of `limits`.
+        score: Network -> number, higher is better: a `Scorer`, or any callable of the network's tuple.
+        limits: From `LatencyModel.limit`, one for each device; the first may be a range.
+        macs: A further limit on multiply-accumulates, such as `300M` or `60%`.
+        params: A further limit on parameters, such as `2M`.
+        confirm: Whether to measure where a device is at hand; a `Target` asks for that one.
+        settings: Of the evolution; by default 24 networks in each of 6 generations.
+        seed: Of the evolution.
+        state: Folder where a search is kept that may be stopped: the same call goes on there. Take another
+            folder for another score.
+        reporter: Told about progress.
+
+    Returns:
+        What was found; for a range the front of what was found, the fastest first.
+
+    Raises:
+        BudgetError: No network keeps the limits; tells the fastest network's figure.
+        UsageError: No limit, or one that cannot be understood.
+        MismatchError: A latency model is of another space, or `confirm` names a device that is not at hand.
+
+    Example:
+        >>> import torch, torchvision, hwprune
+        >>> model = torchvision.models.resnet18(num_classes=10).eval()
+        >>> space = hwprune.trace(model, torch.zeros(1, 3, 64, 64), name="resnet18")
+        >>> latency = hwprune.Target("cpu-1t").profile(model, space, max_seconds=10)
+        >>> found = hwprune.search(space, lambda net: float(space.macs(net)), limits=latency.limit("60%"))
+        >>> found.latency.value < found.latency.base
+        True
+    """
+    wanted = [limits] if isinstance(limits, LatencyLimit) else list(limits)
+    if not wanted:
+        raise UsageError("A search needs a limit.", do='give limits=latency.limit("60%")')
+    models = [_checked(one.model, space, confirm) for one in wanted]
+    check_together(models)
+    own = common_space([model.space for model in models])
+    budgets = [
+        *(Budget.of_latency(model, one.quantities[0]) for model, one in zip(models, wanted, strict=True)),
+        *counted(
+            own,
+            parse_count(macs, "macs") if macs else None,
+            parse_count(params, "params") if params else None,
+        ),
+    ]
+    facts = {"model": own.model, "images": False, "structure": space_fingerprint(own), "epochs": 0.0}
+    with tempfile.TemporaryDirectory() as passing:
+        folder = Path(state or passing)
+        scoring, evolution = OneScore(own, score), settings or SETTINGS
+        searcher = Searcher(scoring, budgets, evolution, seed, folder, facts, reporter)
+        points = wanted[0].quantities
+        if len(points) == 1:
+            return Found(searcher.run(), own)
+        first, *others = budgets
+        answers = searcher.front([(replace(first, quantity=one), *others) for one in points])
+    found = {one.widths: one for one in answers if isinstance(one, SearchResult)}
+    if not found:
+        raise next(one for one in answers if isinstance(one, BudgetError))
+    return [Found(one, own) for one in undominated([*found.values()])]
+
+
+def _checked(model: LatencyModel, space: SearchSpace, confirm: bool | Target) -> LatencyModel:
+    """A latency model of this space, with its device or without."""
+    if space_fingerprint(model.space) != space_fingerprint(space):
+        raise MismatchError(
+            "The latency model is of another search space.",
+            where=model.name,
+            got=model.space.model,
+            allowed=space.model,
+            do="profile this model, or trace it as it was traced then",
+        )
+    if confirm is False:
+        return replace(model, device=None)
+    if confirm is not True and (model.device is None or model.profile != confirm.conditions):
+        raise MismatchError(
+            "Answers cannot be measured there: the latency model has not that device at hand.",
+            where=confirm.name,
+            got=model.name,
+            do="profile on it (Target.profile), or search by predictions alone: confirm=False",
+        )
+    return model
