@@ -39,6 +39,25 @@ class Timed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """The network under another target profile, timed interleaved with the one that was asked for.
+
+    Attributes:
+        profile: Name of the target profile.
+        runtime: The runtime and its version.
+        ms: Latency, milliseconds.
+        error: Relative standard error of `ms`.
+        ratio: Latency relative to that under the profile that was asked for.
+    """
+
+    profile: str
+    runtime: str
+    ms: float
+    error: float
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ratio:
     """A latency relative to another one.
 
@@ -107,10 +126,11 @@ class BenchResult(Stored):
         libraries: Versions.
         date: When it was measured, UTC.
         accuracy: What it was scored; None where no images were named.
+        elsewhere: The network under other target profiles.
     """
 
     kind: ClassVar[str] = "bench-result"
-    later: ClassVar[dict[str, Any]] = {"accuracy": None}
+    later: ClassVar[dict[str, Any]] = {"accuracy": None, "elsewhere": ()}
     made_by: ClassVar[str] = "hwprune bench MODEL.onnx --output FILE"
     schema_version: ClassVar[int] = 2
 
@@ -132,6 +152,7 @@ class BenchResult(Stored):
     libraries: dict[str, str]
     date: str
     accuracy: Accuracy | None = None
+    elsewhere: tuple[Elsewhere, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -150,6 +171,7 @@ class BenchResult(Stored):
         for name in ("ratio", "yardstick"):
             made[name] = None if made[name] is None else _ratio(made[name])
         made["accuracy"] = None if made["accuracy"] is None else _accuracy(made["accuracy"])
+        made["elsewhere"] = tuple(map(_elsewhere, made["elsewhere"]))
         made["checks"] = tuple(map(_check, made["checks"]))
         made["verdict"] = Verdict(made["verdict"])
         if made["verdict"] != overall(made["checks"]):
@@ -206,6 +228,13 @@ def _timed(fields: dict[str, Any]) -> Timed:
     if not (0 < timed.ms < math.inf and 0 <= timed.error < math.inf):
         raise ValueError("a latency is not above zero")
     return timed
+
+
+def _elsewhere(fields: dict[str, Any]) -> Elsewhere:
+    found = Elsewhere(**fields)
+    if not all(0 < value < math.inf for value in (found.ms, found.ratio)) or not 0 <= found.error < math.inf:
+        raise ValueError("a latency is not above zero")
+    return found
 
 
 def _accuracy(fields: dict[str, Any]) -> Accuracy:

@@ -9,7 +9,7 @@ from hwprune.plain import xml_text
 from hwprune.units import format_ms
 
 if TYPE_CHECKING:
-    from hwprune.gate.result import BenchResult, Timed
+    from hwprune.gate.result import BenchResult, Elsewhere, Timed
 
 CHECKS_HEAD = ("limit", "measured", "interval", "allowed", "verdict")
 _NAMES = {"ms": "latency", "errors": "test top-1", "points": "test top-1 lost against the baseline"}
@@ -25,12 +25,17 @@ def title(result: BenchResult) -> str:
 def networks(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The networks as a table: its head and its rows."""
     own, other = result.model, result.baseline
+    elsewhere = [
+        (f"{xml_text(own.file)} under {one.profile} ({one.runtime}), {100 * one.ratio:.1f} %", _latency(one))
+        for one in result.elsewhere
+    ]
     if other is None or result.ratio is None:
-        return ("network", "latency"), [(xml_text(own.file), _latency(own))]
+        return ("network", "latency"), [(xml_text(own.file), _latency(own)), *elsewhere]
     stored = " (stored figures)" if result.compared_with == "figures" else ""
     return ("network", "latency", "of the baseline"), [
         (xml_text(own.file), _latency(own), f"{100 * result.ratio.value:.1f} %"),
         (f"{xml_text(other.file)}, the baseline{stored}", _latency(other), "100 %"),
+        *((*one, "") for one in elsewhere),
     ]
 
 
@@ -104,7 +109,7 @@ def at_bound(check: Check) -> str:
     return f"at {'least' if check.limit.unit == 'errors' else 'most'} {check.limit.text}"
 
 
-def _latency(timed: Timed) -> str:
+def _latency(timed: Timed | Elsewhere) -> str:
     return f"{format_ms(timed.ms)} ± {format_ms(timed.error * timed.ms)}"
 
 

@@ -40,6 +40,13 @@ def all_runtimes() -> list[Runtime]:
     return [_RUNTIMES[name]() for name in runtime_names()]
 
 
+def serving(device: str) -> list[Runtime]:
+    """The runtimes that are installed and serve a kind of device, but for the pretended one."""
+    kind = device.partition(":")[0]
+    names = (name for name in runtime_names() if kind in _DEVICES[name] and name != "fake")
+    return [runtime for name in names if (runtime := _RUNTIMES[name]()).available()]
+
+
 def get_runtime(profile: TargetProfile) -> Runtime:
     """The runtime for a profile, checked: its libraries are here and it knows the profile's options.
 

@@ -21,10 +21,11 @@ from hwprune.latency.measure import measure
 from hwprune.latency.noise import yardstick
 from hwprune.progress import QUIET, Reporter
 from hwprune.project.outputs import checked_outputs
+from hwprune.runtimes.profiles import load_profile
 from hwprune.runtimes.registry import get_runtime
-from hwprune.structure.onnx_format import number_format
 from hwprune.units import parse_seconds
 from hwprune.verbs.bench_accuracy import accuracy, wanted
+from hwprune.verbs.bench_elsewhere import elsewhere, taken
 from hwprune.verbs.bench_inputs import (
     Baseline,
     ModelFile,
@@ -71,6 +72,7 @@ def bench(
     max_drop: float | None = None,
     device: str = "",
     profile: str = "",
+    also: tuple[str, ...] = (),
     max_time: str = "30s",
     output: Path | None = None,
     markdown: Path | None = None,
@@ -90,6 +92,7 @@ def bench(
         max_drop: Points of test top-1 that may be lost against the baseline.
         device: cpu or cuda:0; "" takes the project's, or cpu.
         profile: A target profile, such as cpu-1t or cpu; "" takes the project's or the device's default.
+        also: Time the network under these target profiles too, side by side: openvino-1t.
         max_time: Device time for the verdict; less where it is clear earlier, more where five blocks of both
             networks take longer, and up to a third more with --output, for later runs.
         output: Write the figures into this JSON file, a baseline for later runs.
@@ -122,10 +125,12 @@ def bench(
         if why:
             reporter.note(why)
         scored = accuracy(found, beside, asked, reporter)
+        others = [load_profile(name) for name in also]
         gate = _Gate(found, beside, target, (*limits, *asked.limits), scored)
         if beside.kind == "figures" and beside.figures and baseline:
             beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
         result = _measured(gate, seconds, output, reporter)
+        result = replace(result, elsewhere=elsewhere(found, target, others, seconds, reporter))
         _write(result, output, markdown, junit)
         return result
 
@@ -243,15 +248,8 @@ class _Gate:
             yield session
 
     def _content(self, model: ModelFile) -> bytes:
-        """The network in the profile's number format, where the runtime would refuse the file as it is."""
         if model not in self._lowered:
-            wanted = self.target.precision if self.runtime.refuses_other_formats else "fp32"
-            self._lowered[model] = model.content
-            if wanted != "fp32" and number_format(model.content) == "fp32":
-                try:
-                    self._lowered[model] = self.runtime.lower(model.content, self.target)
-                except (ModelError, DeviceError) as error:
-                    raise located(error, model.path) from error
+            self._lowered[model] = taken(model, self.runtime, self.target)
         return self._lowered[model]
 
     def _result(self, found: Measurement) -> BenchResult:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hwprune.errors import HwpruneError, UsageError
+from hwprune.errors import ConfigError, DeviceError, HwpruneError, UsageError
 from hwprune.progress import QUIET, Reporter
 
 _LEAST_SPEED_UP = 1.2  # of all cores together; less is no reason to use them
@@ -66,6 +67,7 @@ def doctor(*, profile: str = "cpu-1t", seconds: float = 3.0, reporter: Reporter 
     timed = [_noise(profile, seconds, facts)]
     if facts["device"]["physical_cores"] > 1 and not _on_gpu(profile):
         timed.append(_side_by_side(profile, seconds, facts))
+    timed.append(_fastest(profile, seconds, facts))
     after = environment.machine_load()
     findings = [*_machine(facts), *_runtimes(), *_load(facts["load"]), *_taken(facts["load"], after), *timed]
     return DoctorResult(tuple(findings), facts)
@@ -193,6 +195,35 @@ def _side_by_side(profile: str, seconds: float, facts: dict[str, Any]) -> Findin
         "" if good else "use a profile with one thread: these cores share a physical one, or others use them"
     )
     return Finding(name, f"{cores} threads are {speed_up:.2f} times as fast as one", good, advice)
+
+
+def _fastest(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:
+    """Which runtime runs a small network fastest under the conditions of a profile."""
+    from hwprune.latency.noise import yardstick
+    from hwprune.latency.side_by_side import side_by_side
+    from hwprune.runtimes.profiles import load_profile
+    from hwprune.runtimes.registry import serving
+
+    name = "fastest runtime"
+    try:
+        target = load_profile(profile)
+        networks = []
+        for one in serving(target.device):
+            on = replace(target, runtime=one.name, options={})
+            with contextlib.suppress(ConfigError, DeviceError):  # a number format or a device not served
+                networks.append((yardstick(one, on), one, on))
+        if not networks:
+            return Finding(name, f"no runtime for {target.device} is here", None)
+        found = side_by_side(networks, seconds)
+        found_ms = {one.name: each.ms for (_, one, _), each in zip(networks, found, strict=True)}
+    except HwpruneError as error:
+        return Finding(name, error.what, False, error.do or "")
+    facts["runtimes_ms"] = found_ms
+    ranked = sorted(found_ms, key=lambda one: found_ms[one])
+    told = ", ".join(f"{one} {found_ms[one]:.3f} ms" for one in ranked)
+    again = "compare them on a file: hwprune bench FILE.onnx --also PROFILE" if len(ranked) > 1 else ""
+    text = f"{ranked[0]} (a chain of convolutions under the conditions of {profile}: {told})"
+    return Finding(name, text, True, again)
 
 
 def _noise(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:

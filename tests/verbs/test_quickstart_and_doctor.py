@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from projects import new_project
 
+from hwprune.runtimes.registry import serving
 from hwprune.verbs.doctor import doctor
 from hwprune.verbs.quickstart import quickstart
 
@@ -35,6 +36,9 @@ def test_doctor_looks_at_devices_runtimes_and_noise() -> None:
     runtimes = [one for one in result.findings if one.name.startswith("runtime ")]
     assert all((one.value == "ready") == (one.good is True) for one in runtimes)
     assert all(one.do for one in runtimes if one.good is None), "what is absent says how to get it"
+    assert set(result.facts["runtimes_ms"]) == {one.name for one in serving("cpu")} >= {"onnxruntime"}
+    fastest = min(result.facts["runtimes_ms"], key=result.facts["runtimes_ms"].get)
+    assert findings["fastest runtime"].value.startswith(fastest)
     assert {"drift", "error", "bias", "slowest"} == set(result.facts["noise"])
     assert {"frequency governor", "container quota"} <= set(findings)
     if result.facts["device"]["physical_cores"] > 1:
