@@ -71,14 +71,15 @@ class Trainer:
 
     def run(self) -> TrainResult:
         """Train both, score both on test, write the result."""
-        from hwprune.training.evaluation import accuracy
+        from hwprune.training.predictions import confusion, predictions
 
         config, test = self.project.config, self.project.splits.test
         (base, base_history, source), (pruned, history) = self.networks()
         if base_history.epochs:
             self.project.save_network("base", base, self.space.full(), {})
-        base_top1 = accuracy(base, test)
-        top1 = base_top1 if self.found.base_meets_budget else accuracy(pruned, test)
+        base_named = predictions(base, test)
+        named = base_named if self.found.base_meets_budget else predictions(pruned, test)
+        base_top1, top1 = (float((one == test.labels).double().mean()) for one in (base_named, named))
         start = "base" if self.found.base_meets_budget else self.start
         self.project.save_network("pruned", pruned, self.found.widths, {"top1": top1, "start": start})
         result = TrainResult(
@@ -99,6 +100,9 @@ class Trainer:
             normalisation=self.project.normalisation.origin,
             mean=self.project.normalisation.mean,
             std=self.project.normalisation.std,
+            classes=self.project.dataset.classes,
+            confusion=confusion(test.labels, named),
+            base_confusion=confusion(test.labels, base_named),
         )
         result.save(self.project.path("train.json"))
         return result

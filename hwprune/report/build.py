@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwprune.report.parts import Document, Section, Table
-from hwprune.report.sections import checks, curves, history, reproduce, times, tradeoff, widths
+from hwprune.report.sections import checks, classes, curves, history, reproduce, times, tradeoff, widths
 from hwprune.report.standing import last_top1
 from hwprune.report.verdict import MISSING
 from hwprune.report.words import floats_words
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SECTIONS = (
     tradeoff.tradeoff,
+    classes.classes,
     widths.widths,
     times.times,
     curves.steps,

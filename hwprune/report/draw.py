@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ROW, _FRAME = 19, 70  # pixels of a row of bars, and around all of them
-_NAME = 22  # letters of a name beside a bar; a phone has no room for more
+NAME = 22  # letters of a name beside a bar; a phone has no room for more
 _US_BELOW_MS = 1.0
 
 
@@ -81,7 +81,7 @@ def before_after(
             ("pruned", after, 0.4, "@blue"),
         )
     )
-    ticks = {"tickvals": rows, "ticktext": [escape(_short(name)) for name in names], "tickfont": {"size": 11}}
+    ticks = {"tickvals": rows, "ticktext": [escape(short(name)) for name in names], "tickfont": {"size": 11}}
     span = [len(names) - 0.4, -0.6]
     layout = {
         "barmode": "overlay",
@@ -91,7 +91,7 @@ def before_after(
     return bars, layout, _FRAME + _ROW * max(len(names), 4)
 
 
-def _short(name: str) -> str:
-    """A long name without its middle: its end tells most, its beginning which part of the network it is."""
-    begin = _NAME // 3
-    return name if len(name) <= _NAME else f"{name[:begin]}…{name[begin + 1 - _NAME :]}"
+def short(name: str, letters: int = NAME) -> str:
+    """A long name without its middle: its end tells most, its beginning which part of the whole it is."""
+    begin = letters // 3
+    return name if len(name) <= letters else f"{name[:begin]}…{name[begin + 1 - letters :]}"

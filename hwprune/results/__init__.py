@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from hwprune import artifacts
-from hwprune.payloads import as_tuples, is_file_name, misfits
+from hwprune.payloads import is_file_name
 from hwprune.results.figures import LEAST, Figure, WithFigures
 from hwprune.results.rows import DeviceFacts, Epoch, FloatFile, Generation, Lesson, Step
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from hwprune.results.stored import Stored
 
 __all__ = [
     "DeviceFacts",
@@ -28,55 +25,6 @@ __all__ = [
     "Stored",
     "TrainResult",
 ]
-
-
-class Stored:
-    """Saving and loading for frozen dataclasses of plain data."""
-
-    kind: ClassVar[str]
-    made_by: ClassVar[str]
-    schema_version: ClassVar[int] = 1
-    later: ClassVar[dict[str, Any]] = {}  # fields that older files lack, and what they then hold
-
-    def save(self, path: Path) -> None:
-        """Write the result as JSON, atomically."""
-        artifacts.write_json(path, self.kind, self.schema_version, asdict(self))  # type: ignore[call-overload]
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a result.
-
-        Raises:
-            ArtifactError: Missing (names the command that makes it), damaged, or of another kind.
-        """
-        payload = artifacts.read_json(path, cls.kind, cls.schema_version, cls.made_by)
-        try:
-            return cls.from_payload(payload)
-        except ValueError as error:
-            raise artifacts.broken(path, error, cls.made_by) from error
-
-    @classmethod
-    def from_payload(cls, payload: Any) -> Self:
-        """The result that JSON tells of, whoever wrote it.
-
-        Raises:
-            ValueError: The fields are not those that are declared, or do not go together.
-        """
-        if isinstance(payload, dict):
-            payload = cls._completed(payload)
-        if wrong := misfits(payload, cls):
-            raise ValueError(f"unexpected fields: {', '.join(wrong)}")
-        return cls._made(as_tuples(payload))
-
-    @classmethod
-    def _completed(cls, payload: dict[str, Any]) -> dict[str, Any]:
-        """The payload of a file that may be older than some of the fields."""
-        return {**cls.later, **payload}
-
-    @classmethod
-    def _made(cls, fields: dict[str, Any]) -> Self:
-        """The result of fields whose types were checked."""
-        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,10 +248,20 @@ class TrainResult(Stored):
         normalisation: Whose figures the images were normalised by; "" in files that do not tell.
         mean: Of red, green and blue, subtracted from pixels in 0..1.
         std: What is then divided by.
+        classes: Name of each class; empty in files that do not tell, as what follows.
+        confusion: (class, class that the pruned network named, test images) of all pairs that occur.
+        base_confusion: The same of the unpruned network.
     """
 
     kind: ClassVar[str] = "train-result"
-    later: ClassVar[dict[str, Any]] = {"normalisation": "", "mean": [], "std": []}
+    later: ClassVar[dict[str, Any]] = {
+        "normalisation": "",
+        "mean": [],
+        "std": [],
+        "classes": [],
+        "confusion": [],
+        "base_confusion": [],
+    }
     made_by: ClassVar[str] = "hwprune train"
     schema_version: ClassVar[int] = 2
 
@@ -324,8 +282,14 @@ class TrainResult(Stored):
     normalisation: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    base_confusion: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
+        for there, named, images in (*self.confusion, *self.base_confusion):
+            if not (0 <= there < len(self.classes) and 0 <= named < len(self.classes) and images > 0):
+                raise ValueError("a confusion of classes that there are not")
         if self.start not in ("inherited", "generated", "scratch", "base"):
             raise ValueError(f"there is no start {self.start!r}")
 

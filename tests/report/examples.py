@@ -104,6 +104,9 @@ def train() -> TrainResult:
         structure="s",
         data="digits",
         test_digest="d",
+        classes=("ant", "bee", HOSTILE),
+        confusion=((0, 0, 190), (0, 1, 10), (1, 1, 180), (1, 2, 20), (2, 2, 80), (2, 0, 20)),
+        base_confusion=((0, 0, 195), (0, 1, 5), (1, 1, 178), (1, 2, 22), (2, 2, 82), (2, 0, 18)),
     )
 
 

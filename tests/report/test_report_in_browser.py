@@ -23,9 +23,9 @@ from hwprune.report.parts import Document
 # What each plot has come to: how many drawings, how many of its traces are in them, whether it has a size.
 PLOTS = """[...document.querySelectorAll('figure')].map(figure => {
   const box = figure.querySelector('.plot'), area = box.getBoundingClientRect();
-  const drawn = box.querySelectorAll('.scatterlayer .trace, .barlayer .trace').length;
+  const drawn = box.querySelectorAll('.scatterlayer .trace, .barlayer .trace, .hm').length;
   const asked = JSON.parse(figure.querySelector('script').textContent).data.length;
-  const shapes = [...box.querySelectorAll('.scatterlayer path, .barlayer path')];
+  const shapes = [...box.querySelectorAll('.scatterlayer path, .barlayer path, .hm image')];
   return {name: box.getAttribute('aria-label'), drawn, asked, shapes: shapes.length,
     paper: getComputedStyle(box.querySelector('.main-svg')).backgroundColor,
     seen: area.width > 200 && area.height > 120 && box.querySelectorAll('svg.main-svg').length > 0};
