@@ -159,7 +159,8 @@ def test_the_report_of_a_real_search_is_drawn(finished: Path, tmp_path: Path) ->
     with Chromium(path, tmp_path) as browser:
         browser.open(finished / "report.html", width=390)
         assert browser.complaints == []
-        empty = "[...document.querySelectorAll('.plot')].filter(box => !box.querySelector('.trace, .hm')).length"
+        drawn = "[...document.querySelectorAll('.plot')].map(box => box.querySelector('.trace, .hm'))"
+        empty = f"{drawn}.filter(one => !one).length"
         assert browser.value(empty) == 0
         assert browser.value("document.querySelectorAll('.plot').length") > len(load(finished)[0].groups)
         assert browser.value("document.documentElement.scrollWidth") <= 390
