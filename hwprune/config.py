@@ -62,6 +62,8 @@ class DataConfig:
 
     Attributes:
         source: `digits`, `cifar10:ROOT`, `imagefolder:ROOT`, `parquet:DIR`; "" has none (latency only).
+        task: A task of your own in place of classification, `path/to/file.py:Task`, with `source` "": loss,
+            metric and loaders.
         image_size: Side of the images in pixels; 0 takes the data's own, or the model's without data.
         mean: What is subtracted from red, green and blue of pixels in 0..1; [] takes what trained weights
             expect, else the images' own mean, above 64 pixels ImageNet's.
@@ -71,6 +73,7 @@ class DataConfig:
     """
 
     source: str = "digits"
+    task: str = ""
     image_size: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -78,8 +81,19 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self, {"image_size": (0, 10_000), "sub_val": (0, math.inf)})
+        if self.task and self.source:
+            raise ConfigError(
+                "Images are given twice.",
+                got=f"source={self.source!r} and task={self.task!r}",
+                do='set source = "": the task has loaders of its own',
+            )
         if problems := _channel_problems(self.mean, self.std):
             raise ConfigError("The normalisation is not possible.", got="; ".join(problems))
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to train on."""
+        return bool(self.source or self.task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +164,7 @@ class SearchConfig(SearchSettings):
     """The evolution; a small one by default, the paper's 50 networks a generation for larger data.
 
     Attributes:
-        score: `inherited` (top-1 of the trained network, cut, with its batch normalisation recalibrated),
+        score: `inherited` (metric of the trained network, cut, with its batch normalisation recalibrated),
             `pruningnet` (with the weights it generates), or `macs` (prefers larger networks, needs no
             images); `auto` takes `inherited` where that tells networks apart, else `pruningnet`, and `macs`
             without images.

@@ -1,11 +1,13 @@
-"""Checks of exported files: against torch, and by their accuracy."""
+"""Exported files beside torch: how far they are from it, and as networks that are scored like any other."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils import _pytree as pytree
 
 from hwprune.errors import ModelError
 from hwprune.structure.export import as_inputs, export_base, tensors_of
@@ -13,10 +15,7 @@ from hwprune.structure.export import as_inputs, export_base, tensors_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
-
-    from hwprune.data.images import Images
-
+    from torch import Tensor
 
 TOLERANCE = 1e-3  # largest difference of outputs from torch's, relative to their scale
 
@@ -77,21 +76,30 @@ def largest_difference(
     )
 
 
-def file_accuracy(content: bytes, images: Images, batch_size: int) -> float:
-    """Top-1 accuracy of an exported file in ONNX Runtime, 0 to 1.
+class FileNetwork(nn.Module):
+    """An exported file in ONNX Runtime on the CPU, called like the module that it was exported from.
 
     Args:
-        content: The file; its batch is fixed.
-        images: What it is scored on.
-        batch_size: That batch; the last one is filled up with zeros.
+        content: The file, of one input; its batch is fixed.
+        batch: That batch; images are brought into as many as needed, the last one filled up with zeros.
+        like: What the module returns, for the structure of the outputs; None where that is one tensor.
     """
-    import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    name, right = session.get_inputs()[0].name, 0
-    for batch, labels in images.batches(batch_size):
-        filled = np.zeros((batch_size, *batch.shape[1:]), dtype=np.float32)
-        filled[: len(batch)] = batch.numpy()
-        scores = session.run(None, {name: filled})[0][: len(batch)]
-        right += int((scores.argmax(1) == labels.numpy()).sum())
-    return right / len(images)
+    def __init__(self, content: bytes, batch: int, like: Any = None) -> None:
+        import onnxruntime
+
+        super().__init__()
+        self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        self._input, self._batch = self._session.get_inputs()[0].name, batch
+        self._form = pytree.tree_structure(torch.zeros(0) if like is None else like)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """The file's outputs for any number of images, (N, C, H, W)."""
+        found = [self._run(part) for part in torch.split(images.cpu(), self._batch)]
+        outputs = [torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True)]
+        return pytree.tree_unflatten(outputs[: self._form.num_leaves], self._form)
+
+    def _run(self, images: torch.Tensor) -> list[Any]:
+        filled = np.zeros((self._batch, *images.shape[1:]), dtype=np.float32)
+        filled[: len(images)] = images.numpy()
+        return [one[: len(images)] for one in self._session.run(None, {self._input: filled})]

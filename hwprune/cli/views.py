@@ -180,7 +180,7 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
         rows.append(("share of MACs kept", f"{result.base_score:.1%}", f"{result.score:.1%}", ""))
     else:
         top1 = f"{result.score:.1%} ± {result.score_error:.1%}"
-        rows.append(("top-1 on sub-val, not trained yet", f"{result.base_score:.1%}", top1, ""))
+        rows.append((f"{result.metric} on sub-val, not trained yet", f"{result.base_score:.1%}", top1, ""))
     head = ("", "unpruned", "chosen", "budget")
     yield table(f"{result.model} under {result.budget}", head, rows)
     yield from _unmeasured(result)
@@ -228,7 +228,7 @@ def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
 def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
     points = 100 * (result.top1 - result.base_top1)
     yield facts(
-        f"Top-1 on {result.test_images} test images",
+        f"{'Top-1' if result.metric == 'top-1' else result.metric} on {result.test_images} test images",
         ("unpruned network", f"{result.base_top1:.2%}  ({result.base_source})"),
         ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {START_WORDS[result.start]})"),
     )
@@ -272,14 +272,14 @@ def _export_facts(figure: Figure) -> Iterable[tuple[str, str]]:
 
 
 def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
-    """Top-1 of the file; rounding to an integer format makes it another than that of the weights."""
+    """The metric of the file; rounding to an integer format makes it another than that of the weights."""
     if result.top1 is None or result.trained_top1 is None:
         return
     text = f"{result.top1:.2%}"
     if result.precision != "fp32":
         points = 100 * (result.top1 - result.trained_top1)
         text += f"  ({points:+.2f} points by {result.precision})"
-    yield "test top-1 of the file", text
+    yield f"test {result.metric} of the file", text
 
 
 def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:

@@ -57,14 +57,40 @@ def build(name: str, *, num_classes: int, image_size: int | None = None) -> nn.M
     return network
 
 
-def _parse(name: str) -> tuple[Path, str]:
+def load_object(name: str) -> Any:
+    """Run the file of a task and give its object: made of its class, or as it stands there.
+
+    Raises:
+        ModelError: No such file or name, or an exception inside it.
+        UsageError: The name has no class.
+    """
+    path, wanted = _parse(name, "task", "class", "path/to/file.py:Task")
+    with _importable(path.parent):
+        module = _load(path)
+        if not hasattr(module, wanted):
+            own = [key for key, value in vars(module).items() if isinstance(value, type)]
+            raise ModelError(
+                f"The file has no {wanted!r}.",
+                where=path,
+                allowed=nearest(wanted, own) if own else "a class with loss, metric and loaders",
+            )
+        found = getattr(module, wanted)
+        try:
+            return found() if isinstance(found, type) else found
+        except (Exception, SystemExit) as error:
+            raise _failed(f"{wanted}() failed.", path, error) from error
+
+
+def _parse(
+    name: str, what: str = "model", part: str = "function", allowed: str = "path/to/file.py:FUNCTION"
+) -> tuple[Path, str]:
     file, separator, function = name.rpartition(":")
     if not separator or not file.endswith(".py") or not function.isidentifier():
         raise UsageError(
-            "A model in your own file needs the function that builds it.",
-            where="model",
+            f"A {what} in your own file needs the {part} that builds it.",
+            where=what,
             got=repr(name),
-            allowed="path/to/file.py:FUNCTION",
+            allowed=allowed,
         )
     path = Path(file).expanduser()
     if not path.is_file():

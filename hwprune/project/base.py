@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
 from hwprune.logbook import Logbook
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from hwprune.data.images import Images
     from hwprune.progress import Reporter
     from hwprune.project.folder import Project
     from hwprune.training.history import History
@@ -29,7 +28,7 @@ def recipe(project: Project) -> TrainSettings:
     return TrainSettings(**{name: value for name, value in asdict(config).items() if name in own})
 
 
-def training_images(project: Project) -> tuple[Images, Images | None]:
+def training_images(project: Project) -> tuple[Any, Any]:
     """What networks are trained on, and what the best epoch is found with, if the recipe asks for it.
 
     Without a validation part of the user's own, sub-val is taken out of the training images for that.
@@ -85,6 +84,7 @@ def _trained_base(project: Project, reporter: Reporter) -> tuple[nn.Module, Hist
             model,
             images,
             settings,
+            task=project.task,
             checkpoint=checkpoint_path(project),
             seed=project.config.seed,
             progress=progress,
@@ -126,7 +126,7 @@ def tuning(
     if found is None:
         (images, _), seed = training_images(project), project.config.seed
         with reporter.stage("Finding a learning rate", "rates"):
-            rate, spent = find_rate(model, images, settings, seed=seed, teacher=teacher)
+            rate, spent = find_rate(model, images, settings, task=project.task, seed=seed, teacher=teacher)
         found = {"lr": rate, "epochs": spent}
         if workers.is_main():
             book.add(found)

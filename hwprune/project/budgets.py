@@ -159,7 +159,7 @@ def _size(project: Project, target: LatencyModel, quantity: Quantity) -> Budget:
             got=target.name,
             do="give the budget as --params",
         )
-    classes = json.dumps(project.dataset.classes) if project.config.data.source else ""
+    classes = json.dumps(project.dataset.classes) if project.config.data.given else ""
     slicer, more = OnnxSlicer(base_onnx, space), _METADATA_BYTES + len(classes)
 
     def exact(widths: Widths) -> float:

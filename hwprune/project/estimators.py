@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.config import Config, PruningNetConfig, ScoreName
-    from hwprune.data.images import Images
     from hwprune.evolution.problem import AccuracyScore
     from hwprune.progress import Reporter
     from hwprune.project.folder import Project
@@ -46,7 +45,7 @@ def score_kind(project: Project) -> ScoreName:
     """What the project is scored by; `auto` stays where its images decide, see `tells_apart`."""
     kind = project.config.search.score
     if kind == "auto":
-        return "auto" if project.config.data.source else "macs"
+        return "auto" if project.config.data.given else "macs"
     if kind != "macs":
         project.require_data()
     return kind
@@ -85,10 +84,11 @@ def inherited_net(project: Project, space: SearchSpace, reporter: Reporter) -> I
     """The trained unpruned network, its channels sorted, to be cut to any widths; nothing is generated."""
     from hwprune.pruningnet.inherited import Inherited
     from hwprune.training.devices import compute_device
+    from hwprune.training.task import CLASSIFICATION
 
     model = sorted_base(project, space, reporter).to(compute_device(project.config.compute.device))
-    images = _some_images(project).batches(_BATCH) if project.config.pruningnet.repair else ()
-    return Inherited(model, space, images, importance=None)
+    some = _some_batches(project) if project.config.pruningnet.repair else ()
+    return Inherited(model, space, some, importance=None, task=project.task or CLASSIFICATION)
 
 
 def make_pruningnet(project: Project, space: SearchSpace, reporter: Reporter) -> PruningNet:
@@ -122,6 +122,7 @@ def sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.
     from hwprune.project.network import traced
     from hwprune.pruningnet.importance import importance
     from hwprune.structure.rank import sort_channels
+    from hwprune.training.task import CLASSIFICATION
 
     if project.config.model.tied:
         # Layers that share a width need not share an order: each is sorted by what its channels are worth.
@@ -129,8 +130,8 @@ def sorted_base(project: Project, space: SearchSpace, reporter: Reporter) -> nn.
             warnings.simplefilter("ignore", HwpruneWarning)
             space = traced(project, tied=False)
     model, _, _ = base.trained_base(project, reporter)
-    some = _some_images(project).batches(_BATCH)
-    scores = importance(project.config.pruningnet.importance, model, space, some)
+    some, task = _some_batches(project), project.task or CLASSIFICATION
+    scores = importance(project.config.pruningnet.importance, model, space, some, task)
     return sort_channels(model, space, scores).cpu()  # from where all generators start
 
 
@@ -146,13 +147,15 @@ def _taught(project: Project, reporter: Reporter) -> Task:
 
     teacher, _, _ = base.trained_base(project, reporter)
     own = base.recipe(project)
-    return Distilled(Classification.of(own), teacher, own)
+    return Distilled(project.task or Classification.of(own), teacher, own)
 
 
-def _some_images(project: Project) -> Images:
-    """Training images that say what channels are worth, and what they have in common."""
+def _some_batches(project: Project) -> Iterable[Any]:
+    """Batches of training images that say what channels are worth, and what they have in common."""
+    if project.own_task:
+        return project.own_task.sub_train.some(_IMAGES)
     images, rng = project.splits.sub_train, np.random.default_rng(project.config.seed)
-    return images.subset(rng.permutation(len(images))[:_IMAGES])
+    return images.subset(rng.permutation(len(images))[:_IMAGES]).batches(_BATCH)
 
 
 def train_pruningnet(
@@ -175,7 +178,7 @@ def train_pruningnet(
             history = fit(
                 net,
                 project.splits.sub_train,
-                _taught(project, reporter) if is_tuning(project) else None,
+                _taught(project, reporter) if is_tuning(project) else project.task,
                 recipe(project.config.pruningnet),
                 checkpoint=checkpoint_path(project, space, networks),
                 seed=project.config.seed,
@@ -216,13 +219,16 @@ def accuracy_score(
     from hwprune.pruningnet.evaluate import Evaluator
     from hwprune.pruningnet.outcomes import Outcomes
     from hwprune.pruningnet.race import CHANCE, Racer
+    from hwprune.training.task import CLASSIFICATION
 
     config, splits = project.config, project.splits
-    evaluator = Evaluator(net, splits.sub_train, splits.sub_val, recipe(config.pruningnet), seed=config.seed)
+    task = project.task or CLASSIFICATION
+    own_recipe = recipe(config.pruningnet)
+    evaluator = Evaluator(net, splits.sub_train, splits.sub_val, own_recipe, seed=config.seed, task=task)
     own = digest(kind, fingerprint(project, net.space, networks), [gene.choices for gene in net.space.genes])
     path = project.path(f"evaluations-{own}.jsonl") if workers.is_main() else None
     chance = CHANCE if config.search.race else 0.0
-    of = digest(own, splits.sub_val.labels.tolist())
+    of = digest(own, project.val_digest)
     return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path, of), chance=chance))
 
 
@@ -246,36 +252,62 @@ def load_pruningnet(project: Project, space: SearchSpace, file_name: str, report
     return net.eval()
 
 
-def tells_apart(scores: Iterable[float], whole: float, labels: Sequence[int]) -> bool:
+def tells_apart(scores: Sequence[float], whole: float, floor: float, noise: float, step: float) -> bool:
     """Whether inherited weights still say something of networks, or have collapsed with the cuts.
 
     Args:
-        scores: Top-1 of some networks on sub-val, 0 to 1.
+        scores: Of some networks on sub-val.
         whole: That of the unpruned network.
-        labels: The classes of sub-val's images.
+        floor: What is scored without having learnt anything: by naming the most frequent class, or, of a task
+            of the user's own, by the untrained network.
+        noise: Standard error of a score.
+        step: What one image can change of it.
 
     Returns:
-        Whether the best of them keeps a fair part of the unpruned network's lead over naming the most
-        frequent class, is above that beyond doubt, and they differ by more than the images drawn explain.
+        Whether the best of them keeps a fair part of the unpruned network's lead over the floor, is above
+        that beyond doubt, and they differ by more than the images drawn explain.
     """
-    found, count = np.array([*scores]), len(labels)
-    majority = float(np.bincount(labels).max()) / count
-    noise = float(np.sqrt((found * (1 - found)).mean() / count))
-    lead = found.max() - majority
-    clear = lead > _CLEAR * max(noise, 1 / count) and lead > _FAIR * (whole - majority)
+    found = np.array(scores)
+    lead = found.max() - floor
+    clear = lead > _CLEAR * max(noise, step) and lead > _FAIR * (whole - floor)
     return bool(clear and found.std() > noise)
 
 
-def sanity(score: AccuracyScore, space: SearchSpace, labels: Sequence[int]) -> None:
+def sanity(score: AccuracyScore, space: SearchSpace, floor: float, best: float = 1.0) -> None:
     """Refuse a PruningNet that cannot tell networks apart.
 
+    Args:
+        score: The PruningNet's.
+        space: Its search space.
+        floor: As in `tells_apart`.
+        best: The best score that there may be.
+
     Raises:
-        ModelError: At full width it is hardly better than naming the most frequent class.
+        ModelError: At full width it is hardly better than what has learnt nothing.
     """
-    top1, majority = score(space.full()), float(np.bincount(labels).max()) / len(labels)
-    if top1 < majority + 0.1 * (1 - majority):
+    found = score(space.full())
+    if found < floor + 0.1 * (best - floor):
         raise ModelError(
             "PruningNet has not learnt enough to judge networks.",
-            got=f"{top1:.1%} at full width, naming the most frequent class gives {majority:.1%}",
+            got=f"{found:.1%} at full width, what has learnt nothing gives {floor:.1%}",
             do="train it longer (`epochs` under [pruningnet]) or with another learning rate",
         )
+
+
+def floor_of(project: Project) -> float:
+    """What is scored on sub-val without having learnt anything, see `tells_apart`."""
+    from hwprune.training.evaluation import accuracy
+
+    if project.task is not None:
+        return accuracy(project.new_model(weights=False), project.splits.sub_val, task=project.task)
+    labels = project.splits.sub_val.labels.tolist()
+    return float(np.bincount(labels).max()) / len(labels)
+
+
+def best_of(project: Project, reporter: Reporter) -> float:
+    """The best score that there may be: 1, and of a task of the user's own the unpruned network's."""
+    from hwprune.training.evaluation import accuracy
+
+    if project.task is None:
+        return 1.0
+    return accuracy(base.trained_base(project, reporter)[0], project.splits.sub_val, task=project.task)

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from hwprune.data.splits import Splits
     from hwprune.models.normalisation import Channels, Normalisation
     from hwprune.models.weights import GivenWeights
+    from hwprune.project.own_task import OwnTask
     from hwprune.runtimes.base import TargetProfile
     from hwprune.structure.space import SearchSpace, Widths
     from hwprune.training.history import History
+    from hwprune.training.task import Task
 
 WORK = "hwprune-work"
 BASE_KIND, NETWORK_SCHEMA = "network", 2
@@ -57,12 +59,29 @@ class Project:
 
     def require_data(self) -> None:
         """Raise a `DataError` when the project has no images."""
-        if not self.config.data.source:
+        if not self.config.data.given:
             raise DataError(
                 "This project has no images.",
                 where=self.config_path,
-                do='set `source` under [data], for example "imagefolder:ROOT"',
+                do='set `source` under [data], for example "imagefolder:ROOT", or `task`',
             )
+
+    @functools.cached_property
+    def own_task(self) -> OwnTask | None:
+        """The user's own task and its loaders, where the project has one."""
+        from hwprune.project.own_task import OwnTask
+
+        return OwnTask(self.config.data.task) if self.config.data.task else None
+
+    @property
+    def task(self) -> Task | None:
+        """What networks are trained for; None for classification, whose loss follows from the recipe."""
+        return self.own_task.task if self.own_task else None
+
+    @property
+    def metric(self) -> str:
+        """What the score of networks is called."""
+        return self.own_task.metric if self.own_task else "top-1"
 
     @functools.cached_property
     def _opened(self) -> Dataset:
@@ -75,7 +94,9 @@ class Project:
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The images, normalised as `normalisation` says."""
+        """The images, normalised as `normalisation` says; those of a task as its loaders give them."""
+        if self.own_task:
+            return cast("Dataset", self.own_task)  # it has what stages read of one
         mean, std, _ = self.normalisation
         return self._opened.normalised(mean, std)
 
@@ -113,7 +134,16 @@ class Project:
         """Sub-train, sub-val and test; the same in every stage."""
         from hwprune.data.splits import split
 
+        if self.own_task:
+            return cast("Splits", self.own_task)
         return split(self.dataset, images=self.config.data.sub_val, seed=self.config.seed)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What to know of the images; of a task's own nothing is known."""
+        from hwprune.data.remarks import remarks
+
+        return [] if self.own_task else remarks(self.dataset)
 
     @property
     def num_classes(self) -> int:
@@ -130,9 +160,32 @@ class Project:
 
         if self.config.data.image_size:
             return self.config.data.image_size
+        if self.own_task:
+            return self.own_task.input_shape[-1]
         return (
             self._opened.image_size if self.config.data.source else default_image_size(self.config.model.name)
         )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image that the network is called with, (C, H, W)."""
+        if self.own_task:
+            return self.own_task.input_shape
+        return (3, self.image_size, self.image_size)
+
+    @property
+    def test_digest(self) -> str:
+        """Stands for the test images: scores with another one are of others."""
+        test = self.splits.test
+        if self.own_task:
+            return digest(self.own_task.digest(), len(test))
+        return digest(self.dataset.classes, test.labels.tolist())
+
+    @property
+    def val_digest(self) -> str:
+        """The same of the images that networks are scored on."""
+        val = self.splits.sub_val
+        return digest(self.own_task.digest() if self.own_task else val.labels.tolist())
 
     def _onnx_size(self) -> int:
         """The last size of the file's first input: the side of an image, where it reads one."""
@@ -230,6 +283,8 @@ class Project:
         model, data = self.config.model, self.config.data
         kind, _, root = data.source.partition(":")
         images = (kind, str(Path(root).expanduser().resolve()) if root else "")
+        if self.own_task:
+            images = ("task", self.own_task.digest())
         path, _, function = model.name.rpartition(":")
         file = Path(path).expanduser()
         more = [*([model.tied] if model.tied else []), *(["depth"] if model.depth else [])]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hwprune.project.folder import Project
     from hwprune.results import Figure
     from hwprune.results.rows import FloatFile
+    from hwprune.training.batches import LoaderImages
 
 _IMAGES = 256  # that decide the scales of an integer format
 _LOOK = (0.005, 10.0)  # relative error, most seconds
@@ -64,11 +65,19 @@ def _images(opened: Project, calibration: Path | None) -> Images | None:
     if calibration is not None:
         mean, std, _ = opened.normalisation
         return open_unlabelled(calibration, opened.image_size, mean, std)
-    return opened.splits.sub_train if opened.config.data.source else None
+    return opened.splits.sub_train if opened.config.data.given else None
 
 
-def _batches(opened: Project, images: Images, size: int) -> Iterator[NDArray[np.float32]]:
+def _batches(opened: Project, images: Images | LoaderImages, size: int) -> Iterator[NDArray[np.float32]]:
     """Images drawn at random, (size, 3, H, W) each; over again when there are fewer than a whole batch."""
+    from hwprune.training.batches import LoaderImages
+    from hwprune.training.task import inputs_of
+
+    if isinstance(images, LoaderImages):
+        inputs = [inputs_of(images.task, batch) for batch in images.some(_IMAGES)]
+        whole = np.concatenate([one.numpy() for one in inputs])
+        parts = np.split(whole, range(size, len(whole), size))
+        return (np.resize(part, (size, *part.shape[1:])) for part in parts)
     drawn = np.random.default_rng(opened.config.seed).permutation(len(images))[:_IMAGES]
     whole = np.resize(drawn, -(-len(drawn) // size) * size)
     return (batch.numpy() for batch, _ in images.subset(whole).batches(size))

@@ -33,11 +33,11 @@ def check_settings(project: Project) -> None:
         UsageError: Images or weights are given: only torch models are trained.
     """
     model, data = project.config.model, project.config.data
-    if is_onnx(model.name) and (data.source or model.weights):
+    if is_onnx(model.name) and (data.given or model.weights):
         raise UsageError(
             "An ONNX file cannot be trained.",
             where=model.name,
-            got=f"data {data.source!r}, weights {model.weights!r}",
+            got=f"data {data.source or data.task!r}, weights {model.weights!r}",
             allowed='no images: --data ""',
             do="search it by MACs within a latency budget, or give the torch model that it was exported from",
         )
@@ -71,7 +71,7 @@ def _traced_torch(project: Project) -> SearchSpace:
 
     from hwprune.structure.trace import trace
 
-    images = torch.zeros(1, 3, project.image_size, project.image_size)
+    images = torch.zeros(1, *project.input_shape)
     model, settings = project.new_model(), project.config.model
     space = trace(model, images, name=settings.name, exclude=settings.exclude, depth=settings.depth)
     if project.config.data.source:

@@ -70,25 +70,22 @@ class Scoring:
 
     def figures(self, widths: Widths) -> dict[str, Any]:
         """The score of a network, how close it is, and that of the unpruned one."""
-        top1 = self.score(widths)
         whole = self.score(self.space.full())
-        return {"score": top1, "score_error": self._error(top1), "base_score": whole}
+        return {"score": self.score(widths), "score_error": self._error(widths), "base_score": whole}
 
     def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
         """The outcome with networks that the images do not tell from the best one ranked by their MACs."""
         if not (ranked := outcome.ranked()):
             return outcome
         best = ranked[0].score
-        noise = self._error(best)
+        noise = self._error(ranked[0].widths)
         tied = [one.widths for one in outcome.candidates if one.score >= best - noise]
         capacity = dict(zip(tied, self.space.macs(np.array(tied)).tolist(), strict=True))
         return replace(outcome, noise=noise, capacity=capacity)
 
-    def _error(self, top1: float) -> float:
-        """Standard error of an accuracy by the number of images; 0 of a score that is none."""
-        if self.made["score_kind"] == "macs":
-            return 0.0
-        return math.sqrt(top1 * (1 - top1) / len(self._labels))
+    def _error(self, widths: Widths) -> float:
+        """Standard error of a score by the number of images; 0 of MACs, and of a metric over a set."""
+        return self.score.racer.error(widths) if isinstance(self.score, SharedScore) else 0.0
 
     def spent(self, outcome: SearchOutcome) -> dict[str, float]:
         """What the search took of the epochs, as epochs of the network that it found."""
@@ -110,9 +107,7 @@ class Scoring:
         kind = estimators.score_kind(self.project)
         if kind == "macs":
             return macs_score(self.space), {"score_kind": kind}
-        from hwprune.data.remarks import remarks
-
-        for note in (*remarks(self.project.dataset), self.project.splits.told):
+        for note in (*self.project.remarks, self.project.splits.told):
             self.reporter.note(note)
         if kind != "pruningnet":
             score, _ = estimators.make(self.project, self.space, "inherited", self.reporter)
@@ -128,16 +123,11 @@ class Scoring:
                 "The trained weights do not tell networks of this budget apart: a PruningNet is trained."
             )
         score, history = estimators.make(self.project, self.space, "pruningnet", self.reporter, self._band)
-        estimators.sanity(score, self.space, self._labels)
+        best = estimators.best_of(self.project, self.reporter)
+        estimators.sanity(score, self.space, estimators.floor_of(self.project), best)
         name = estimators.checkpoint_path(self.project, self.space, self._band).name
         epochs = tuple(history.to_payload())
         return score, {"pruningnet": name, "pruningnet_history": epochs, "score_kind": "pruningnet"}
-
-    @property
-    def _labels(self) -> list[int]:
-        """The classes of the images that networks are scored on."""
-        labels: list[int] = self.project.splits.sub_val.labels.tolist()
-        return labels
 
     def _tells_apart(self, score: SharedScore) -> bool:
         """Whether a score tells the first networks of the tightest budget apart."""
@@ -148,7 +138,11 @@ class Scoring:
             inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
         self._look = score, [*inside, self.space.full()]
         whole = score(self.space.full())
-        return estimators.tells_apart((score(net) for net in inside), whole, self._labels)
+        scores = [score(net) for net in inside]
+        noise = math.sqrt(sum(score.racer.error(net) ** 2 for net in inside) / len(inside))
+        step = 0.0 if self.project.task else 1 / len(self.project.splits.sub_val)
+        floor = estimators.floor_of(self.project)
+        return estimators.tells_apart(scores, whole, floor, noise, step)
 
     @functools.cached_property
     def _band(self) -> tuple[Widths, ...]:
@@ -186,7 +180,8 @@ def searcher_of(
     space = common_space([one.target.space for one in budgets if one.target is not None])
     facts = {
         "model": config.model.name,
-        "images": bool(config.data.source),
+        "images": config.data.given,
+        "metric": project.metric,
         "structure": project.structure(),
         "epochs": epochs,
     }

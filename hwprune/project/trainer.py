@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hwprune.errors import MismatchError
 from hwprune.payloads import digest
@@ -71,22 +71,17 @@ class Trainer:
 
     def run(self) -> TrainResult:
         """Train both, score both on test, write the result."""
-        from hwprune.training.predictions import confusion, predictions
-
         config, test = self.project.config, self.project.splits.test
         (base, base_history, source), (pruned, history) = self.networks()
         if base_history.epochs:
             self.project.save_network("base", base, self.space.full(), {})
-        base_named = predictions(base, test)
-        named = base_named if self.found.base_meets_budget else predictions(pruned, test)
-        base_top1, top1 = (float((one == test.labels).double().mean()) for one in (base_named, named))
+        scores = self._scores(base, base if self.found.base_meets_budget else pruned)
         start = "base" if self.found.base_meets_budget else self.start
-        self.project.save_network("pruned", pruned, self.found.widths, {"top1": top1, "start": start})
+        self.project.save_network("pruned", pruned, self.found.widths, {"top1": scores["top1"], "start": start})
         result = TrainResult(
             model=config.model.name,
             widths=self.found.widths,
-            base_top1=base_top1,
-            top1=top1,
+            **scores,
             base_source=source,
             start=start,
             epochs=self.settings.epochs,
@@ -95,17 +90,39 @@ class Trainer:
             structure=self.project.structure(),
             history=cast("tuple[Epoch, ...]", tuple(history.to_payload())),
             base_history=cast("tuple[Epoch, ...]", tuple(base_history.to_payload())),
-            data=config.data.source,
-            test_digest=digest(self.project.dataset.classes, test.labels.tolist()),
-            normalisation=self.project.normalisation.origin,
-            mean=self.project.normalisation.mean,
-            std=self.project.normalisation.std,
-            classes=self.project.dataset.classes,
-            confusion=confusion(test.labels, named),
-            base_confusion=confusion(test.labels, base_named),
+            data=config.data.source or config.data.task,
+            test_digest=self.project.test_digest,
+            metric=self.project.metric,
         )
         result.save(self.project.path("train.json"))
         return result
+
+    def _scores(self, base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
+        """What both score on test; of classes also what they were taken for."""
+        from hwprune.training.evaluation import accuracy
+        from hwprune.training.predictions import confusion, predictions
+
+        test = self.project.splits.test
+        if task := self.project.task:
+            base_score = accuracy(base, test, task=task)
+            return {
+                "base_top1": base_score,
+                "top1": base_score if pruned is base else accuracy(pruned, test, task=task),
+            }
+        base_named = predictions(base, test)
+        named = base_named if pruned is base else predictions(pruned, test)
+        base_top1, top1 = (float((one == test.labels).double().mean()) for one in (base_named, named))
+        mean, std, origin = self.project.normalisation
+        return {
+            "base_top1": base_top1,
+            "top1": top1,
+            "normalisation": origin,
+            "mean": mean,
+            "std": std,
+            "classes": self.project.dataset.classes,
+            "confusion": confusion(test.labels, named),
+            "base_confusion": confusion(test.labels, base_named),
+        }
 
     def networks(self) -> tuple[tuple[nn.Module, History, str], tuple[nn.Module, History]]:
         """Train the unpruned network, telling whose weights it has, and the pruned one; all workers do it."""
@@ -150,6 +167,7 @@ class Trainer:
                 model,
                 images,
                 settings,
+                task=self.project.task,
                 checkpoint=self.project.path(f"pruned-{key}.safetensors"),
                 seed=config.seed,
                 progress=progress,

@@ -64,6 +64,11 @@ class Racer:
                     return _mean(against) - (_mean(against[:stop]) - _mean(ours))
         return _mean(self.figures(widths, total))
 
+    def error(self, widths: Widths) -> float:
+        """One standard error of a score by the number of images; 0 of a metric over a set."""
+        found = self.figures(widths, self.judge.stops[-1])
+        return float(found.std(dtype=np.float64)) / math.sqrt(found.size)
+
     def figures(self, widths: Widths, stop: int) -> NDArray[np.float32]:
         """A network's figures on the first `stop` images, the end of a part of sub-val: (stop,)."""
         while (known := self.outcomes.of(widths)).size < stop:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from hwprune.pruningnet.evaluate import Evaluator, Supernet
@@ -72,11 +71,6 @@ class Scorer(Racer):
     def name(self) -> str:
         """What the metric is called."""
         return name_of(self.judge.task)
-
-    def error(self, widths: Widths) -> float:
-        """One standard error of a score by the number of images; 0 of a metric over a set."""
-        found = self.figures(widths, self.judge.stops[-1])
-        return float(found.std(ddof=1)) / math.sqrt(found.size) if found.size > 1 else 0.0
 
     def network(self, widths: Widths) -> nn.Module:
         """The network of `widths` as it is scored, to be trained on: an ordinary module in eval mode."""

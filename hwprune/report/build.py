@@ -69,7 +69,7 @@ def _accuracy(report: Report) -> tuple[str, str, str]:
     train = report.train
     if train is None:
         why = "not trained yet" if report.search.images else "no images"
-        return ("test top-1", MISSING, why)
+        return (f"test {report.search.metric}", MISSING, why)
     top1 = last_top1(train, report.export)
     points = 100 * (top1 - train.base_top1)
-    return ("test top-1", f"{top1:.1%}", f"{points:+.1f} points, unpruned {train.base_top1:.1%}")
+    return (f"test {train.metric}", f"{top1:.1%}", f"{points:+.1f} points, unpruned {train.base_top1:.1%}")

@@ -35,7 +35,7 @@ def verdict(
         text += " and ".join(_against(one) for one in known.budgets)
     if train and not search.base_meets_budget:
         top1, points = last_top1(train, export), -points_lost(train, export)
-        text += f"; test top-1 {top1:.1%}, {points:+.1f} points against the unpruned network"
+        text += f"; test {train.metric} {top1:.1%}, {points:+.1f} points against the unpruned network"
     if export and export.weights == "random":
         text += "; its weights are random, it serves for timing only"
     return text + "."
@@ -85,11 +85,12 @@ def rows(search: SearchResult, train: TrainResult | None, export: ExportResult |
 
 
 def _top1_row(search: SearchResult, train: TrainResult | None) -> Row:
+    name = f"test {search.metric}"
     if train is None:
         todo = "run `hwprune train`" if search.images else "no images"
-        return Row(name="test top-1", base=MISSING, pruned=MISSING, change=todo)
+        return Row(name=name, base=MISSING, pruned=MISSING, change=todo)
     change = f"{100 * (train.top1 - train.base_top1):+.2f} points"
-    return Row(name="test top-1", base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
+    return Row(name=name, base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
 
 
 def _figure_rows(figure: Figure, searched: Figure) -> list[Row]:
@@ -117,7 +118,7 @@ def _integer_rows(export: ExportResult | None) -> list[Row]:
     if export is None or export.top1 is None or export.top1 == export.trained_top1:
         return []
     points = 100 * (export.top1 - (export.trained_top1 or 0.0))
-    name = f"test top-1, {export.precision} file"
+    name = f"test {export.metric}, {export.precision} file"
     return [
         Row(
             name=name,

@@ -69,14 +69,14 @@ def floats_words(export: ExportResult) -> str:
     won.append(f"{here} in place of {there}")
     if export.top1 is not None and export.trained_top1 is not None:
         points = 100 * (export.top1 - export.trained_top1)
-        won.append(f"test top-1 {points:+.2f} points")
+        won.append(f"test {export.metric} {points:+.2f} points")
     scales = f", scales from {export.calibration}" if export.calibration else ""
     return f"{export.precision} against 32-bit floats{scales}: {', '.join(won)}."
 
 
 def score_words(search: SearchResult) -> str:
     """What a search's score is."""
-    return "top-1 on sub-val" if search.score_kind != "macs" else "MACs kept"
+    return f"{search.metric} on sub-val" if search.score_kind != "macs" else "MACs kept"
 
 
 def tradeoff_title(search: SearchResult) -> str:

@@ -106,10 +106,18 @@ class SearchResult(WithFigures, Stored):
         epochs: Epochs to be spent after the unpruned network; 0 where no such budget was given.
         spent: What of these PruningNet and the scoring of networks took; a front's points have all of it.
         score_error: Standard error of `score` by the number of images; 0 where it is no accuracy.
+        metric: What `score` is called where `score_kind` is not `macs`: `top-1`, or the metric of a task of
+            the user's own.
     """
 
     kind: ClassVar[str] = "search-result"
-    later: ClassVar[dict[str, Any]] = {"blocks": [], "epochs": 0.0, "spent": {}, "score_error": 0.0}
+    later: ClassVar[dict[str, Any]] = {
+        "blocks": [],
+        "epochs": 0.0,
+        "spent": {},
+        "score_error": 0.0,
+        "metric": "top-1",
+    }
     made_by: ClassVar[str] = "hwprune search"
     schema_version: ClassVar[int] = 4
 
@@ -142,6 +150,7 @@ class SearchResult(WithFigures, Stored):
     epochs: float = 0.0
     spent: dict[str, float] = field(default_factory=dict)
     score_error: float = 0.0
+    metric: str = "top-1"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -232,8 +241,8 @@ class TrainResult(Stored):
     Attributes:
         model: Name of the model.
         widths: Channels of each group of the pruned network.
-        base_top1: Test top-1 of the unpruned network, 0 to 1.
-        top1: Test top-1 of the pruned network, 0 to 1.
+        base_top1: Test top-1 of the unpruned network, 0 to 1; or the metric of a task of the user's own.
+        top1: The same of the pruned network.
         base_source: Where the unpruned network's weights came from.
         start: What the pruned network was trained from: `inherited`, `generated`, `scratch` or `base`.
         epochs: Epochs of the pruned network.
@@ -251,6 +260,7 @@ class TrainResult(Stored):
         classes: Name of each class; empty in files that do not tell, as what follows.
         confusion: (class, class that the pruned network named, test images) of all pairs that occur.
         base_confusion: The same of the unpruned network.
+        metric: What the two are called: `top-1`, or the metric of a task of the user's own.
     """
 
     kind: ClassVar[str] = "train-result"
@@ -261,6 +271,7 @@ class TrainResult(Stored):
         "classes": [],
         "confusion": [],
         "base_confusion": [],
+        "metric": "top-1",
     }
     made_by: ClassVar[str] = "hwprune train"
     schema_version: ClassVar[int] = 2
@@ -285,6 +296,7 @@ class TrainResult(Stored):
     classes: tuple[str, ...] = ()
     confusion: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
     base_confusion: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    metric: str = "top-1"
 
     def __post_init__(self) -> None:
         for there, named, images in (*self.confusion, *self.base_confusion):
@@ -318,10 +330,11 @@ class ExportResult(WithFigures, Stored):
         structure: Stands for the model and its images, as in `ProfileResult`.
         calibration: What the scales of integers come from; "" for other formats.
         floats: The same network in 32-bit floats; None when the file is in them.
+        metric: As in `TrainResult`.
     """
 
     kind: ClassVar[str] = "export-result"
-    later: ClassVar[dict[str, Any]] = {"calibration": "", "floats": None}
+    later: ClassVar[dict[str, Any]] = {"calibration": "", "floats": None, "metric": "top-1"}
     made_by: ClassVar[str] = "hwprune export --onnx"
     schema_version: ClassVar[int] = 3
 
@@ -341,6 +354,7 @@ class ExportResult(WithFigures, Stored):
     structure: str
     calibration: str = ""
     floats: FloatFile | None = None
+    metric: str = "top-1"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -132,9 +132,7 @@ def check(
     if why:
         reporter.note(why)
     if opened.config.data.source:
-        from hwprune.data.remarks import remarks
-
-        for note in remarks(opened.dataset):
+        for note in opened.remarks:
             reporter.note(note)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = traced(opened)

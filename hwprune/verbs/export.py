@@ -74,19 +74,20 @@ def export(
     target = replace(target, precision="int8") if int8 else target
     if calibration and target.precision != "int8":
         raise UsageError("--calibration serves 8-bit integers.", got=calibration, do="add --int8")
+    model = None
     if is_onnx(opened.config.model.name):
         content, facts = _sliced(opened, found, target)
     else:
         model, facts = _network(opened, found)
         from hwprune.exporter import TOLERANCE, checked_onnx
 
-        shape = (target.batch, 3, opened.image_size, opened.image_size)
+        shape = (target.batch, *opened.input_shape)
         content, difference = checked_onnx(model, shape)
         facts |= {"max_difference": difference, "tolerance": TOLERANCE}
     floats = content
     if target.precision != "fp32":
         content, facts["calibration"] = lowered(opened, target, content, calibration, reporter)
-        facts["top1"] = _scored(opened, target, content) if facts["top1"] is not None else None
+        facts["top1"] = _scored(opened, model, target, content) if facts["top1"] is not None else None
     if point:
         opened.choose(found)  # now that there is something to export
     figures = [_measured(opened, found, one, content, target.precision, reporter) for one in found.figures]
@@ -105,6 +106,7 @@ def export(
         figures=tuple(figures),
         within_budget=all(_kept(found, one) for one in figures),
         structure=found.structure,
+        metric=opened.metric,
         **facts,
     )
     artifacts.write_bytes(opened.folder / output, content)
@@ -128,7 +130,7 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
     from hwprune.structure.prune import prune
 
     model = prune(opened.new_model(), opened.searched_space(), found.widths)
-    if not opened.config.data.source:
+    if not opened.config.data.given:
         weights = "given" if opened.given else "random"
         return model.eval(), {"weights": weights, "top1": None, "trained_top1": None}
     tensors, info = opened.load_network("pruned", "hwprune train")
@@ -143,11 +145,18 @@ def _network(opened: Project, found: SearchResult) -> tuple[nn.Module, dict[str,
     return model.eval(), {"weights": "trained", "top1": top1, "trained_top1": top1}
 
 
-def _scored(opened: Project, target: TargetProfile, content: bytes) -> float:
-    """Test top-1 of the file itself: another network than the trained one, by its rounded weights."""
-    from hwprune.exporter import file_accuracy
+def _scored(opened: Project, model: nn.Module | None, target: TargetProfile, content: bytes) -> float:
+    """The metric of the file itself on test: another network than the trained one, by its rounded weights."""
+    import torch
 
-    return file_accuracy(content, opened.splits.test, target.batch)
+    from hwprune.exporter import FileNetwork
+    from hwprune.training.evaluation import accuracy
+    from hwprune.training.task import CLASSIFICATION
+
+    with torch.inference_mode():
+        outputs = model(torch.zeros(1, *opened.input_shape)) if model is not None else None
+    file, task = FileNetwork(content, target.batch, outputs), opened.task or CLASSIFICATION
+    return accuracy(file, opened.splits.test, target.batch, task=task)
 
 
 def _measured(
@@ -202,6 +211,18 @@ def _latency_facts(latency: Figure) -> dict[str, str]:
     return {**base, **measured, "hwprune.latency": "measured"}
 
 
+def _accuracy_facts(opened: Project, score: float) -> dict[str, str]:
+    """The score on test, with what others need to find it too."""
+    if opened.own_task:
+        return {"hwprune.score": f"{score:.6g}", "hwprune.metric": opened.metric}
+    return {
+        "hwprune.top1": f"{score:.6g}",
+        "hwprune.normalisation": json.dumps(opened.normalisation._asdict()),
+        "hwprune.seed": json.dumps(opened.config.seed),  # decides which images were held out
+        "hwprune.classes": json.dumps(opened.dataset.classes),
+    }
+
+
 def _sized(figure: Figure, size: int) -> Figure:
     return replace(figure, measured=float(size)) if figure.name == "size" else figure
 
@@ -229,10 +250,6 @@ def _with_metadata(
         "hwprune.device": json.dumps(device_fingerprint(str(found.target["device"]))),
     }
     if top1 is not None:
-        dataset = opened.dataset
-        facts["hwprune.top1"] = f"{top1:.6g}"
-        facts["hwprune.normalisation"] = json.dumps(opened.normalisation._asdict())
-        facts["hwprune.seed"] = json.dumps(opened.config.seed)  # decides which images were held out
-        facts["hwprune.classes"] = json.dumps(dataset.classes)
+        facts |= _accuracy_facts(opened, top1)
     set_metadata(model, facts)
     return bytes(model.SerializeToString())

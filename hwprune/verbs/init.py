@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _EXAMPLE = "digits"
 _DIGITS = 2000  # data sets with fewer training images keep the embedded example's recipe
 _FEW = 1000
+_ADAMW_LR = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ def init(
     project: Path = Path("."),
     model: str = "resnet20",
     data: str = _EXAMPLE,
+    task: str = "",
     weights: str = "",
     image_size: int = 0,
     device: str = "cpu",
@@ -70,6 +72,8 @@ def init(
         model: resnet20, mobilenet_v2_cifar, torchvision:NAME, timm:NAME, path/to/file.py:factory,
             or an ONNX file (latency only).
         data: digits, cifar10:ROOT, imagefolder:ROOT, parquet:DIR, or "" for latency only.
+        task: A task of your own in place of images of classes: path/to/file.py:Task, a class with loss,
+            metric, train_loader(), val_loader() and test_loader().
         weights: Weights of the unpruned network: FILE.safetensors, FILE.pt, torchvision:NAME, timm:NAME;
             "" trains it, unless the model's own function loads weights.
         image_size: Side of the images in pixels; 0 takes the data's own.
@@ -83,11 +87,11 @@ def init(
         raise UsageError(
             "This folder is a project already.", where=path, do="use another --project, or add --force"
         )
-    if is_onnx(model) and data == _EXAMPLE:
-        data = ""  # an ONNX file is not trained
+    if (is_onnx(model) or task) and data == _EXAMPLE:
+        data = ""  # an ONNX file is not trained; a task has loaders
     config = Config(
         model=ModelConfig(name=model, weights=weights),
-        data=DataConfig(source=data, image_size=image_size),
+        data=DataConfig(source=data, task=task, image_size=image_size),
         target=TargetConfig(device=device, profile=profile),
     )
     opened = Project(project, config)
@@ -97,12 +101,11 @@ def init(
     space = traced(opened)
     for note in opened.given.notes if opened.given else ():
         reporter.note(f"Weights: {note}.")
-    images = len(opened.dataset.train) if data else 0
-    if data:
-        from hwprune.data.remarks import remarks
-
+    images = len(opened.dataset.train) if data or task else 0
+    if data or task:
         config = _recipe(_normalised(config, opened), images)
-        for note in (*remarks(opened.dataset), opened.splits.told):
+        config = _of_task(config) if task else config
+        for note in (*opened.remarks, opened.splits.told):
             reporter.note(note)
     save_config(path, config)
     return InitResult(
@@ -127,10 +130,20 @@ def _told(normalisation: Normalisation) -> dict[str, Any]:
 
 def _normalised(config: Config, opened: Project) -> Config:
     """The settings with the normalisation that the trained weights expect, if they do."""
-    if not opened.expects_normalisation:
+    if opened.own_task or not opened.expects_normalisation:
         return config
     mean, std, _ = opened.normalisation
     return replace(config, data=replace(config.data, mean=mean, std=std))
+
+
+def _of_task(config: Config) -> Config:
+    """The settings with an optimiser that suits any loss."""
+    own: dict[str, Any] = {"optimiser": "adamw", "lr": _ADAMW_LR, "weight_decay": 0.05}
+    return replace(
+        config,
+        pruningnet=replace(config.pruningnet, **own),
+        training=replace(config.training, **own),
+    )
 
 
 def _recipe(config: Config, images: int) -> Config:

@@ -124,7 +124,7 @@ def test_a_metric_over_a_set_is_not_raced_and_has_no_error(trained, loaders, sco
     assert found == pytest.approx(score(space.uniform(0.5)), abs=1e-6)
     assert whole.error(space.full()) == 0
     figures = score.figures(space.full(), 160)
-    assert score.error(space.full()) == pytest.approx(figures.std(ddof=1) / np.sqrt(160))
+    assert score.error(space.full()) == pytest.approx(figures.std() / np.sqrt(160))
 
 
 def test_a_loader_that_is_not_kept_gives_the_same_score(trained, loaders, score, monkeypatch):

@@ -70,9 +70,10 @@ def pruningnet(report: Report) -> Section:
             return missing(_NET, "nothing was searched, so none was trained.")
         return missing(_NET, f"networks were scored by {SCORE_WORDS[search.score_kind]}: none was needed.")
     rows = search.pruningnet_history
+    seen = f"{search.metric} while training"
     table = Table(
         title="Epochs of PruningNet",
-        head=("epoch", "loss", "top-1 while training", "learning rate", "seconds"),
+        head=("epoch", "loss", seen, "learning rate", "seconds"),
         rows=tuple(
             (
                 str(one["epoch"]),
@@ -91,7 +92,7 @@ def pruningnet(report: Report) -> Section:
         text=("One random network in each step, on sub-train images.",),
         plots=(
             _curve("Loss", epochs, [one["loss"] for one in rows], "loss", table),
-            *([_curve("Top-1 while training", epochs, figures, "top-1, %", table)] if figures else ()),
+            *([_curve(seen, epochs, figures, f"{search.metric}, %", table)] if figures else ()),
         ),
     )
 
