@@ -13,6 +13,7 @@ from hwprune.errors import HwpruneWarning, MissingArtifactError, ModelError
 from hwprune.payloads import digest
 from hwprune.project import base
 from hwprune.project.jobs import together
+from hwprune.project.own_task import digest_of_val
 from hwprune.project.shared_score import SharedScore
 from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.structure import space_file
@@ -228,7 +229,7 @@ def accuracy_score(
     own = digest(kind, fingerprint(project, net.space, networks), [gene.choices for gene in net.space.genes])
     path = project.path(f"evaluations-{own}.jsonl") if workers.is_main() else None
     chance = CHANCE if config.search.race else 0.0
-    of = digest(own, project.val_digest)
+    of = digest(own, digest_of_val(project))
     return SharedScore(Racer(evaluator, Outcomes(evaluator.stops, path, of), chance=chance))
 
 

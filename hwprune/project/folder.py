@@ -139,13 +139,6 @@ class Project:
         return split(self.dataset, images=self.config.data.sub_val, seed=self.config.seed)
 
     @property
-    def remarks(self) -> list[str]:
-        """What to know of the images; of a task's own nothing is known."""
-        from hwprune.data.remarks import remarks
-
-        return [] if self.own_task else remarks(self.dataset)
-
-    @property
     def num_classes(self) -> int:
         """Outputs of the classifier."""
         return len(self._opened.classes) if self.config.data.source else NO_DATA_CLASSES
@@ -172,20 +165,6 @@ class Project:
         if self.own_task:
             return self.own_task.input_shape
         return (3, self.image_size, self.image_size)
-
-    @property
-    def test_digest(self) -> str:
-        """Stands for the test images: scores with another one are of others."""
-        test = self.splits.test
-        if self.own_task:
-            return digest(self.own_task.digest(), len(test))
-        return digest(self.dataset.classes, test.labels.tolist())
-
-    @property
-    def val_digest(self) -> str:
-        """The same of the images that networks are scored on."""
-        val = self.splits.sub_val
-        return digest(self.own_task.digest() if self.own_task else val.labels.tolist())
 
     def _onnx_size(self) -> int:
         """The last size of the file's first input: the side of an image, where it reads one."""

@@ -10,6 +10,7 @@ from hwprune.errors import ModelError
 from hwprune.payloads import digest
 
 if TYPE_CHECKING:
+    from hwprune.project.folder import Project
     from hwprune.training.batches import LoaderImages
     from hwprune.training.task import Task
 
@@ -103,3 +104,23 @@ class OwnTask:
         """Stands for the task: its code."""
         path, _, name = self.source.rpartition(":")
         return digest(name, Path(path).expanduser().read_bytes())
+
+
+def digest_of_test(project: Project) -> str:
+    """Stands for the test images: scores with another one are of others."""
+    test = project.splits.test
+    if project.own_task:
+        return digest(project.own_task.digest(), len(test))
+    return digest(project.dataset.classes, test.labels.tolist())
+
+
+def digest_of_val(project: Project) -> str:
+    """The same of the images that networks are scored on."""
+    return digest(project.own_task.digest() if project.own_task else project.splits.sub_val.labels.tolist())
+
+
+def remarks_on(project: Project) -> list[str]:
+    """What to know of the images; of those of a task nothing is known."""
+    from hwprune.data.remarks import remarks
+
+    return [] if project.own_task else remarks(project.dataset)

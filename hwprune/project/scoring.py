@@ -16,6 +16,7 @@ from hwprune.evolution.operators import Genome
 from hwprune.evolution.sampling import Sampler
 from hwprune.project import estimators
 from hwprune.project.epochs import PRUNINGNET_FROM, forward_share
+from hwprune.project.own_task import remarks_on
 from hwprune.project.shared_score import SharedScore
 from hwprune.searching.initial import macs_score, starts
 from hwprune.searching.limits import common_space
@@ -107,7 +108,7 @@ class Scoring:
         kind = estimators.score_kind(self.project)
         if kind == "macs":
             return macs_score(self.space), {"score_kind": kind}
-        for note in (*self.project.remarks, self.project.splits.told):
+        for note in (*remarks_on(self.project), self.project.splits.told):
             self.reporter.note(note)
         if kind != "pruningnet":
             score, _ = estimators.make(self.project, self.space, "inherited", self.reporter)

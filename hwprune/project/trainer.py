@@ -12,6 +12,7 @@ from hwprune.project.base import fingerprint as base_fingerprint
 from hwprune.project.base import recipe, trained_base, training_images, tuning
 from hwprune.project.folder import Project
 from hwprune.project.jobs import together
+from hwprune.project.own_task import digest_of_test
 from hwprune.results import TrainResult
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ class Trainer:
             self.project.save_network("base", base, self.space.full(), {})
         scores = self._scores(base, base if self.found.base_meets_budget else pruned)
         start = "base" if self.found.base_meets_budget else self.start
-        self.project.save_network("pruned", pruned, self.found.widths, {"top1": scores["top1"], "start": start})
+        self.project.save_network(
+            "pruned", pruned, self.found.widths, {"top1": scores["top1"], "start": start}
+        )
         result = TrainResult(
             model=config.model.name,
             widths=self.found.widths,
@@ -91,7 +94,7 @@ class Trainer:
             history=cast("tuple[Epoch, ...]", tuple(history.to_payload())),
             base_history=cast("tuple[Epoch, ...]", tuple(base_history.to_payload())),
             data=config.data.source or config.data.task,
-            test_digest=self.project.test_digest,
+            test_digest=digest_of_test(self.project),
             metric=self.project.metric,
         )
         result.save(self.project.path("train.json"))

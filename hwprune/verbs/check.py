@@ -15,6 +15,7 @@ from hwprune.errors import ModelError
 from hwprune.progress import QUIET, Reporter
 from hwprune.project.folder import Project
 from hwprune.project.network import check_settings, traced, unpruned_onnx
+from hwprune.project.own_task import remarks_on
 from hwprune.units import parse_latency, parse_seconds
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def check(
     if why:
         reporter.note(why)
     if opened.config.data.source:
-        for note in opened.remarks:
+        for note in remarks_on(opened):
             reporter.note(note)
     reporter.note(f"Tracing {opened.config.model.name}.")
     space = traced(opened)

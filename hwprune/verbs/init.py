@@ -12,6 +12,7 @@ from hwprune.progress import QUIET, Reporter
 from hwprune.project.folder import Project, is_onnx
 from hwprune.project.lock import locked
 from hwprune.project.network import check_settings, traced
+from hwprune.project.own_task import remarks_on
 
 if TYPE_CHECKING:
     from hwprune.models.normalisation import Normalisation
@@ -105,7 +106,7 @@ def init(
     if data or task:
         config = _recipe(_normalised(config, opened), images)
         config = _of_task(config) if task else config
-        for note in (*opened.remarks, opened.splits.told):
+        for note in (*remarks_on(opened), opened.splits.told):
             reporter.note(note)
     save_config(path, config)
     return InitResult(

@@ -17,6 +17,7 @@ from hwprune.cli.main import main
 from hwprune.config import load_config, save_config
 from hwprune.errors import ConfigError, ModelError, UsageError
 from hwprune.project.folder import Project
+from hwprune.project.own_task import digest_of_test
 from hwprune.results import ExportResult, SearchResult, TrainResult
 from hwprune.verbs.export import export
 from hwprune.verbs.init import init
@@ -126,7 +127,7 @@ def test_another_task_is_another_project(own, tmp_path):
     (folder / "squares.py").write_text((folder / "squares.py").read_text() + "\n# changed\n")
     other = Project(folder, replace(config, data=replace(config.data, task=changed)))
     assert other.structure() != first.structure()
-    assert other.test_digest != first.test_digest
+    assert digest_of_test(other) != digest_of_test(first)
 
 
 def test_a_metric_over_a_set_takes_every_step_too(tmp_path):
