@@ -20,7 +20,7 @@ from hwprune.data.datasets import open_data
 from hwprune.data.stratify import pick
 from hwprune.evolution.problem import Constraint
 from hwprune.latency.folder import TableFolder
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Runs:
                 "predicted_share": round(setup.share(widths), 4),
                 "macs_share": round(setup.macs_share(widths), 4),
                 "epochs": recipe.epochs,
-                "test_top1": accuracy(model, setup.test),
+                "test_top1": evaluate(model, setup.test),
                 "train_top1": history.epochs[-1].top1,
                 "trained_on": trained_on(setup.device),
             }

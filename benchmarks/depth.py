@@ -65,7 +65,7 @@ from hwprune.structure.onnx_graph import without_weights
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
 from hwprune.structure.trace import trace
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Depth:
         return model
 
     def _top1(self, model: nn.Module) -> float:
-        return round(accuracy(model, self.setup.test), 4)
+        return round(evaluate(model, self.setup.test), 4)
 
     def found(self, budget: str, *, depth: bool) -> dict[str, Any]:
         """What a search by zero-epoch scores finds, with blocks that may go or with widths alone."""

@@ -16,7 +16,7 @@ from hwprune import artifacts
 from hwprune.config import load_config, save_config
 from hwprune.data.datasets import open_data
 from hwprune.project.folder import Project
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 from hwprune.training.settings import TrainSettings
 from hwprune.verbs.init import init
@@ -147,7 +147,7 @@ class Task:
 
     def top1(self, model: nn.Module) -> float:
         """On the test images."""
-        return round(accuracy(model, self.dataset.test), 4)
+        return round(evaluate(model, self.dataset.test), 4)
 
 
 def _state(model: nn.Module) -> bytes:

@@ -18,7 +18,13 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 _PUBLIC = {
     "Target": "hwprune.searching.target",
     "LatencyModel": "hwprune.searching.latency_model",
+    "Task": "hwprune.training.task",
+    "Classification": "hwprune.training.task",
+    "Inherited": "hwprune.pruningnet.inherited",
     "PruningNet": "hwprune.pruningnet.net",
+    "fit": "hwprune.pruningnet.fit",
+    "Scorer": "hwprune.pruningnet.scorer",
+    "evaluate": "hwprune.training.evaluation",
     "SearchSpace": "hwprune.structure.space",
     "trace": "hwprune.structure.trace",
     "prune": "hwprune.structure.prune",

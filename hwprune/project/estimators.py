@@ -297,18 +297,18 @@ def sanity(score: AccuracyScore, space: SearchSpace, floor: float, best: float =
 
 def floor_of(project: Project) -> float:
     """What is scored on sub-val without having learnt anything, see `tells_apart`."""
-    from hwprune.training.evaluation import accuracy
+    from hwprune.training.evaluation import evaluate
 
     if project.task is not None:
-        return accuracy(project.new_model(weights=False), project.splits.sub_val, task=project.task)
+        return evaluate(project.new_model(weights=False), project.splits.sub_val, task=project.task)
     labels = project.splits.sub_val.labels.tolist()
     return float(np.bincount(labels).max()) / len(labels)
 
 
 def best_of(project: Project, reporter: Reporter) -> float:
     """The best score that there may be: 1, and of a task of the user's own the unpruned network's."""
-    from hwprune.training.evaluation import accuracy
+    from hwprune.training.evaluation import evaluate
 
     if project.task is None:
         return 1.0
-    return accuracy(base.trained_base(project, reporter)[0], project.splits.sub_val, task=project.task)
+    return evaluate(base.trained_base(project, reporter)[0], project.splits.sub_val, task=project.task)

@@ -102,15 +102,15 @@ class Trainer:
 
     def _scores(self, base: nn.Module, pruned: nn.Module) -> dict[str, Any]:
         """What both score on test; of classes also what they were taken for."""
-        from hwprune.training.evaluation import accuracy
+        from hwprune.training.evaluation import evaluate
         from hwprune.training.predictions import confusion, predictions
 
         test = self.project.splits.test
         if task := self.project.task:
-            base_score = accuracy(base, test, task=task)
+            base_score = evaluate(base, test, task=task)
             return {
                 "base_top1": base_score,
-                "top1": base_score if pruned is base else accuracy(pruned, test, task=task),
+                "top1": base_score if pruned is base else evaluate(pruned, test, task=task),
             }
         base_named = predictions(base, test)
         named = base_named if pruned is base else predictions(pruned, test)

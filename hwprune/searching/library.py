@@ -84,8 +84,8 @@ class OneScore:
     Args:
         space: The search space.
         score: Any callable network -> number, higher is better; one with `race` may stop early on networks.
-            Of its attributes `error` (score -> one standard error), `name` and `fingerprint` are used, if
-            it has them.
+            Of its attributes `error` (network -> one standard error) and `fingerprint` are used, if it has
+            them.
     """
 
     def __init__(self, space: SearchSpace, score: AccuracyScore) -> None:
@@ -97,15 +97,15 @@ class OneScore:
         """The score of a network, how close it is, and that of the unpruned one."""
         value = float(self.score(widths))
         whole = float(self.score(self.space.full()))
-        return {"score": value, "score_error": self._error(value), "base_score": whole}
+        return {"score": value, "score_error": self._error(widths), "base_score": whole}
 
-    def _error(self, value: float) -> float:
+    def _error(self, widths: Widths) -> float:
         error = getattr(self.score, "error", None)
-        return float(error(value)) if callable(error) else 0.0
+        return float(error(widths)) if callable(error) else 0.0
 
     def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
         """The outcome with networks within the score's error of the best one ranked by their MACs."""
-        if not (ranked := outcome.ranked()) or not (noise := self._error(ranked[0].score)):
+        if not (ranked := outcome.ranked()) or not (noise := self._error(ranked[0].widths)):
             return outcome
         tied = [one.widths for one in outcome.candidates if one.score >= ranked[0].score - noise]
         capacity = dict(zip(tied, self.space.macs(np.array(tied)).tolist(), strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hwprune.training import workers
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Best:
 
     def look(self) -> float:
         """Score the network as it is, and keep its weights if they are the best so far."""
-        score = float(workers.share(accuracy(self._module, self._images, task=self._task)))
+        score = float(workers.share(evaluate(self._module, self._images, task=self._task)))
         if score > self.score:
             self.score, self._weights = score, self._copied()
         return score

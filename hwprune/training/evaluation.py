@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _RECALIBRATION_IMAGES = 2000
 
 
-def accuracy(
+def evaluate(
     model: nn.Module,
     images: TrainImages | Iterable[Any],
     batch_size: int = 250,
@@ -52,6 +52,10 @@ def accuracy(
 
     Float32 by default, and no TensorFloat-32 in its place, since this is the figure that is reported and that
     other runtimes must find too.
+
+    Example:
+        >>> 0 <= hwprune.evaluate(model, held_out, task=task) <= 1
+        True
 
     Args:
         model: The network.

@@ -169,7 +169,7 @@ def _channels(model: ModelFile, told: dict[str, Any]) -> tuple[Any, Any]:
 
 def _top1(model: ModelFile, dataset: Dataset) -> float:
     from hwprune.exporter import FileNetwork
-    from hwprune.training.evaluation import accuracy
+    from hwprune.training.evaluation import evaluate
 
     output = onnx.load_model_from_string(model.content).graph.output[0].type.tensor_type.shape.dim
     if len(output) != 2 or output[1].dim_value not in (0, len(dataset.classes)):
@@ -180,4 +180,4 @@ def _top1(model: ModelFile, dataset: Dataset) -> float:
             allowed=f"[N, {len(dataset.classes)}]",
         )
     batch = int(model.inputs[0].partition("[")[2].partition(",")[0])
-    return accuracy(FileNetwork(model.content, batch), dataset.test, batch)
+    return evaluate(FileNetwork(model.content, batch), dataset.test, batch)

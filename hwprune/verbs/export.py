@@ -150,13 +150,13 @@ def _scored(opened: Project, model: nn.Module | None, target: TargetProfile, con
     import torch
 
     from hwprune.exporter import FileNetwork
-    from hwprune.training.evaluation import accuracy
+    from hwprune.training.evaluation import evaluate
     from hwprune.training.task import CLASSIFICATION
 
     with torch.inference_mode():
         outputs = model(torch.zeros(1, *opened.input_shape)) if model is not None else None
     file, task = FileNetwork(content, target.batch, outputs), opened.task or CLASSIFICATION
-    return accuracy(file, opened.splits.test, target.batch, task=task)
+    return evaluate(file, opened.splits.test, target.batch, task=task)
 
 
 def _measured(

@@ -14,7 +14,7 @@ from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.settings import PruningNetSettings
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 
 SETTINGS = PruningNetSettings(
     epochs=10, batch_size=32, lr=0.1, recalibration_images=300, eval_batch_size=100, precision="fp32"
@@ -42,7 +42,7 @@ def test_recalibration_makes_the_accuracy(trained, splits):
     net, _ = trained
     score = Evaluator(net, splits.sub_train, splits.sub_val, SETTINGS)
     for widths in (net.space.full(), net.space.uniform(0.5)):
-        without = accuracy(net.materialise(widths), splits.sub_val)
+        without = evaluate(net.materialise(widths), splits.sub_val)
         assert score(widths) > 0.85
         assert score(widths) > without + 0.3
 
@@ -67,7 +67,7 @@ def test_score_is_the_accuracy_of_the_recalibrated_network(trained, splits):
     net, _ = trained
     score = Evaluator(net, splits.sub_train, splits.sub_val, SETTINGS)
     widths = net.space.uniform(0.6)
-    assert score(widths) == accuracy(score.network(widths), splits.sub_val)
+    assert score(widths) == evaluate(score.network(widths), splits.sub_val)
 
 
 def test_scoring_changes_nothing_in_the_net(trained, splits):

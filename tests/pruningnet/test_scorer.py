@@ -18,7 +18,7 @@ from hwprune.pruningnet.inherited import Inherited
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.scorer import Scorer
 from hwprune.structure.trace import trace
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 
 
 def images(count: int, seed: int) -> TensorDataset:
@@ -88,7 +88,7 @@ def score(trained, loaders):
 
 def test_the_unpruned_network_has_its_own_score(trained, loaders, score):
     model, space = trained
-    assert score(space.full()) == pytest.approx(accuracy(model, loaders[1], task=Place()), abs=0.01)
+    assert score(space.full()) == pytest.approx(evaluate(model, loaders[1], task=Place()), abs=0.01)
     assert score(space.full()) > score(space.uniform(0.5)) > score(space.smallest())
 
 
@@ -144,10 +144,10 @@ def test_a_search_raises_it_and_training_goes_on_from_there(trained, loaders, sc
         score(space.uniform(r)) for r in (0.4, 0.5, 0.6) if space.macs(space.uniform(r)) < limit.limit
     )
     pruned = score.network(found)
-    before = accuracy(pruned, loaders[1], task=Place())
+    before = evaluate(pruned, loaders[1], task=Place())
     assert before == pytest.approx(score(found), abs=1e-5)
     fit(pruned, loaders[0], Place(), epochs=3, lr=0.003, teacher=model)
-    assert accuracy(pruned, loaders[1], task=Place()) > before
+    assert evaluate(pruned, loaders[1], task=Place()) > before
 
 
 def test_channels_are_sorted_by_what_the_task_loses(trained, loaders):
@@ -157,8 +157,8 @@ def test_channels_are_sorted_by_what_the_task_loses(trained, loaders):
     for name in ("l1", "fisher"):
         weights = Inherited(model, space, loaders[0], importance=name, task=Place())
         sorted_by[name] = weights.model[0].weight
-        full = accuracy(weights.materialise(space.full()), loaders[1], task=Place())
-        assert full == pytest.approx(accuracy(model, loaders[1], task=Place()), abs=1e-4)
+        full = evaluate(weights.materialise(space.full()), loaders[1], task=Place())
+        assert full == pytest.approx(evaluate(model, loaders[1], task=Place()), abs=1e-4)
     assert not torch.equal(sorted_by["l1"], sorted_by["fisher"])
     norms = sorted_by["l1"].abs().sum((1, 2, 3))
     assert not torch.equal(norms, model[0].weight.abs().sum((1, 2, 3)))

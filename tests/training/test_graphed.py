@@ -12,7 +12,7 @@ from torch import nn
 
 from hwprune.errors import ModelError
 from hwprune.training import graphed as module
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.graphed import Graphed
 from hwprune.training.loop import train
 from hwprune.training.optimiser import Optimiser
@@ -138,7 +138,7 @@ def test_a_recorded_step_learns_what_separate_kernels_do(digits, make_net):
     )
     for one, other in zip(plain.epochs, recorded.epochs, strict=True):
         assert other.loss == pytest.approx(one.loss, rel=0.1)
-    assert accuracy(nets[1], digits.test) > 0.8
+    assert evaluate(nets[1], digits.test) > 0.8
     assert all(parameter.grad is None for parameter in nets[1].parameters())
 
 
@@ -157,4 +157,4 @@ def test_a_recorded_run_goes_on_from_its_checkpoint(digits, make_net, tmp_path):
     history = train(second, digits.train, SETTINGS, checkpoint=path, cuda_graph=True)
     assert len(history.epochs) == 3
     assert history.epochs[2].loss < history.epochs[0].loss
-    assert accuracy(second, digits.test) > 0.8
+    assert evaluate(second, digits.test) > 0.8

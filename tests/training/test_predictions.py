@@ -7,7 +7,7 @@ import torch
 
 from hwprune.data.datasets import open_data
 from hwprune.errors import DataError
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.predictions import confusion, predictions
 
 
@@ -17,7 +17,7 @@ def test_they_are_those_behind_the_accuracy() -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10)).eval()
     named = predictions(model, test)
     assert len(named) == len(test)
-    assert float((named == test.labels).double().mean()) == pytest.approx(accuracy(model, test))
+    assert float((named == test.labels).double().mean()) == pytest.approx(evaluate(model, test))
     cells = confusion(test.labels, named)
     assert sum(images for _, _, images in cells) == len(test)
     assert sum(images for there, got, images in cells if there == got) == int((named == test.labels).sum())

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from hwprune.errors import ConfigError, UsageError
 from hwprune.training.averaging import Average
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 from hwprune.training.mixing import class_weights, mixing
 from hwprune.training.optimiser import Optimiser
@@ -74,7 +74,7 @@ def test_resumed_run_equals_an_unbroken_one(parts, make_net, tmp_path, settings,
     train(again, parts[0], settings, validation=parts[1], checkpoint=path)
     assert same_weights(unbroken, again)
     assert max(scores) > 0.5
-    assert accuracy(unbroken, parts[1]) == pytest.approx(max(scores), abs=0.05), "its statistics are new"
+    assert evaluate(unbroken, parts[1]) == pytest.approx(max(scores), abs=0.05), "its statistics are new"
 
 
 def test_every_part_of_a_recipe_changes_the_training(parts, make_net):

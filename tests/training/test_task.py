@@ -14,7 +14,7 @@ from hwprune.errors import DataError, ModelError, UsageError
 from hwprune.training import workers
 from hwprune.training.batches import LoaderImages
 from hwprune.training.distill import Distilled, distance
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 from hwprune.training.settings import TrainSettings
 from hwprune.training.task import Classification, images_in, inputs_of
@@ -94,9 +94,9 @@ def whole():
 
 
 def test_a_network_learns_a_task_of_dicts():
-    net, before = Halves(), accuracy(Halves(), loader(False), task=Regression())
+    net, before = Halves(), evaluate(Halves(), loader(False), task=Regression())
     history = train(net, loader(), replace(SETTINGS, epochs=20), task=Regression())
-    after = accuracy(net, loader(False), task=Regression())
+    after = evaluate(net, loader(False), task=Regression())
     assert after > before / 4  # a quarter of the error is left
     assert history.epochs[-1].loss < 0.1 * history.epochs[0].loss
     assert -0.2 < history.epochs[-1].top1 < 0
@@ -113,9 +113,9 @@ def test_a_metric_over_a_set_has_no_figure_while_training():
     explained.reset()
     with torch.no_grad():
         explained.update(net(whole()["image"]), whole())
-    score = accuracy(net, loader(False), task=OverASet())
+    score = evaluate(net, loader(False), task=OverASet())
     assert score == pytest.approx(float(explained.compute()), abs=1e-4)
-    assert accuracy(net, loader(False), task=OverASet()) == score  # nothing is left of the last time
+    assert evaluate(net, loader(False), task=OverASet()) == score  # nothing is left of the last time
 
 
 def test_a_resumed_run_takes_the_loaders_order_up_again(tmp_path):
@@ -220,7 +220,7 @@ def test_inputs_may_be_several_and_have_names():
 
     images = [{"a": torch.ones(2, 3, 4, 4), "b": torch.full((2, 1), 3.0)}]
     for inputs in (lambda b: (b["a"], b["b"]), lambda b: {"image": b["a"], "scale": b["b"]}):
-        assert accuracy(Two(), images, task=Own(inputs)) == 3
+        assert evaluate(Two(), images, task=Own(inputs)) == 3
 
 
 class Wrong(Regression):
@@ -259,7 +259,7 @@ def test_what_a_task_gives_wrongly_is_told(task, words):
 @pytest.mark.parametrize(("metric", "words"), [(Dict(), ["map, map_50"]), (Nothing(), ["finite", "nan"])])
 def test_a_metric_of_a_set_comes_to_one_finite_number(metric, words):
     with pytest.raises(ModelError) as error:
-        accuracy(Halves(), loader(False), task=Wrong(metric=metric))
+        evaluate(Halves(), loader(False), task=Wrong(metric=metric))
     assert all(word in str(error.value) for word in words)
 
 

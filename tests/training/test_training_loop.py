@@ -11,7 +11,7 @@ from torch import nn
 
 from hwprune.errors import ArtifactError, DataError, MismatchError, ModelError
 from hwprune.training import loop, precision
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 from hwprune.training.precision import Execution
 from hwprune.training.schedule import learning_rate
@@ -27,10 +27,10 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
 
 def test_learns_real_digits(digits, make_net):
     net = make_net()
-    before = accuracy(net, digits.test)
+    before = evaluate(net, digits.test)
     history = train(net, digits.train, SETTINGS)
     assert before < 0.3
-    assert accuracy(net, digits.test) > 0.8
+    assert evaluate(net, digits.test) > 0.8
     assert [epoch.epoch for epoch in history.epochs] == [1, 2, 3, 4]
     assert history.epochs[-1].loss < history.epochs[0].loss
     assert history.epochs[-1].top1 > history.epochs[0].top1
@@ -43,7 +43,7 @@ def test_bf16_learns_too(digits, make_net):
     net = make_net()
     settings = TrainSettings(epochs=4, batch_size=64, lr=0.05, precision="bf16")
     train(net, digits.train, settings)
-    assert accuracy(net, digits.test) > 0.8
+    assert evaluate(net, digits.test) > 0.8
     assert all(p.dtype == torch.float32 for p in net.parameters())
 
 
@@ -201,7 +201,7 @@ def test_no_images_is_a_data_error(digits, make_net):
     with pytest.raises(DataError, match="no images"):
         train(make_net(), digits.train.subset([]), SETTINGS)
     with pytest.raises(DataError, match="no images"):
-        accuracy(make_net(), digits.train.subset([]))
+        evaluate(make_net(), digits.train.subset([]))
 
 
 def test_fewer_images_than_a_batch_still_train(digits, make_net):
@@ -219,7 +219,7 @@ def test_teacher_is_followed(digits, make_net):
     images = copy.copy(digits.train)
     images.labels = torch.zeros_like(images.labels)  # only the teacher can have taught the student
     train(student, images, only_teacher, teacher=teacher)
-    assert accuracy(student, digits.test) > 0.7
+    assert evaluate(student, digits.test) > 0.7
     assert not teacher.training
 
 
@@ -235,7 +235,7 @@ def test_models_with_auxiliary_outputs_train(digits, make_net):
 
     net = Auxiliary()
     train(net, digits.train, SETTINGS)
-    assert accuracy(net, digits.test) > 0.8
+    assert evaluate(net, digits.test) > 0.8
 
 
 def test_a_model_that_returns_no_class_scores_is_named(digits):
@@ -253,7 +253,7 @@ def test_float32_accuracy_is_not_computed_in_tensorfloat32(digits, precision):
             return images.flatten(1)[:, :10]
 
     before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
-    accuracy(Watch(), digits.test.subset(range(8)), precision=precision)
+    evaluate(Watch(), digits.test.subset(range(8)), precision=precision)
     assert set(seen) == {(False, False) if precision == "fp32" else before}
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
@@ -273,7 +273,7 @@ def test_accuracy_counts_and_restores_the_mode(digits):
 
     net = Labels().train()
     expected = (digits.test.labels == 3).double().mean().item()
-    assert accuracy(net, digits.test, 100) == pytest.approx(expected)
+    assert evaluate(net, digits.test, 100) == pytest.approx(expected)
     assert net.training
 
 

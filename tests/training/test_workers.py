@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from hwprune.errors import UsageError
 from hwprune.training import workers
-from hwprune.training.evaluation import accuracy
+from hwprune.training.evaluation import evaluate
 from hwprune.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_with_batch_norm_two_workers_end_as_good_as_one(both):
     pair = script.make(True)
     pair.load_state_dict(weights(both[0], "usual"))
     test = script.images().test
-    assert accuracy(pair.eval(), test) == pytest.approx(accuracy(alone, test), abs=0.08)
+    assert evaluate(pair.eval(), test) == pytest.approx(evaluate(alone, test), abs=0.08)
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_killed_worker_ends_the_run_and_leaves_a_checkpoint(tmp_path):
     )
     assert reported == list(range(finished + 1, script.EPOCHS + 1))
     assert [epoch.epoch for epoch in history.epochs] == list(range(1, script.EPOCHS + 1))
-    assert accuracy(net, script.images().test) > 0.8
+    assert evaluate(net, script.images().test) > 0.8
 
 
 @pytest.mark.slow
