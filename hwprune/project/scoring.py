@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from hwprune.searching.limits import Budget
     from hwprune.structure.space import SearchSpace, Widths
 
-_DRAWN = 8  # networks that a score must tell apart, where no uniform one is in the budget
+_DRAWN = 8  # networks that a score must tell apart, where no uniform one is in the budget ...
+_LOOKED_AT = 4  # ... and else, of the first ones: the floor, which is scored anyway
 _BAND = 512  # networks
 
 
@@ -133,8 +134,8 @@ class Scoring:
     def _tells_apart(self, score: SharedScore) -> bool:
         """Whether a score tells the first networks of the tightest budget apart."""
         problem = self.problems[-1]
-        inside = [net for net in starts(problem) if problem.feasible(np.array([net]))[0]]
-        if not inside:
+        inside = [net for net in starts(problem) if problem.feasible(np.array([net]))[0]][:_LOOKED_AT]
+        if len(inside) < 2:
             drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
             inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]
         self._look = score, [*inside, self.space.full()]
