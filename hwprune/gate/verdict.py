@@ -14,10 +14,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from hwprune.results.acceptance import BENCH, keeps
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-STANDARD_ERRORS = 3.0
 LEAST_ERROR = 0.003
 _NONE: Mapping[str, float] = MappingProxyType({})
 
@@ -111,7 +112,7 @@ def estimate(value: float, *relative_errors: float) -> Estimate:
         value: The figure, above zero.
         relative_errors: Standard errors from independent sources, as fractions of it.
     """
-    half = STANDARD_ERRORS * math.hypot(LEAST_ERROR, *relative_errors) * value
+    half = BENCH * math.hypot(LEAST_ERROR, *relative_errors) * value
     return Estimate(value, max(value - half, 0.0), value + half)
 
 
@@ -126,9 +127,9 @@ def judge(limit: Limit, found: Estimate, *, trusted: bool = True) -> Check:
     Returns:
         A pass if all of the interval keeps the limit, a breach if none of it does; else too noisy to tell.
     """
-    if trusted and found.high <= limit.most:
+    if trusted and keeps(found.high, limit.most):
         verdict = Verdict.PASS
-    elif trusted and found.low > limit.most:
+    elif trusted and not keeps(found.low, limit.most):
         verdict = limit.breach
     else:
         verdict = Verdict.TOO_NOISY

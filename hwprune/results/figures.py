@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwprune.payloads import is_file_name
+from hwprune.results import acceptance
 from hwprune.units import format_value
 
 LEAST = 1e-9  # in any unit; nothing real is smaller, and what is divided by it stays finite
@@ -57,17 +58,24 @@ class Figure:
     @property
     def use(self) -> float:
         """The part of the budget that is used; 0 without a budget."""
-        return 0.0 if self.limit is None else self.value / self.limit
+        return 0.0 if self.limit is None else acceptance.use(self.value, self.limit)
 
     @property
     def high_use(self) -> float:
         """The same with the error on top: what a search keeps below 1."""
-        return 0.0 if self.limit is None else (self.value + (self.error or 0.0)) / self.limit
+        if self.limit is None:
+            return 0.0
+        return acceptance.use(self.value, self.limit, self.error or 0.0, acceptance.SEARCH)
+
+    def keeps(self, errors: float, margin: float = 0.0) -> bool:
+        """Whether the figure keeps its budget, if it has one; see `acceptance.keeps`."""
+        limit = self.limit
+        return limit is None or acceptance.keeps(self.value, limit, self.error or 0.0, errors, margin)
 
     @property
     def met(self) -> bool:
-        """Whether the figure keeps the budget."""
-        return self.use <= 1.0
+        """Whether the figure as it stands keeps the budget."""
+        return self.keeps(acceptance.EXPORT)
 
     @property
     def title(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from hwprune.errors import ArtifactError, BudgetError
 from hwprune.latency.curves import MOST_MEASURED, Inversion, inversions
 from hwprune.payloads import misfits
-from hwprune.results import Figure
+from hwprune.results import Figure, acceptance
 from hwprune.structure.space import Widths
 
 if TYPE_CHECKING:
@@ -314,11 +314,12 @@ class _Overrun:
 
 
 def _within(found: Sequence[Figure]) -> bool:
-    return all(one.high_use <= 1.0 for one in found)
+    return all(one.keeps(acceptance.SEARCH) for one in found)
 
 
 def _with_margin(found: Sequence[Figure], budgets: Sequence[Budget]) -> bool:
-    return all(one.high_use <= 1 - budget.margin for one, budget in zip(found, budgets, strict=True))
+    pairs = zip(found, budgets, strict=True)
+    return all(one.keeps(acceptance.SEARCH, budget.margin) for one, budget in pairs)
 
 
 def _figure(widths: Widths, budget: Budget) -> Figure:

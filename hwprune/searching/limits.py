@@ -11,6 +11,7 @@ from hwprune.evolution.problem import Constraint
 from hwprune.latency.drift import follow
 from hwprune.latency.fingerprint import space_fingerprint
 from hwprune.results import Figure
+from hwprune.results.acceptance import SEARCH, keeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,8 +71,8 @@ class Budget:
     def met_by_base(self) -> bool:
         """Whether the unpruned network keeps the budget; milliseconds with its error and the margin."""
         if self.limit is None or self.quantity is None or self.quantity.relative:
-            return self.limit is None or self.base <= self.limit
-        return self.base + self._base_error <= self.limit * (1 - self.margin)
+            return self.limit is None or keeps(self.base, self.limit)
+        return keeps(self.base, self.limit, self._base_error, SEARCH, self.margin)
 
     @property
     def _base_error(self) -> float:

@@ -17,7 +17,7 @@ from hwprune.evolution.search import search as evolve
 from hwprune.latency.breakdown import layer_times
 from hwprune.logbook import Logbook
 from hwprune.payloads import digest
-from hwprune.results import SearchResult
+from hwprune.results import SearchResult, acceptance
 from hwprune.searching.closed_loop import Loop
 from hwprune.searching.confirmation import Looks, in_units_of, looked_at_twice, why_not_the_best
 from hwprune.searching.device_speed import Speeds
@@ -282,7 +282,7 @@ class Searcher:
         except ArtifactError as error:
             self.reporter.note(f"The search is done again, for its answer cannot be read: {error.what}")
             return None
-        if not all(one.high_use <= 1 for one in in_units_of(budgets, found.figures)):
+        if not all(one.keeps(acceptance.SEARCH) for one in in_units_of(budgets, found.figures)):
             self.reporter.note(
                 "The device is slower than when this search was done: the answer is looked for again."
             )

@@ -16,7 +16,7 @@ from hwprune.project.folder import Project, is_onnx
 from hwprune.project.integer import beside_floats, lowered
 from hwprune.project.lock import locked
 from hwprune.project.network import prepared
-from hwprune.results import ExportResult
+from hwprune.results import ExportResult, acceptance
 from hwprune.runtimes.base import TargetProfile
 from hwprune.units import parse_latency
 
@@ -197,8 +197,8 @@ def _kept(found: SearchResult, figure: Figure) -> bool:
         return True
     # the unpruned network against a budget of 100 % of itself: equal, but for the error of both
     relative = figure.budget.endswith("%")
-    slack = 3 * (figure.error or 0.0) if found.base_meets_budget and relative else 0.0
-    return figure.value <= figure.limit + slack
+    itself = found.base_meets_budget and relative
+    return figure.keeps(-acceptance.BENCH if itself else acceptance.EXPORT)
 
 
 def _latency_facts(latency: Figure) -> dict[str, str]:

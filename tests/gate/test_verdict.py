@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hwprune.gate.verdict import (
     LEAST_ERROR,
-    STANDARD_ERRORS,
     Check,
     Estimate,
     Limit,
@@ -21,6 +20,7 @@ from hwprune.gate.verdict import (
     overall,
 )
 from hwprune.latency.measure import Measurement, measure
+from hwprune.results.acceptance import BENCH
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime, FakeSession
 
 REGRESSION = Limit(breach=Verdict.REGRESSION, text="5%", most=1.05, unit="ratio")
@@ -40,7 +40,7 @@ def test_the_interval_holds_the_value_and_is_never_narrower_than_what_sessions_d
 ) -> None:
     found = estimate(value, one, other)
     assert 0 <= found.low < value < found.high
-    assert found.high - value >= STANDARD_ERRORS * max(LEAST_ERROR, one, other) * value * (1 - 1e-9)
+    assert found.high - value >= BENCH * max(LEAST_ERROR, one, other) * value * (1 - 1e-9)
     assert found == estimate(value, other, one)
 
 
