@@ -247,6 +247,7 @@ def _export(result: ExportResult) -> Iterable[RenderableType | Next]:
     yield from _unmeasured(result)
     if words := floats_words(result):
         yield Text(words)
+    yield from _slow(result.slow)
     yield Next("report")
 
 
@@ -286,8 +287,15 @@ def _bench(result: BenchResult) -> Iterable[RenderableType | Next]:
     yield table(title(result), *networks(result))
     if result.checks:
         yield table("", CHECKS_HEAD, check_rows(result))
+    yield from _slow(result.slow)
     yield Text(footnote(result))
     yield Text(headline(result), style="bold")
+
+
+def _slow(causes: Iterable[str]) -> Iterable[RenderableType]:
+    """What makes a file slow for no reason."""
+    for text in causes:
+        yield Text(f"! {text}", style="yellow")
 
 
 def _doctor(result: DoctorResult) -> Iterable[RenderableType | Next]:

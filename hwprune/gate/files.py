@@ -34,6 +34,7 @@ def markdown(result: BenchResult) -> str:
     lines += [f"**{markdown_text(headline(result))}**", "", *_table(*networks(result))]
     if result.checks:
         lines += ["", *_table(CHECKS_HEAD, check_rows(result))]
+    lines += ["", *(f"- {markdown_text(text)}" for text in result.slow)] if result.slow else []
     return "\n".join([*lines, "", markdown_text(footnote(result)), ""]) + "\n"
 
 

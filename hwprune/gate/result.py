@@ -127,10 +127,11 @@ class BenchResult(Stored):
         date: When it was measured, UTC.
         accuracy: What it was scored; None where no images were named.
         elsewhere: The network under other target profiles.
+        slow: What makes the file slow for no reason, with the cure of each.
     """
 
     kind: ClassVar[str] = "bench-result"
-    later: ClassVar[dict[str, Any]] = {"accuracy": None, "elsewhere": ()}
+    later: ClassVar[dict[str, Any]] = {"accuracy": None, "elsewhere": (), "slow": ()}
     made_by: ClassVar[str] = "hwprune bench MODEL.onnx --output FILE"
     schema_version: ClassVar[int] = 2
 
@@ -153,6 +154,7 @@ class BenchResult(Stored):
     date: str
     accuracy: Accuracy | None = None
     elsewhere: tuple[Elsewhere, ...] = ()
+    slow: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from hwprune import artifacts
 from hwprune.environment import device_differences, device_fingerprint
-from hwprune.errors import MismatchError
+from hwprune.errors import ArtifactError, MismatchError
 from hwprune.latency.fingerprint import space_fingerprint
 from hwprune.latency.measure import APART, spread
 from hwprune.runtimes.base import PRECISIONS, TargetProfile
@@ -115,6 +115,15 @@ def write_rows(
     }
     payload = {**provenance, "checksums": sums, "columns": columns}
     artifacts.write_json(folder / "table.json", KIND, SCHEMA_VERSION, payload)
+
+
+def runtime_of(folder: Path) -> dict[str, str]:
+    """What `Runtime.describe` told when the table in a folder was measured; {} without a readable table."""
+    try:
+        told = artifacts.read_json(folder / "table.json", KIND, SCHEMA_VERSION, "hwprune profile")["runtime"]
+        return {str(key): str(value) for key, value in told.items()}
+    except (ArtifactError, KeyError, AttributeError):
+        return {}
 
 
 @dataclass(frozen=True, eq=False)

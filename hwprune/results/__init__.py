@@ -331,10 +331,11 @@ class ExportResult(WithFigures, Stored):
         calibration: What the scales of integers come from; "" for other formats.
         floats: The same network in 32-bit floats; None when the file is in them.
         metric: As in `TrainResult`.
+        slow: What makes the file slow for no reason, with the cure of each.
     """
 
     kind: ClassVar[str] = "export-result"
-    later: ClassVar[dict[str, Any]] = {"calibration": "", "floats": None, "metric": "top-1"}
+    later: ClassVar[dict[str, Any]] = {"calibration": "", "floats": None, "metric": "top-1", "slow": ()}
     made_by: ClassVar[str] = "hwprune export --onnx"
     schema_version: ClassVar[int] = 3
 
@@ -355,6 +356,7 @@ class ExportResult(WithFigures, Stored):
     calibration: str = ""
     floats: FloatFile | None = None
     metric: str = "top-1"
+    slow: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,6 +19,7 @@ from hwprune.gate.result import BenchResult, Ratio, Timed
 from hwprune.gate.verdict import Verdict, estimate, judge_all, overall
 from hwprune.latency.measure import measure
 from hwprune.latency.noise import yardstick
+from hwprune.latency.slow_files import slow_causes
 from hwprune.progress import QUIET, Reporter
 from hwprune.project.outputs import checked_outputs
 from hwprune.runtimes.profiles import load_profile
@@ -131,6 +132,7 @@ def bench(
             beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
         result = _measured(gate, seconds, output, reporter)
         result = replace(result, elsewhere=elsewhere(found, target, others, seconds, reporter))
+        result = replace(result, slow=gate.slow_causes())
         _write(result, output, markdown, junit)
         return result
 
@@ -214,6 +216,17 @@ class _Gate:
             if result.verdict != Verdict.TOO_NOISY or not result.baseline_trusted:
                 break  # stored figures do not get better by a longer look
         return result
+
+    def slow_causes(self) -> tuple[str, ...]:
+        """What makes the network's file slow for no reason."""
+        model = self.model
+        return slow_causes(
+            self._content(model),
+            self.target,
+            self.runtime,
+            step=model.step,
+            table_runtime=model.table_runtime,
+        )
 
     def with_yardstick(self, result: BenchResult, seconds: float, reporter: Reporter) -> BenchResult:
         """The result with what later runs can compare with when the network itself is gone."""

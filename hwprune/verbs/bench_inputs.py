@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.config import Config
 from hwprune.errors import HwpruneError, MismatchError, MissingArtifactError, ModelError, UsageError, steps_in
 from hwprune.gate.result import BenchResult
 from hwprune.gate.verdict import Limit, Verdict
+from hwprune.latency.table import runtime_of
 from hwprune.project.folder import WORK, Project
 from hwprune.results import ExportResult, ProfileResult
 from hwprune.runtimes.base import TargetProfile
 from hwprune.structure.onnx_graph import static_inputs
 from hwprune.units import parse_latency, parse_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DEFAULT_REGRESSION = "5%"
 
@@ -28,12 +33,16 @@ class ModelFile:
         content: What is in it.
         inputs: What the network reads, see `static_inputs`.
         target: The target profile that it was made for, if that is known.
+        step: The step of channels in which that device's latency changes; 0 where it is not known.
+        table_runtime: The runtime behind the latency table that it was searched with, as it described itself.
     """
 
     path: Path
     content: bytes
     inputs: tuple[str, ...]
     target: TargetProfile | None = None
+    step: int = 0
+    table_runtime: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -125,7 +134,9 @@ def _checked_export(folder: Path) -> ModelFile:
         )
     profiled = ProfileResult.load(project.table_folder(result.profile) / "profile.json")
     target = TargetProfile.from_payload(profiled.target, where=result.profile)
-    return _opened(path, content, replace(target, precision=result.precision))
+    found = _opened(path, content, replace(target, precision=result.precision))
+    table_runtime = runtime_of(project.table_folder(result.profile))
+    return replace(found, step=profiled.channel_multiple, table_runtime=table_runtime)
 
 
 def _read(path: Path) -> bytes:

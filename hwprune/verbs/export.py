@@ -107,6 +107,7 @@ def export(
         within_budget=all(_kept(found, one) for one in figures),
         structure=found.structure,
         metric=opened.metric,
+        slow=_slow(opened, found, target, content),
         **facts,
     )
     artifacts.write_bytes(opened.folder / output, content)
@@ -221,6 +222,20 @@ def _accuracy_facts(opened: Project, score: float) -> dict[str, str]:
         "hwprune.seed": json.dumps(opened.config.seed),  # decides which images were held out
         "hwprune.classes": json.dumps(opened.dataset.classes),
     }
+
+
+def _slow(opened: Project, found: SearchResult, target: TargetProfile, content: bytes) -> tuple[str, ...]:
+    """What makes the file slow for no reason, where its device is at hand."""
+    from hwprune.latency.slow_files import slow_causes
+    from hwprune.latency.table import runtime_of
+    from hwprune.runtimes.registry import get_runtime
+
+    try:
+        runtime, step = get_runtime(target), opened.profiled(found.profile).channel_multiple
+    except HwpruneError:  # a table from elsewhere
+        return ()
+    table_runtime = runtime_of(opened.table_folder(found.profile))
+    return slow_causes(content, target, runtime, step=step, table_runtime=table_runtime)
 
 
 def _sized(figure: Figure, size: int) -> Figure:
