@@ -15,7 +15,8 @@ class Progress(Protocol):
     def __call__(self, done: float, total: int, /, **figures: float) -> None:
         """Report that `done` of `total` units are finished, with named figures to show.
 
-        A fraction is the finished part of a unit under way.
+        A fraction is the finished part of a unit under way. A fraction without figures begins the work: its
+        whole units are those of an earlier run, and what comes after is timed from there.
         """
 
 

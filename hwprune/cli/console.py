@@ -17,7 +17,6 @@ from rich.progress import (
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
 from rich.text import Text
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
 
 _WIDE = 100  # columns from which on a bar has room
+_LONG_S = 30.0  # what takes longer is told before
 _LINE_EVERY_S = 10.0  # plain log lines are no more frequent than this
 
 
@@ -62,12 +62,11 @@ class Console:
         started = time.monotonic()
         if self.err.is_terminal:
             with self._bar() as bar:
-                yield _BarProgress(
-                    bar, bar.add_task(title, total=None, unit=unit, rate="", short="", figures="")
-                )
+                task = bar.add_task(title, total=None, unit=unit, rate="", short="", left="", figures="")
+                yield _BarProgress(_Pace(self, title, unit), bar, task)
         else:
             self.note(f"{title} ...")
-            yield _LineProgress(self, title, unit)
+            yield _LineProgress(_Pace(self, title, unit))
         self.note(f"{title}: done in {format_seconds(time.monotonic() - started)}")
 
     def _bar(self) -> Bar:
@@ -97,8 +96,7 @@ def _wide_columns() -> tuple[ProgressColumn, ...]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}  {task.fields[rate]}  {task.fields[figures]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
 
 
@@ -107,35 +105,71 @@ def _narrow_columns() -> tuple[ProgressColumn, ...]:
     return (TextColumn("{task.description} {task.fields[short]}  {task.fields[figures]}"),)
 
 
+class _Pace:
+    """How fast a stage goes; what an earlier run had finished, and getting ready, do not count."""
+
+    def __init__(self, console: Console, title: str, unit: str) -> None:
+        self.console, self.title, self.unit = console, title, unit
+        self.started, self.first = time.monotonic(), math.nan
+        self.told = False
+
+    def left(self, done: float, total: int, begins: bool) -> float | None:
+        """Seconds left, where they can be told; says once how long it takes, and where it goes on."""
+        now = time.monotonic()
+        if begins:
+            self.started, self.first = now, done
+            if done >= 1:
+                self.console.note(f"{self.title}: goes on after {int(done)} of {total} {self.unit}.")
+            return None
+        if math.isnan(self.first):
+            self.first = math.ceil(done) - 1
+        rate = self.rate(done)
+        left = max(total - done, 0.0) / rate if rate > 0 else None
+        if left is not None and not self.told:
+            self.told = True
+            if left > _LONG_S:
+                more = f"{total}" if self.first < 1 else f"the other {total - int(self.first)}"
+                self.console.note(f"{self.title}: about {format_seconds(left)} for {more} {self.unit}.")
+        return left
+
+    def rate(self, done: float) -> float:
+        """Units in a second."""
+        return (done - self.first) / max(time.monotonic() - self.started, 1e-9)
+
+
 class _BarProgress:
-    def __init__(self, bar: Bar, task: Any) -> None:
-        self.bar, self.task = bar, task
+    def __init__(self, pace: _Pace, bar: Bar, task: Any) -> None:
+        self.pace, self.bar, self.task = pace, bar, task
 
     def __call__(self, done: float, total: int, /, **figures: float) -> None:
         self.bar.update(self.task, completed=done, total=total, figures=_figures(figures))
-        task = next(task for task in self.bar.tasks if task.id == self.task)
-        left = f", {format_seconds(task.time_remaining)} left" if task.time_remaining else ""
-        short = f"{_count(done)}/{total} {task.fields['unit']}{left}"
-        self.bar.update(self.task, rate=f"{task.speed:.3g}/s" if task.speed else "", short=short)
+        seconds = self.pace.left(done, total, _begins(done, figures))
+        left = f", {format_seconds(seconds)} left" if seconds else ""
+        rate = "" if seconds is None else f"{self.pace.rate(done):.3g}/s"
+        short = f"{_count(done)}/{total} {self.pace.unit}{left}"
+        self.bar.update(self.task, rate=rate, left=left.removeprefix(", "), short=short)
 
 
 class _LineProgress:
-    def __init__(self, console: Console, title: str, unit: str) -> None:
-        self.console, self.title, self.unit = console, title, unit
-        self.started = self.last = time.monotonic()
-        self.first = 0
+    def __init__(self, pace: _Pace) -> None:
+        self.pace, self.last = pace, -math.inf
 
     def __call__(self, done: float, total: int, /, **figures: float) -> None:
         now = time.monotonic()
-        if self.last == self.started:
-            self.first = math.ceil(done) - 1  # what an earlier run had finished does not count for the rate
-        if done < total and now - self.last < _LINE_EVERY_S and self.last != self.started:
+        seconds = self.pace.left(done, total, _begins(done, figures))
+        if seconds is None or (done < total and now - self.last < _LINE_EVERY_S):
             return
         self.last = now
-        rate = (done - self.first) / max(now - self.started, 1e-9)
-        left = format_seconds(max(total - done, 0) / rate) if rate > 0 else "?"
-        count = f"{_count(done)}/{total} {self.unit}"
-        self.console.note(f"{self.title}: {count}, {rate:.3g}/s, {left} left  {_figures(figures)}")
+        pace, left = self.pace, format_seconds(seconds)
+        count = f"{_count(done)}/{total} {pace.unit}"
+        self.pace.console.note(
+            f"{pace.title}: {count}, {pace.rate(done):.3g}/s, {left} left  {_figures(figures)}"
+        )
+
+
+def _begins(done: float, figures: dict[str, float]) -> bool:
+    """Whether a report only says where the work begins; see `hwprune.progress.Progress`."""
+    return not figures and done != int(done)
 
 
 def _count(done: float) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _UNEVEN = 10  # times as many images in the largest class as in the smallest
 _TINY = 20  # training images of a class below which its accuracy is a matter of luck
 _ENLARGED, _SHRUNK = 0.6, 3.0  # side of the images, of that of the network's input
+_LEAST_SIDE = 32  # below which networks are seldom fed
 _NAMED = 5
 
 
@@ -51,11 +52,11 @@ def _classes(dataset: Dataset) -> Iterator[str]:
 
 
 def _size(dataset: Dataset) -> Iterator[str]:
-    ratio = dataset.side / dataset.image_size
-    if 0 < ratio < _ENLARGED:
+    ratio, least = dataset.side / dataset.image_size, max(dataset.side, _LEAST_SIDE)
+    if least / dataset.image_size < _ENLARGED:
         yield (
             f"Images of about {dataset.side} pixels are enlarged to {dataset.image_size}: fewer pixels "
-            f"(init --image-size {max(dataset.side, 32)}) cost less time and lose nothing that was there."
+            f"(init --image-size {least}) cost less time and lose nothing that was there."
         )
     elif ratio > _SHRUNK:
         yield (

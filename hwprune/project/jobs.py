@@ -102,10 +102,10 @@ def _scores(
     _kept["score"].share([tuple(net) for net in networks], tuple(bar) if bar else None, known)
 
 
-def _networks(folder: Path, start: Any, epochs: float) -> None:
+def _networks(folder: Path, start: Any, epochs: float, **own: Any) -> None:
     from hwprune.project.trainer import Trainer
 
-    Trainer.of(folder, start, epochs, QUIET).networks()
+    Trainer.of(folder, start, epochs, QUIET, **own).networks()
 
 
 def _give_up(folder: Path) -> None:

@@ -35,19 +35,40 @@ class Trainer:
     Args:
         project: The project, with the settings of this run.
         found: The network to train.
+        epochs: Epochs of that network; 0 takes what is left of the search's, else the settings'.
         reporter: Told about progress.
+        lr: Its highest learning rate; 0 takes the settings', or finds one.
+        batch_size: Images of one step; 0 takes the settings'.
     """
 
     @classmethod
-    def of(cls, folder: Path, start: StartName | None, epochs: float, reporter: Reporter) -> Trainer:
+    def of(
+        cls,
+        folder: Path,
+        start: StartName | None,
+        epochs: float,
+        reporter: Reporter,
+        *,
+        lr: float = 0,
+        batch_size: int = 0,
+    ) -> Trainer:
         """The trainer for the options of `train`."""
         opened = Project(folder)
         settings = opened.config.training
         opened = opened.with_config(training=replace(settings, start=start or settings.start))
         opened.require_data()
-        return cls(opened, opened.searched(), epochs, reporter)
+        return cls(opened, opened.searched(), epochs, reporter, lr=lr, batch_size=batch_size)
 
-    def __init__(self, project: Project, found: SearchResult, epochs: float, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        project: Project,
+        found: SearchResult,
+        epochs: float,
+        reporter: Reporter,
+        *,
+        lr: float = 0,
+        batch_size: int = 0,
+    ) -> None:
         self.project, self.found, self.reporter = project, found, reporter
         self.space: SearchSpace = project.searched_space()
         if tuple(gene.name for gene in self.space.genes) != (*found.groups, *found.blocks):
@@ -60,7 +81,10 @@ class Trainer:
         # Only what is left of one budget pays for the test of rates; a number of epochs is that many.
         self.asked, self.from_budget = epochs, bool(found.epochs) and not epochs
         left = max(found.epochs_left, _LEAST_EPOCHS) if self.from_budget else own.epochs
-        self.settings = replace(own, epochs=epochs or left)
+        self.settings = replace(
+            own, epochs=epochs or left, lr=lr or own.lr, batch_size=batch_size or own.batch_size
+        )
+        self.lr, self.batch_size = lr, batch_size
         self.start = self._start()
 
     def _start(self) -> StartName:
@@ -96,6 +120,11 @@ class Trainer:
             data=config.data.source or config.data.task,
             test_digest=digest_of_test(self.project),
             metric=self.project.metric,
+            options="".join(
+                f" --{name} {value:g}"
+                for name, value in (("lr", self.lr), ("batch-size", self.batch_size))
+                if value
+            ),
         )
         result.save(self.project.path("train.json"))
         return result
@@ -129,7 +158,8 @@ class Trainer:
 
     def networks(self) -> tuple[tuple[nn.Module, History, str], tuple[nn.Module, History]]:
         """Train the unpruned network, telling whose weights it has, and the pruned one; all workers do it."""
-        with together("networks", start=self.start, epochs=self.asked):
+        own = {"lr": self.lr, "batch_size": self.batch_size}
+        with together("networks", start=self.start, epochs=self.asked, **own):
             base, history, source = trained_base(self.project, self.reporter)
             pruned = (base, history) if self.found.base_meets_budget else self._pruned(base)
         return (base, history, source), pruned
@@ -159,9 +189,9 @@ class Trainer:
         judge_file = self.found.pruningnet if self.start == "generated" else ""
         weights = base_fingerprint(self.project) if self.start == "inherited" or teacher is not None else ""
         settings = self.settings
-        key = digest(settings, config.training.tuning_lr, self.project.structure(), config.seed)
+        key = digest(settings, self.lr or config.training.tuning_lr, self.project.structure(), config.seed)
         key = digest(key, self.found.widths, self.start, judge_file, weights, teacher is not None)
-        if self.start != "scratch":
+        if self.start != "scratch" and not self.lr:
             settings, spent = tuning(self.project, settings, model, teacher, f"pruned-{key}", self.reporter)
             if self.from_budget:
                 settings = replace(settings, epochs=max(settings.epochs - spent, _LEAST_EPOCHS))

@@ -155,7 +155,7 @@ def _commands(
     point = f" --point {front.points.index(search) + 1}" if front else ""
     if train:
         start = "" if search.base_meets_budget else f" --start {train.start}"
-        verbs.append(f"hwprune train{start} --epochs {train.epochs:g}{point}")
+        verbs.append(f"hwprune train{start} --epochs {train.epochs:g}{train.options}{point}")
     if export:
         verbs.append(f"hwprune export{_format(search, export)} --output {shlex.quote(export.file)}{point}")
     return (*verbs, "hwprune report")

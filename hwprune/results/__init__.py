@@ -261,6 +261,7 @@ class TrainResult(Stored):
         confusion: (class, class that the pruned network named, test images) of all pairs that occur.
         base_confusion: The same of the unpruned network.
         metric: What the two are called: `top-1`, or the metric of a task of the user's own.
+        options: Options of `train` that decided its rate and batches, as they are typed; "" without.
     """
 
     kind: ClassVar[str] = "train-result"
@@ -272,6 +273,7 @@ class TrainResult(Stored):
         "confusion": [],
         "base_confusion": [],
         "metric": "top-1",
+        "options": "",
     }
     made_by: ClassVar[str] = "hwprune train"
     schema_version: ClassVar[int] = 2
@@ -297,6 +299,7 @@ class TrainResult(Stored):
     confusion: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
     base_confusion: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
     metric: str = "top-1"
+    options: str = ""
 
     def __post_init__(self) -> None:
         for there, named, images in (*self.confusion, *self.base_confusion):

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LEAST_PART = 2  # images of a batch on one worker: batch normalisation needs them
 _TELL_EVERY_S = 2.0
+_TIMED = 3  # steps, after the first one, behind the first word on how long it all takes
 _CHECK_EVERY = 20  # steps between looks at the loss: each look waits for the device
 
 
@@ -270,7 +271,7 @@ class _Epochs:
         # DDP takes the mean over the workers, steps inside the backward pass the sum.
         self.loss_scale = 1 if optimiser.in_backward else workers.world()
         self.graph: Graphed | None = None
-        self.progress, self.told = silent, time.perf_counter()
+        self.progress, self.told, self.first = silent, 0.0, True
 
     def record(self) -> None:
         """Let a CUDA graph compute loss and gradients, where each step is the same on one GPU."""
@@ -311,6 +312,7 @@ class _Epochs:
                 if index % _CHECK_EVERY == 0:
                     self._finite(loss_sum, epoch, index)
                 self._tell(epoch, index + 1, loss_sum)
+        self.first = False
         average_statistics(self.module)
         return EpochFigures(
             epoch=epoch + 1,
@@ -321,12 +323,14 @@ class _Epochs:
         )
 
     def _tell(self, epoch: int, done: int, loss_sum: Tensor) -> None:
-        """Tell of an epoch under way, every couple of seconds."""
-        now = time.perf_counter()
-        if now - self.told > _TELL_EVERY_S and done < self.steps and workers.is_main():
-            self.told = now
+        """Tell of an epoch under way: after the first step, some later, then every couple of seconds."""
+        begins, timed = self.first and done == 1, self.first and done == 1 + _TIMED
+        due = begins or timed or time.perf_counter() - self.told > _TELL_EVERY_S
+        if due and done < self.steps and workers.is_main():
             loss = float(loss_sum) * workers.world() / done  # of this worker's images
-            self.progress(epoch + done / self.steps, math.ceil(self.recipe.epochs), loss=loss)
+            figures = {} if begins else {"loss": loss}
+            self.progress(epoch + done / self.steps, math.ceil(self.recipe.epochs), **figures)
+            self.told = time.perf_counter()
 
     def _lr(self, epoch: int, index: int) -> float:
         return learning_rate(self.recipe, epoch * self.steps + index, self.steps)

@@ -162,6 +162,19 @@ def test_progress_inside_an_epoch_counts_its_tenths_and_what_was_done_before(
     assert lines[2].startswith("Training: 4/4 epochs")
 
 
+def test_a_stage_says_where_it_goes_on_and_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console().stage("Training", "epochs") as progress:
+        time.sleep(0.2)  # getting ready does not count
+        progress(2.001, 4)
+        time.sleep(0.1)
+        progress(2.003, 4, loss=0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "Training: goes on after 2 of 4 epochs."
+    found = re.match(r"Training: about 1 m (\d+) s for the other 2 epochs", lines[2])
+    assert found, lines
+    assert int(found[1]) >= 39  # 1.997 epochs, of which 0.002 took 0.1 s
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_narrow_terminal_shows_what_is_done_and_the_time_left(width: int) -> None:
     console = Console()

@@ -51,6 +51,10 @@ def test_sizes_far_from_the_networks_are_told(make_folder: Callable[..., Path]) 
     assert "pixels" not in told(root, image_size=96)
 
 
+def test_images_smaller_than_any_network_wants_are_no_surprise() -> None:
+    assert remarks(open_data("digits")) == ["Test: 359 images (a fifth of each class, held out)."]
+
+
 def test_parts_without_one_to_train_on_are_not_taken_for_classes(make_folder: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match="none to train on"):
         open_data(f"imagefolder:{make_folder(('test', 'val'))}")
