@@ -101,7 +101,9 @@ def parse_count(text: str, option: str) -> Quantity:
     Raises:
         UsageError: The text is not such a quantity.
     """
-    return _parse(_COUNT, text, _SCALE, option, "300M, 1.2G, or 60% of the unpruned network")
+    own = "MACs" if "macs" in option else "params"
+    allowed = f"300M, 1.2G, 300{own}, or 60% of the unpruned network"
+    return _parse(_COUNT, text, _SCALE, option, allowed)
 
 
 def parse_bytes(text: str, option: str) -> Quantity:

@@ -35,6 +35,13 @@ VERBS = {
     "bench": "the gate for CI: is a network fast enough, against a baseline or a budget",
     "doctor": "devices, runtimes, noise of this machine, what is missing",
 }
+_EXIT_CODES = {
+    "0": "done",
+    "1": "an error that the message explains, or a result that misses its limit",
+    "2": "wrong usage; of bench also wrong input, such as a missing file",
+    "3": "bench: too noisy to tell",
+    "130": "stopped by Ctrl-C; 143 by SIGTERM",
+}
 _REPEATED = ("latency",)  # options that are given once for each value
 _NO_READER = 141  # what shells use for a program whose pipe was closed
 _TERMINATED = 143  # what shells use for a program stopped by SIGTERM
@@ -109,7 +116,8 @@ def _overview() -> str:
     lines = ["usage: hwprune VERB [OPTIONS]      hwprune VERB --help explains a verb's options", ""]
     lines += ["Prune a CNN to a latency budget that is measured on the device it will run on.", "", "verbs:"]
     lines += [f"  {name:11} {summary}" for name, summary in VERBS.items()]
-    return "\n".join([*lines, "", "options:", "  --version   the version", "  --help      this text"])
+    lines += ["", "options:", "  --version   the version", "  --help      this text", "", "exit codes:"]
+    return "\n".join([*lines, *(f"  {code:<11} {meaning}" for code, meaning in _EXIT_CODES.items())])
 
 
 def _run(verb: str, arguments: list[str]) -> int:

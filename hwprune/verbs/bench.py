@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
 from hwprune.environment import device_fingerprint, library_versions
-from hwprune.errors import DeviceError, HwpruneError, ModelError
+from hwprune.errors import DeviceError, HwpruneError, ModelError, StorageError
 from hwprune.gate.files import junit as junit_text
 from hwprune.gate.files import markdown as markdown_text
 from hwprune.gate.result import BenchResult, Ratio, Timed
@@ -59,6 +59,10 @@ def _input_code() -> Iterator[None]:
     except HwpruneError as error:
         error.exit_code = 2
         raise
+    except OSError as error:
+        refused = StorageError("The operating system refused.", got=error)
+        refused.exit_code = 2
+        raise refused from error
 
 
 def bench(

@@ -203,5 +203,6 @@ def test_without_arguments_it_lists_the_verbs(capsys: pytest.CaptureFixture[str]
     assert main([]) == 0
     text = capsys.readouterr().out
     assert all(verb in text for verb in VERBS)
+    assert re.search(r"exit codes:\n  0 +done\n  1 .*\n  2 .*\n  3 +bench", text)
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("hwprune ")

@@ -289,3 +289,11 @@ def test_wrong_inputs_are_told_before_anything_is_measured(
 def test_a_wrong_percentage_is_a_usage_error(work: Path, percent: str) -> None:
     with pytest.raises(UsageError, match="--max-regression"):
         hwprune.bench(Path("base.onnx"), baseline=Path("base.onnx"), max_regression=percent)
+
+
+def test_what_the_system_refuses_is_no_verdict(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "find_model", refuse)
+    assert command("slim.onnx", "--budget", "1s") == 2
