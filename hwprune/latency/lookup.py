@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hwprune.structure.kernels import NetworkKernels
+from hwprune.structure.counting import ChannelCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from hwprune.structure.kernels import KernelSlot, KernelSpec
+    from hwprune.structure.kernels import KernelSlot, KernelSpec, NetworkKernels
     from hwprune.structure.space import SearchSpace
 
     Values = Callable[[Sequence[KernelSpec]], NDArray[np.float64]]
@@ -65,8 +65,8 @@ class KernelSums:
             for place, slots in by_groups.items()
             if len(place[0]) <= 2
         }
-        rest = tuple(slot for (groups, _), slots in by_groups.items() if len(groups) > 2 for slot in slots)
-        self._rest = _Wide(rest, self._specs, factors)
+        rest = [slot for (groups, _), slots in by_groups.items() if len(groups) > 2 for slot in slots]
+        self._rest = _Wide(rest, space.full()[: len(space.groups)], self._specs, factors)
 
     @property
     def values(self) -> Values:
@@ -76,8 +76,14 @@ class KernelSums:
     def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
         """Widths (N, groups) -> sums (N,)."""
         total = np.empty(len(widths))
-        for start in range(0, len(widths), _CHUNK):
-            total[start : start + _CHUNK] = self._chunk(widths[start : start + _CHUNK])
+        starts = list(range(0, len(widths), _CHUNK))
+        for _ in range(2):  # once more where kernels were met that were not known
+            for start in starts:
+                total[start : start + _CHUNK] = self._chunk(widths[start : start + _CHUNK])
+            starts = [start for start in starts if np.isnan(total[start : start + _CHUNK]).any()]
+            if not starts:
+                break
+            self._rest.fill()
         return total
 
     def _chunk(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -168,44 +174,95 @@ class _Remembered:
 
 
 class _Wide:
-    """Kernels that follow three groups or more: tables over channel counts, filled as they are met."""
+    """Kernels that follow three groups or more: tables over channel counts, filled as they are met.
+
+    Args:
+        slots: The kernels.
+        full: Widths of the unpruned network.
+        specs: Values of kernels.
+        factors: What the values of some of them are multiplied with.
+    """
 
     def __init__(
-        self, slots: tuple[KernelSlot, ...], specs: _Remembered, factors: Mapping[KernelSlot, float]
+        self,
+        slots: Sequence[KernelSlot],
+        full: Sequence[int],
+        specs: _Remembered,
+        factors: Mapping[KernelSlot, float],
     ) -> None:
-        self._kernels = NetworkKernels(slots, {}, {})
-        self._factors = [factors.get(slot, 1.0) for slot in slots]
+        maps = list(dict.fromkeys(end for slot in slots for end in (slot.inputs, slot.outputs)))
+        row = {channels: index for index, channels in enumerate(maps)}
+        self._counts = ChannelCounts(maps, full)
         self._specs = specs
-        self._tables: dict[int, NDArray[np.float64]] = {}
+        self._slots = [
+            _WideSlot(slot, row[slot.inputs], row[slot.outputs], factors.get(slot, 1.0), specs)
+            for slot in slots
+        ]
 
     def __call__(self, widths: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Widths (N, groups) -> sums (N,), not a number where `fill` has to be called before."""
         total = np.zeros(len(widths))
-        if not self._kernels.slots:
+        if not self._slots:
             return total
-        inputs, outputs = self._kernels.channels(widths)
-        for index, slot in enumerate(self._kernels.slots):
-            values = self._slot(index, slot, inputs[:, index], outputs[:, index])
-            total += self._factors[index] * values * slot.present(widths)
+        counts = self._counts(widths)
+        for slot in self._slots:
+            total += slot(counts, widths)
         return total
 
-    def _slot(
-        self, index: int, slot: KernelSlot, reads: NDArray[np.int64], makes: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        same = slot.inputs == slot.outputs
-        side = 1 if same else slot.outputs.size + 1
-        where = reads if same else reads * side + makes
-        if (slot.inputs.size + 1) * side > _MAX_CELLS:
-            pairs, back = np.unique(where, return_inverse=True)
-            return self._fill(slot, pairs, side)[back]
-        if index not in self._tables:
-            self._tables[index] = np.full((slot.inputs.size + 1) * side, np.nan)
-        table = self._tables[index]
-        found = table.take(where)
-        if len(missing := np.unique(where[np.isnan(found)])):
-            table[missing] = self._fill(slot, missing, side)
-            found = table.take(where)
+    def fill(self) -> None:
+        """Compute the values of all kernels that were met and not known, in one go."""
+        wanted = [slot.wanted() for slot in self._slots]
+        met = zip(self._slots, wanted, strict=True)
+        values = self._specs([spec for slot, cells in met for spec in slot.specs(cells)])
+        ends = np.cumsum([len(cells) for cells in wanted])[:-1]
+        for slot, cells, found in zip(self._slots, wanted, np.split(values, ends), strict=True):
+            slot.table[cells] = found
+            slot.met[:] = False
+
+
+class _WideSlot:
+    """One kernel of `_Wide`.
+
+    Attributes:
+        table: Its values over channel counts.
+        met: Which of them were asked for while they were not known.
+    """
+
+    def __init__(self, slot: KernelSlot, reads: int, makes: int, factor: float, values: _Remembered) -> None:
+        self._slot, self._reads, self._makes, self._factor = slot, reads, makes, factor
+        self._values = values
+        self._side = 1 if reads == makes else slot.outputs.size + 1
+        cells = (slot.inputs.size + 1) * self._side
+        self.table = np.full(cells if cells <= _MAX_CELLS else 0, np.nan)
+        self.met = np.zeros(len(self.table), dtype=bool)
+
+    def __call__(self, counts: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.float64]:
+        where = counts[self._reads]
+        if self._side > 1:
+            where = where * self._side + counts[self._makes]
+        found = self._known(where)
+        if self._factor != 1.0:
+            found *= self._factor
+        # Where a block is left out, its kernels are not made: their values do not count, known or not.
+        return np.where(self._slot.present(widths), found, 0.0) if self._slot.gates else found
+
+    def _known(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the table has for some cells; not a number, and noted, where it has nothing yet."""
+        if not len(self.table):
+            pairs, back = np.unique(cells, return_inverse=True)
+            return self._values(self.specs(pairs))[back]
+        found = self.table.take(cells)
+        unknown = np.isnan(found)
+        if unknown.any():
+            self.met[cells[unknown]] = True
         return found
 
-    def _fill(self, slot: KernelSlot, pairs: NDArray[np.int64], side: int) -> NDArray[np.float64]:
-        ends = [(int(pair), int(pair)) if side == 1 else divmod(int(pair), side) for pair in pairs]
-        return self._specs([slot.spec(*end) for end in ends])
+    def wanted(self) -> NDArray[np.int64]:
+        """The cells of the table that are asked for."""
+        return np.flatnonzero(self.met)
+
+    def specs(self, cells: NDArray[np.int64]) -> list[KernelSpec]:
+        """The kernels of some cells."""
+        ends = (cells, cells) if self._side == 1 else np.divmod(cells, self._side)
+        pairs = zip(*(end.tolist() for end in ends), strict=True)
+        return [self._slot.spec(reads, makes) for reads, makes in pairs]
