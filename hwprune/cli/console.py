@@ -111,13 +111,13 @@ class _Pace:
     def __init__(self, console: Console, title: str, unit: str) -> None:
         self.console, self.title, self.unit = console, title, unit
         self.started, self.first = time.monotonic(), math.nan
-        self.told = False
+        self.told = True  # until it is known where the work began: what came before would count
 
     def left(self, done: float, total: int, begins: bool) -> float | None:
         """Seconds left, where they can be told; says once how long it takes, and where it goes on."""
         now = time.monotonic()
         if begins:
-            self.started, self.first = now, done
+            self.started, self.first, self.told = now, done, False
             if done >= 1:
                 self.console.note(f"{self.title}: goes on after {int(done)} of {total} {self.unit}.")
             return None
@@ -152,14 +152,15 @@ class _BarProgress:
 
 class _LineProgress:
     def __init__(self, pace: _Pace) -> None:
-        self.pace, self.last = pace, -math.inf
+        self.pace, self.last, self.finished = pace, -math.inf, False
 
     def __call__(self, done: float, total: int, /, **figures: float) -> None:
         now = time.monotonic()
         seconds = self.pace.left(done, total, _begins(done, figures))
-        if seconds is None or (done < total and now - self.last < _LINE_EVERY_S):
+        ends = done >= total and not self.finished  # some go on beyond what was expected
+        if seconds is None or not (ends or now - self.last >= _LINE_EVERY_S):
             return
-        self.last = now
+        self.last, self.finished = now, self.finished or ends
         pace, left = self.pace, format_seconds(seconds)
         count = f"{_count(done)}/{total} {pace.unit}"
         self.pace.console.note(

@@ -106,7 +106,7 @@ def init(
     if data or task:
         config = _recipe(_normalised(config, opened), images)
         config = _of_task(config) if task else config
-        for note in (*remarks_on(opened), opened.splits.told):
+        for note in (_assumed(opened, config), *remarks_on(opened), opened.splits.told):
             reporter.note(note)
     save_config(path, config)
     return InitResult(
@@ -119,6 +119,16 @@ def init(
         blocks=len(space.blocks),
         **(_told(opened.normalisation) if data else {}),
     )
+
+
+def _assumed(opened: Project, config: Config) -> str:
+    """Where the unpruned network's weights come from: every pruned network begins with them."""
+    given, epochs = opened.given, f"{config.training.epochs:g} epochs"
+    if given is None:
+        return f"No weights are given: the unpruned network is trained first, {epochs}."
+    if given.anew:
+        return f"The unpruned network begins with {given.source}, and is trained to these classes, {epochs}."
+    return f"The unpruned network is trained already: {given.source}. Pruned ones begin with its weights."
 
 
 def _told(normalisation: Normalisation) -> dict[str, Any]:

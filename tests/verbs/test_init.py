@@ -49,6 +49,7 @@ def test_weights_of_torchvision_bring_their_normalisation(
 def test_without_weights_small_images_are_normalised_by_their_own_figures(tmp_path: Path) -> None:
     notes: list[str] = []
     result = init(project=tmp_path, reporter=Notes(notes))
+    assert "No weights are given: the unpruned network is trained first, 16 epochs." in notes
     assert "Test: 359 images (a fifth of each class, held out)." in notes
     assert any("scored on 288 images" in note and "2.9 points" in note for note in notes)
     assert result.normalisation == "the training images' own"
