@@ -28,7 +28,7 @@ from hwprune.progress import QUIET
 from hwprune.project.budgets import parse_budgets, resolve
 from hwprune.project.folder import Project
 from hwprune.project.scoring import searcher_of
-from hwprune.searching.initial import macs_score, starts
+from hwprune.searching.initial import initial_population, macs_score
 from hwprune.structure.onnx_slice import OnnxSlicer
 from hwprune.verbs.profile import profile
 
@@ -145,7 +145,7 @@ def predicted_only(searcher: Searcher, seed: int) -> Widths:
         constraints=(searcher.budgets[0].constraint(margin=True),),
         accuracy=macs_score(searcher.space),
     )
-    return search(problem, searcher.settings, seed=seed, starts=starts(problem)).best.widths
+    return search(problem, searcher.settings, seed=seed, initial=initial_population(problem)).best.widths
 
 
 def ratio(project: Project, searcher: Searcher, widths: Widths) -> float:

@@ -42,7 +42,7 @@ from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
 from hwprune.runtimes.profiles import load_profile
-from hwprune.searching.initial import starts
+from hwprune.searching.initial import initial_population
 from hwprune.structure.export import export_base
 from hwprune.structure.prune import prune
 from hwprune.structure.rank import sort_channels
@@ -160,7 +160,7 @@ class Comparison:
     def outcome(self, judge: AccuracyScore, constraint: Constraint) -> SearchOutcome:
         """All that a search within one limit sees with a judge."""
         problem = Problem(space=self.setup.space, constraints=(constraint,), accuracy=judge)
-        return search(problem, EVOLUTION, seed=self.seed, starts=starts(problem))
+        return search(problem, EVOLUTION, seed=self.seed, initial=initial_population(problem))
 
     def searched(self, judge: AccuracyScore, constraint: Constraint) -> dict[str, Any]:
         """What a search within one limit finds with a judge."""

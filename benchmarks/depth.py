@@ -59,7 +59,7 @@ from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
 from hwprune.runtimes.profiles import load_profile
 from hwprune.runtimes.registry import get_runtime
-from hwprune.searching.initial import starts
+from hwprune.searching.initial import initial_population
 from hwprune.structure.export import export_base
 from hwprune.structure.onnx_graph import without_weights
 from hwprune.structure.prune import prune
@@ -186,7 +186,7 @@ class Depth:
         name = f"{self.case.name}-{'depth' if depth else 'width'}"
         known = Outcomes(evaluator.stops, RUN / f"evaluations-{name}-{share}.jsonl")
         problem = Problem(space=space, constraints=(limit,), accuracy=Racer(evaluator, known))
-        outcome = search(problem, EVOLUTION, seed=0, starts=starts(problem))
+        outcome = search(problem, EVOLUTION, seed=0, initial=initial_population(problem))
         best = outcome.best
         return {
             **self._described(tuple(whole([best.widths])[0].tolist())),

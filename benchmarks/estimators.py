@@ -34,7 +34,7 @@ from hwprune.progress import QUIET
 from hwprune.project.budgets import parse_budgets, resolve
 from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.inherited import Inherited
-from hwprune.searching.initial import macs_score, starts
+from hwprune.searching.initial import initial_population, macs_score
 from hwprune.structure.rank import sort_channels
 from hwprune.training.evaluation import recalibrate_on
 from hwprune.training.loop import train
@@ -74,7 +74,11 @@ class Bench:
 
     def networks(self, count: int) -> list[Widths]:
         """So many networks just inside the budget: those of rules first, then drawn ones."""
-        rules = [net for net in starts(self.problem) if _NEAR < self.problem.load(np.array([net]))[0] <= 1]
+        rules = [
+            net
+            for net in initial_population(self.problem)
+            if _NEAR < self.problem.load(np.array([net]))[0] <= 1
+        ]
         drawn = Sampler(self.problem).draw(count, np.random.default_rng(0))
         found = [*rules[: count // 2], *map(tuple, Genome(self.space).widths(drawn).tolist())]
         return list(dict.fromkeys(found))[:count]

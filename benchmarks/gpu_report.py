@@ -95,7 +95,7 @@ class Case:
             "within_5_percent": float((np.abs(errors) < 0.05).mean()),
             "kendall": float(kendalltau(predicted, measured).statistic),
             "spearman": float(spearmanr(predicted, measured).statistic),
-            "regressors": dict(model.judgement.regressors),
+            "regressors": dict(model.cross_validation.regressors),
             "predicted_ms": np.round(predicted, 6).tolist(),
             "measured_ms": np.round(measured, 6).tolist(),
             "gpu": log.summary(),

@@ -123,7 +123,7 @@ def hours(gpus: int, decoded_per_s: float) -> dict[str, float]:
         return steps * step_ms(gpus, plan["batch"], parameters, generated, decoded_per_s) / 3.6e6
 
     speed = min(assumed("images_per_s") / assumed("forward_share"), decoded_per_s)
-    # the bar of a race is looked at after the first PARENTS networks of a generation (evolution/search.py)
+    # the incumbent of a race changes after the first PARENTS networks of a generation (evolution/search.py)
     rounds = GENERATIONS * (math.ceil(PARENTS / gpus) + math.ceil((CANDIDATES - PARENTS) / gpus))
     found = {
         "pruningnet_fc": training(FIT, counts["fc"], counts["fc"] - counts["shared"]),

@@ -27,14 +27,14 @@ from hwprune.evolution.search import search
 from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
-from hwprune.searching.initial import starts
+from hwprune.searching.initial import initial_population
 
 SEEDS, IMAGES = (1, 2), 2500
 PAPER = replace(EVOLUTION, fit_children=False)
 FULL = 0.0  # chance of catching up below which a race drops a candidate: none, all are scored in full
 WAYS = {  # settings, whether uniform networks are among the first, chance
     "the paper's operators": (PAPER, False, FULL),
-    "uniform starts, children at the edge of the budget": (EVOLUTION, True, FULL),
+    "uniform initial, children at the edge of the budget": (EVOLUTION, True, FULL),
     "edge of the budget, racing at 5 %": (EVOLUTION, True, 0.05),
     "edge of the budget, racing at 25 %": (EVOLUTION, True, 0.25),
     "edge of the budget, racing at 40 %": (EVOLUTION, True, 0.40),
@@ -92,8 +92,8 @@ def one_search(
     problem = Problem(
         space=comparison.setup.space, constraints=(comparison.setup.latency(budget),), accuracy=meter
     )
-    begin = starts(problem) if uniform else ()
-    outcome = search(problem, settings, seed=seed, starts=begin)
+    begin = initial_population(problem) if uniform else ()
+    outcome = search(problem, settings, seed=seed, initial=begin)
     total = judge.judge.stops[-1] * len(outcome.candidates)
     exact_top1 = exact(outcome.best.widths)
     return {"top1": exact_top1, "score": outcome.best.score, "images_share": meter.images / total}

@@ -32,7 +32,7 @@ from hwprune.pruningnet.evaluate import Evaluator
 from hwprune.pruningnet.importance import importance
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import Racer
-from hwprune.searching.initial import starts
+from hwprune.searching.initial import initial_population
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +97,7 @@ def main() -> None:
 def beginnings(bench: Bench, share: float) -> dict[str, Any]:
     """Top-1 on all held-out images of what each beginning leads to."""
     problem = bench.problem(share)
-    usual = starts(problem)
+    usual = initial_population(problem)
     optima = {kind: bench.additive(kind, problem) for kind in ("l1", "taylor")}
     ways = {"the default": usual} | {
         f"and the optimum by {kind}": [one, *usual] for kind, one in optima.items()
@@ -106,7 +106,7 @@ def beginnings(bench: Bench, share: float) -> dict[str, Any]:
         f"the optimum by {kind} alone": {"top1": [bench.exact(one)]} for kind, one in optima.items()
     }
     for way, begin in ways.items():
-        best = [search(problem, EVOLUTION, seed=seed, starts=begin).best.widths for seed in SEEDS]
+        best = [search(problem, EVOLUTION, seed=seed, initial=begin).best.widths for seed in SEEDS]
         found[way] = {"top1": [bench.exact(one) for one in best]}
     for way, row in found.items():
         row["mean_top1"] = round(float(np.mean(row["top1"])), 5)
@@ -161,8 +161,8 @@ def by_budgets(bench: Bench, seed: int, score: Recorder) -> None:
     found: list[Widths] = []
     for share in FRONT:
         problem = replace(bench.problem(share), accuracy=score)
-        begin = [*found[:-4:-1], *starts(problem)]
-        found.append(search(problem, FRONT_EVOLUTION, seed=seed, starts=begin).best.widths)
+        begin = [*found[:-4:-1], *initial_population(problem)]
+        found.append(search(problem, FRONT_EVOLUTION, seed=seed, initial=begin).best.widths)
 
 
 def by_shared_budgets(bench: Bench, seed: int, score: Recorder) -> None:
@@ -176,9 +176,9 @@ def by_shared_budgets(bench: Bench, seed: int, score: Recorder) -> None:
             if len(score.seen) >= FRONT_EVALUATIONS:
                 return
             problem = replace(bench.problem(share), accuracy=score)
-            begin = best_inside(problem, score) + (starts(problem) if turn == 0 else [])
+            begin = best_inside(problem, score) + (initial_population(problem) if turn == 0 else [])
             evolution = replace(FRONT_EVOLUTION, generations=2)
-            search(problem, evolution, seed=seed + 1000 * turn, starts=begin)
+            search(problem, evolution, seed=seed + 1000 * turn, initial=begin)
 
 
 def best_inside(problem: Problem, score: Recorder) -> list[Widths]:
@@ -195,7 +195,7 @@ def by_nsga2(bench: Bench, seed: int, score: Recorder) -> None:
     """One evolution by NSGA-II for all five budgets, as `hwprune search --latency 30%:60%` does."""
     loose = replace(bench.problem(FRONT[0]), accuracy=score)
     levels = [share / FRONT[0] for share in FRONT]
-    search(loose, FRONT_EVOLUTION, seed=seed, starts=starts(loose), levels=levels)
+    search(loose, FRONT_EVOLUTION, seed=seed, initial=initial_population(loose), levels=levels)
 
 
 def hypervolume(points: Sequence[tuple[float, float]]) -> float:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.errors import HwpruneError
+from hwprune.latency.attribution import attribute
 from hwprune.latency.bench import ROUND, Bench
-from hwprune.latency.harvest import harvest
 from hwprune.latency.plan import Plan
 from hwprune.latency.records import Journal
 from hwprune.latency.staircase import known_multiple
@@ -51,7 +51,7 @@ def probe(plan: Plan, folder: Path, progress: Progress = silent) -> tuple[int, i
         space = space.with_choices(known_multiple(folder / STAIRCASE, runtime, plan.profile))
     bench = Bench(space, plan.base_onnx, plan.profile, runtime, plan.seed)
     records = _measured(plan, bench, Journal(folder / "networks", bench.identity()), progress)
-    rows = harvest(
+    rows = attribute(
         records, bench.graph, space, plan.profile, identity=bench.identity(), reference=bench.reference
     )
     space.save(folder / SPACE)

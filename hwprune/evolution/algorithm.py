@@ -89,7 +89,7 @@ class Evolution:
         problem: What to optimise.
         settings: The constants of the evolution.
         seed: The same seed and scores give the same networks, whatever else happens.
-        starts: Networks to try first; those outside the budget are shrunk into it.
+        initial: Networks to try first; those outside the budget are shrunk into it.
 
     Attributes:
         problem: The problem with the corrections made so far.
@@ -100,10 +100,10 @@ class Evolution:
     """
 
     def __init__(
-        self, problem: Problem, settings: SearchSettings, *, seed: int, starts: Sequence[Widths] = ()
+        self, problem: Problem, settings: SearchSettings, *, seed: int, initial: Sequence[Widths] = ()
     ) -> None:
         self.problem, self.settings, self.generation = problem, settings, 0
-        self._seed, self._starts = seed, tuple(starts)
+        self._seed, self._initial = seed, tuple(initial)
         self._sampler = Sampler(problem)
         self._candidates: dict[Widths, Candidate] = {}
         self._measured: dict[Widths, dict[str, float]] = {}
@@ -140,13 +140,13 @@ class Evolution:
         return self.ranked()[: self.settings.leaders]
 
     def blocks(self, widths: Sequence[Widths]) -> list[int]:
-        """Where the parts of a generation end that one bar holds for, so that workers can share them out.
+        """Where the parts of a generation end that have one incumbent, so that workers can share them out.
 
-        The bar is looked at anew after the first `parents` networks only.
+        The incumbent is looked at anew after the first `parents` networks only.
         """
         return [min(self.settings.parents, len(widths)), len(widths)]
 
-    def bar(self, widths: Sequence[Widths], scores: Sequence[float], upcoming: Widths) -> Widths | None:
+    def incumbent(self, widths: Sequence[Widths], scores: Sequence[float], upcoming: Widths) -> Widths | None:
         """What networks have to beat to become parents: the last of those; None while there are too few.
 
         Args:
@@ -232,9 +232,9 @@ class Evolution:
             fresh.add(rescued)
             self._breed(fresh, settings.mutants, lambda n: self._mutants(parents, n, rng), rng)
             self._breed(fresh, settings.crossovers, lambda n: self._crossovers(parents, n, rng), rng)
-        elif self._starts:
+        elif self._initial:
             fresh.add(
-                map(tuple, genome.widths(self._sampler.repair(genome.nearest(self._starts), rng)).tolist())
+                map(tuple, genome.widths(self._sampler.repair(genome.nearest(self._initial), rng)).tolist())
             )
         drawn = self._sampler.draw(fresh.room, rng, known=fresh.known)
         fresh.add(map(tuple, genome.widths(drawn).tolist()))

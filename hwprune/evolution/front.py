@@ -42,7 +42,7 @@ class FrontEvolution(Evolution):
         problem: What to optimise; the limit of its first constraint is the loosest budget.
         settings: The constants of an evolution for one budget.
         seed: As in `Evolution`.
-        starts: Networks to try first at each level.
+        initial: Networks to try first at each level.
         levels: Shares of the first limit, 1 and below, at which networks are wanted.
 
     Raises:
@@ -55,7 +55,7 @@ class FrontEvolution(Evolution):
         settings: SearchSettings,
         *,
         seed: int,
-        starts: Sequence[Widths] = (),
+        initial: Sequence[Widths] = (),
         levels: Sequence[float],
     ) -> None:
         generations = math.ceil(settings.population * settings.generations / settings.parents)
@@ -66,7 +66,7 @@ class FrontEvolution(Evolution):
             mutants=0,
             crossovers=0,
         )
-        super().__init__(problem, own, seed=seed, starts=starts)
+        super().__init__(problem, own, seed=seed, initial=initial)
         self.levels = sorted(levels)
 
     def leaders(self) -> list[Candidate]:
@@ -82,7 +82,7 @@ class FrontEvolution(Evolution):
         places = self._level_of(self._predicted(widths))
         return [*(np.flatnonzero(np.diff(places)) + 1).tolist(), len(widths)]
 
-    def bar(self, widths: Sequence[Widths], scores: Sequence[float], upcoming: Widths) -> Widths | None:
+    def incumbent(self, widths: Sequence[Widths], scores: Sequence[float], upcoming: Widths) -> Widths | None:
         """What a network of a level has to beat: the last of the `parents` best that keep the level."""
         level = self.levels[int(self._level_of(self._predicted([upcoming]))[0])]
         earlier = [(one.score, one.widths) for one in self.ranked() if self._share(one) <= level]
@@ -106,7 +106,7 @@ class FrontEvolution(Evolution):
         return np.minimum(places, len(self.levels) - 1)
 
     def _propose(self, rng: np.random.Generator) -> list[Widths]:
-        """One generation: NSGA-II's children of the front; at first starts and random ones of each level."""
+        """One generation: NSGA-II's children of the front; at first initial and random ones of each level."""
         fresh = Fresh(self.settings.population, (one.widths for one in self.candidates))
         if self.candidates:
             rescued = self._sampler.genome.widths(self._rescued(rng))
@@ -126,7 +126,7 @@ class FrontEvolution(Evolution):
         return [networks[place] for place in np.argsort(self._predicted(networks), kind="stable").tolist()]
 
     def _begin(self, fresh: Fresh, rng: np.random.Generator) -> None:
-        """An equal part for each level, the tightest first: starts that are moved into it, random ones."""
+        """An equal part for each level, the tightest first: initial ones moved into it, random ones."""
         first, *others = self.problem.constraints
         for done, level in enumerate(self.levels, start=1):
             tight = replace(self.problem, constraints=(replace(first, limit=level * first.limit), *others))
@@ -135,8 +135,8 @@ class FrontEvolution(Evolution):
             except BudgetError:  # of this level, with the margin that it is aimed below
                 continue
             genome, goal = sampler.genome, done * self.settings.parents
-            if self._starts:
-                usual = sampler.repair(genome.nearest(self._starts), rng)
+            if self._initial:
+                usual = sampler.repair(genome.nearest(self._initial), rng)
                 fresh.add(map(tuple, genome.widths(usual).tolist()), up_to=self.settings.parents // 2 or 1)
             drawn = sampler.draw(goal - len(fresh.networks), rng, known=fresh.known)
             fresh.add(map(tuple, genome.widths(drawn).tolist()))

@@ -44,7 +44,7 @@ class Record:
 
 
 def fingerprint(
-    problem: Problem, settings: SearchSettings, seed: int, starts: Sequence[Widths], identity: str
+    problem: Problem, settings: SearchSettings, seed: int, initial: Sequence[Widths], identity: str
 ) -> dict[str, Any]:
     """Everything that a search depends on, as JSON-able data."""
     return {
@@ -53,7 +53,7 @@ def fingerprint(
         "settings": asdict(settings),
         "constraints": [[c.name, c.limit, c.unit, c.factor] for c in problem.constraints],
         "groups": [[g.name, _text(g.choices)] for g in problem.space.genes],
-        "starts": [_text(widths) for widths in starts],
+        "starts": [_text(widths) for widths in initial],
     }
 
 
@@ -100,7 +100,7 @@ class Journal:
 
     def close(self, correction: Correction | None) -> None:
         """The end of the last generation, and what measuring its leaders taught."""
-        self._book.add({"closed": None if correction is None else _lesson(correction)})
+        self._book.add({"closed": None if correction is None else _correction_facts(correction)})
         self.records[-1].correction, self.records[-1].closed = correction, True
 
     def _replay(self, entry: dict[str, Any], choices: Sequence[set[int]]) -> None:
@@ -128,7 +128,7 @@ def _widths(text: str, choices: Sequence[set[int]]) -> Widths:
     return widths
 
 
-def _lesson(correction: Correction) -> dict[str, Any]:
+def _correction_facts(correction: Correction) -> dict[str, Any]:
     measured, errors = (
         {_text(net): dict(figures) for net, figures in found.items()}
         for found in (correction.measured, correction.errors)

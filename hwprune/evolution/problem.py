@@ -35,14 +35,14 @@ class AccuracyScore(Protocol):
 class RacingScore(AccuracyScore, Protocol):
     """An accuracy score that may stop early on networks that will not be among the best."""
 
-    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
+    def race(self, networks: Sequence[Widths], incumbent: Widths | None, /) -> Iterator[float]:
         """Score networks, one after the other.
 
         Args:
             networks: What to score.
-            bar: A network that was scored before; what is missing of it is scored too. One that will not be
-                better need not be scored in full: an estimate of its score does, below the bar's. None asks
-                for all scores in full.
+            incumbent: A network that was scored before; what is missing of it is scored too. One that will
+                not be better need not be scored in full: an estimate of its score does, below the incumbent's.
+                None asks for all scores in full.
 
         Returns:
             A score for each network, in their order; they depend on the arguments alone.

@@ -141,7 +141,7 @@ def search(
     state: Path | None = None,
     progress: Progress = silent,
     on_generation: GenerationHook | None = None,
-    starts: Sequence[Widths] = (),
+    initial: Sequence[Widths] = (),
     identity: str = "",
     levels: Sequence[float] = (),
 ) -> SearchOutcome:
@@ -158,7 +158,7 @@ def search(
         state: File that keeps the progress of the search; None keeps nothing.
         progress: Called after each network with the best score so far.
         on_generation: Called with the leaders after each generation; its corrections change the limits' use.
-        starts: Networks to try first, for example uniform ones.
+        initial: Networks to try first, for example uniform ones.
         identity: What the scores and predictions depend on, such as checksums of the weights and of the
             latency table. A state file with another identity is refused.
         levels: For a front: shares of the first limit, 1 and below, that networks are wanted at.
@@ -169,11 +169,11 @@ def search(
         StorageError: The state file cannot be written.
     """
     settings = settings or SearchSettings()
-    evolution = Evolution(problem, settings, seed=seed, starts=starts)
+    evolution = Evolution(problem, settings, seed=seed, initial=initial)
     if levels:
-        evolution = FrontEvolution(problem, settings, seed=seed, starts=starts, levels=levels)
+        evolution = FrontEvolution(problem, settings, seed=seed, initial=initial, levels=levels)
         identity = f"{identity} at {levels}"
-    journal = Journal(state, fingerprint(problem, evolution.settings, seed, starts, identity))
+    journal = Journal(state, fingerprint(problem, evolution.settings, seed, initial, identity))
     history: list[GenerationSummary] = []
     while not evolution.finished:
         record = _begin(evolution, journal)
@@ -219,8 +219,8 @@ def _scores(evolution: Evolution, record: Record) -> Iterator[float]:
         return
     while (done := len(record.scores)) < len(record.widths):
         begun = max((end for end in ends if end <= done), default=0)  # also where a killed run's block began
-        bar = evolution.bar(record.widths[:begun], record.scores[:begun], record.widths[begun])
-        yield from accuracy.race(record.widths[done : next(end for end in ends if end > done)], bar)
+        incumbent = evolution.incumbent(record.widths[:begun], record.scores[:begun], record.widths[begun])
+        yield from accuracy.race(record.widths[done : next(end for end in ends if end > done)], incumbent)
 
 
 def _close(evolution: Evolution, record: Record, journal: Journal, hook: GenerationHook | None) -> None:

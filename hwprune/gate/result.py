@@ -112,9 +112,9 @@ class BenchResult(Stored):
         compared_with: `model` for a baseline measured in the same run, `figures` for one that is known by its
             stored figures, "" without a baseline.
         ratio: Latency relative to the baseline's; None without one.
-        yardstick: Latency relative to that of `latency.noise.yardstick`: how figures of different hours are
-            compared, for their machine is not equally fast in both. None where it was not asked for.
-        yardstick_sha256: Digest of that network; "" where it was not asked for.
+        workload: Latency relative to that of `latency.noise.reference_workload`: how figures of different
+            hours are compared, for the machine is not equally fast in both. None where it was not asked for.
+        workload_sha256: Digest of that network; "" where it was not asked for.
         checks: The limits and what was found.
         noise: Relative spread of the reference network over the session.
         stolen: Share of the session's time in which other programs had the core.
@@ -140,8 +140,8 @@ class BenchResult(Stored):
     baseline: Timed | None
     compared_with: str
     ratio: Ratio | None
-    yardstick: Ratio | None
-    yardstick_sha256: str
+    workload: Ratio | None
+    workload_sha256: str
     checks: tuple[Check, ...]
     noise: float
     stolen: float
@@ -167,10 +167,18 @@ class BenchResult(Stored):
         return next((check for check in self.checks if check.verdict == self.verdict), None)
 
     @classmethod
+    def _completed(cls, payload: dict[str, Any]) -> dict[str, Any]:
+        older = {
+            "reference workload": "workload",
+            "yardstick_sha256": "workload_sha256",
+        }  # names of version 0.1
+        return super()._completed({older.get(name, name): value for name, value in payload.items()})
+
+    @classmethod
     def _made(cls, fields: dict[str, Any]) -> Self:
         made = {**fields, "model": _timed(fields["model"])}
         made["baseline"] = None if made["baseline"] is None else _timed(made["baseline"])
-        for name in ("ratio", "yardstick"):
+        for name in ("ratio", "workload"):
             made[name] = None if made[name] is None else _ratio(made[name])
         made["accuracy"] = None if made["accuracy"] is None else _accuracy(made["accuracy"])
         made["elsewhere"] = tuple(map(_elsewhere, made["elsewhere"]))
@@ -183,29 +191,29 @@ class BenchResult(Stored):
         _check_conditions(made["conditions"])
         return cls(**made)
 
-    def check_comparable(self, now: dict[str, Any], yardstick_sha256: str, where: Path) -> None:
-        """Refuse to compare these figures with those of another machine, other settings or another yardstick.
+    def check_comparable(self, now: dict[str, Any], workload_sha256: str, where: Path) -> None:
+        """Refuse to compare with figures of another machine, of other settings or of another reference workload.
 
         Args:
             now: The conditions of the present run.
-            yardstick_sha256: Digest of the yardstick of the present run.
+            workload_sha256: Digest of the reference workload of the present run.
             where: The file that these figures are from.
 
         Raises:
             MismatchError: Names what differs.
-            ArtifactError: They are not related to the yardstick.
+            ArtifactError: They are not related to the reference workload.
         """
-        if self.yardstick is None:
-            raise artifacts.broken(where, "no yardstick", self.made_by)
+        if self.workload is None:
+            raise artifacts.broken(where, "no reference workload", self.made_by)
         different = condition_differences(_plain(now), _plain(self.conditions))
-        if self.yardstick_sha256 != yardstick_sha256:
-            different.append("another yardstick network")
+        if self.workload_sha256 != workload_sha256:
+            different.append("another reference workload")
         if different:
             raise MismatchError(
                 "The baseline's figures were measured under other conditions.",
                 where=where,
                 got=f"here {'; '.join(different)}",
-                allowed="the same device, runtime, target profile and yardstick",
+                allowed="the same device, runtime, target profile and reference workload",
                 do=f"keep the baseline's model ({self.model.file}) beside its figures, and both are measured "
                 "here, interleaved; or measure it on this machine: hwprune bench BASELINE.onnx --output FILE",
             )

@@ -83,8 +83,8 @@ def footnote(result: BenchResult) -> str:
     """How it was measured."""
     how = {
         "model": "interleaved with the baseline in one run",
-        "figures": "compared with stored figures of this kind of machine, both by way of a yardstick network",
-        "": "interleaved with a yardstick network",
+        "figures": "compared with stored figures of this kind of machine, by way of a reference workload",
+        "": "interleaved with a reference workload",
     }[result.compared_with]
     scored = f"Test top-1 {accuracy_words(result)}. " if result.accuracy else ""
     device, runtime = result.conditions["device"], result.conditions["runtime"]

@@ -103,11 +103,11 @@ class TableFolder:
             raise artifacts.broken(folder / GRAPH, error.got or error.what, _MADE_BY) from error
         for widths in table.widths:
             space.check(widths.tolist())
-        if strangers := [name for name, value in found.items() if table.provenance[name] != value]:
+        if others := [name for name, value in found.items() if table.provenance[name] != value]:
             raise MismatchError(
                 "The files of this latency table do not belong together.",
                 where=folder,
-                got=f"another {' and another '.join(strangers)} than the table names",
+                got=f"another {' and another '.join(others)} than the table names",
                 do=f"make them again with `{_MADE_BY}`",
             )
         return loaded

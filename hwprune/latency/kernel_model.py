@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwprune.errors import MismatchError
-from hwprune.latency.judgement import Judgement
+from hwprune.latency.cross_validation import CrossValidation
 from hwprune.latency.regressors import REGRESSORS, Regressor, kind_of
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class KernelModel:
         network: NDArray[np.int64],
         error: NDArray[np.float64],
         chosen: Mapping[str, str] | None = None,
-        judged: Judgement | None = None,
+        judged: CrossValidation | None = None,
         regressors: Mapping[str, type[Regressor]] = REGRESSORS,
     ) -> None:
         self._regressors = regressors
         self._specs, self._time_us, self._network = specs, time_us, network
         self._weights = 1 / (_BASE_ERROR**2 + error**2)
         self._unseen_us = np.full(len(specs), np.nan)
-        judged = judged or Judgement()
+        judged = judged or CrossValidation()
         self.chosen: dict[str, str] = dict(judged.regressors)
         self.errors: dict[str, Mapping[str, float]] = dict(judged.kernel_errors)
         self.spreads: dict[str, float] = dict(judged.spreads)

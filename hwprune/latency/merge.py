@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hwprune.errors import MismatchError, UsageError
+from hwprune.latency.attribution import attribute
 from hwprune.latency.folder import TableFolder
-from hwprune.latency.harvest import harvest
 from hwprune.latency.model import judged
 from hwprune.latency.records import NetworkRecord
 from hwprune.latency.table import LatencyTable, condition_differences
@@ -21,7 +21,7 @@ _ORIGIN = ("seed", "date", "noise", "left_out", "load", "libraries", "runtime", 
 def merge(parts: Sequence[TableFolder]) -> TableFolder:
     """Join tables: every network of each, numbered anew, in the unit of one common reference.
 
-    All are harvested again together, so what the runtime fuses is known from all networks.
+    All are attributed again together, so what the runtime fuses is known from all networks.
 
     Args:
         parts: At least one; the space's choices are those of the first. A single one is judged anew, as the
@@ -47,7 +47,7 @@ def merge(parts: Sequence[TableFolder]) -> TableFolder:
     before = first.table.provenance
     names = ("profile", "device", "runtime", "settings", "model", "space", "graph", "seed")
     origin = {"merged_from": [_origin(part.table) for part in parts]}
-    rows = harvest(
+    rows = attribute(
         records,
         first.graph,
         first.space,

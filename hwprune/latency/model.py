@@ -15,11 +15,11 @@ import numpy as np
 
 from hwprune.errors import MismatchError
 from hwprune.latency.calibration import Calibration, mean_error
-from hwprune.latency.judgement import Judgement
+from hwprune.latency.cross_validation import CrossValidation
 from hwprune.latency.kernel_model import KernelModel
 from hwprune.latency.lookup import KernelSums
 from hwprune.latency.regressors import REGRESSORS
-from hwprune.latency.tiles import GPU_REGRESSORS
+from hwprune.latency.wave_quantisation import GPU_REGRESSORS
 from hwprune.structure.kernels import NetworkKernels, derive_kernels
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def judged(
         "interval_95": list(model.relative_error_interval),
         "held_out": int(table.held_out.sum()),
     }
-    added = model.judgement.to_provenance(table)
+    added = model.cross_validation.to_provenance(table)
     return replace(table, provenance={**table.provenance, "prediction_error": errors, **added})
 
 
@@ -66,7 +66,7 @@ class TableModel:
         errors: The absolute relative errors behind both, one for each network that judged.
         judged_ms: What those were made of: (networks, 3), predicted, measured, one standard error of it.
         calibration: Correction at the level of networks.
-        judgement: Which regressors are in use, and how much each misses.
+        cross_validation: Which regressors are in use, and how much each misses.
         kernels: The kernels of the space's networks.
         space: The search space.
         run_ms: What a run costs beside its kernels.
@@ -77,12 +77,17 @@ class TableModel:
         kernels: NetworkKernels,
         space: SearchSpace,
         model: KernelModel,
-        judgement: Judgement,
+        cross_validation: CrossValidation,
         run_ms: float = 0.0,
     ) -> None:
-        self.kernels, self.space, self.judgement, self.run_ms = kernels, space, judgement, run_ms
-        self.errors, self.calibration = judgement.errors, judgement.calibration
-        self.judged_ms = judgement.judged_ms
+        self.kernels, self.space, self.cross_validation, self.run_ms = (
+            kernels,
+            space,
+            cross_validation,
+            run_ms,
+        )
+        self.errors, self.calibration = cross_validation.errors, cross_validation.calibration
+        self.judged_ms = cross_validation.judged_ms
         self.relative_error, self.relative_error_interval = mean_error(self.errors)
         self._model = model
 
@@ -96,7 +101,7 @@ class TableModel:
             table: What was measured.
             space: The search space; its choices decide what `predict` is fastest at.
             base_onnx: The unpruned network.
-            anew: Judge again, whatever judgement the table keeps.
+            anew: Judge again, whatever cross_validation the table keeps.
 
         Raises:
             MismatchError: The table's kernels are not those of this network.
@@ -113,7 +118,7 @@ class TableModel:
             )
         seen = ~table.held_out
         enough = (~seen).sum() >= _MIN_HELD_OUT
-        kept = None if anew else Judgement.of(table)
+        kept = None if anew else CrossValidation.of(table)
         if kept is not None:
             return cls._fit(table, space, kernels, np.ones_like(seen) if enough else seen, kept)
         first = cls._fit(table, space, kernels, seen)
@@ -123,7 +128,7 @@ class TableModel:
             [first.predict(table.widths[~seen]), _measured_ms(table)[~seen]]
         )  # (N, 3)
         return cls._fit(
-            table, space, kernels, np.ones_like(seen), replace(first.judgement, judged_ms=judged_ms)
+            table, space, kernels, np.ones_like(seen), replace(first.cross_validation, judged_ms=judged_ms)
         )
 
     @classmethod
@@ -133,9 +138,9 @@ class TableModel:
         space: SearchSpace,
         kernels: NetworkKernels,
         rows: NDArray[np.bool_],
-        judged: Judgement | None = None,
+        judged: CrossValidation | None = None,
     ) -> Self:
-        """Fit to some of the networks; without a judgement cross-validation makes one."""
+        """Fit to some of the networks; without a cross_validation cross-validation makes one."""
         numbers = table.networks["network"].to_numpy()[rows]
         figures_ms = _measured_ms(table)[rows]
         used = table.kernels["network"].isin(numbers).to_numpy()
@@ -155,12 +160,12 @@ class TableModel:
             if judged
             else _crossed(model, numbers, figures_ms, table.run_ms)
         )
-        judgement = Judgement(model.chosen, model.errors, model.spreads, calibration, judged_ms)
-        return cls(kernels, space, model, judgement, table.run_ms)
+        cross_validation = CrossValidation(model.chosen, model.errors, model.spreads, calibration, judged_ms)
+        return cls(kernels, space, model, cross_validation, table.run_ms)
 
     def scaled(self, factors: Mapping[KernelSlot, float], run: float = 1.0) -> Self:
         """This model with the times of the kernels at some places, and of a run, multiplied."""
-        other = type(self)(self.kernels, self.space, self._model, self.judgement, run * self.run_ms)
+        other = type(self)(self.kernels, self.space, self._model, self.cross_validation, run * self.run_ms)
         other._sums = KernelSums(self.kernels, self.space, self._sums.values, factors)
         return other
 

@@ -37,7 +37,7 @@ class MachineNoise:
     too_noisy: bool
 
 
-def yardstick(runtime: Runtime, profile: TargetProfile) -> bytes:
+def reference_workload(runtime: Runtime, profile: TargetProfile) -> bytes:
     """A small network that is always the same: what other networks of one machine can be related to.
 
     Raises:
@@ -67,7 +67,7 @@ def machine_noise(runtime: Runtime, profile: TargetProfile, seconds: float = 2.0
     Raises:
         DeviceError: The runtime is not here.
     """
-    content = yardstick(runtime, profile)
+    content = reference_workload(runtime, profile)
     with runtime.compile(content, profile) as network, runtime.compile(content, profile) as twin:
         result = measure(network, twin, relative_error=1e-4, max_seconds=seconds)
     lows = np.array([low_percentile(block) for block in result.samples_ms])

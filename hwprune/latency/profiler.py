@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hwprune.errors import ArtifactError, HwpruneError, HwpruneWarning, UsageError
+from hwprune.latency.attribution import attribute
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
-from hwprune.latency.harvest import harvest
 from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
 from hwprune.latency.model import TableModel, judged
 from hwprune.latency.records import Journal, NetworkRecord, steady
@@ -193,7 +193,8 @@ class _Profiler:
         self.compared = self.model is None
         if self.model is not None:  # which regressors are best is asked at the beginning and at the end
             table = replace(
-                table, provenance={**table.provenance, "regressors": dict(self.model.judgement.regressors)}
+                table,
+                provenance={**table.provenance, "regressors": dict(self.model.cross_validation.regressors)},
             )
         self.model = TableModel.fit(table, self.space, self.bench.graph)
         self.fitted = {record.index for record in self._steady}
@@ -243,7 +244,7 @@ class _Profiler:
 
     def _table(self) -> LatencyTable:
         bench = self.bench
-        rows = harvest(
+        rows = attribute(
             self.records,
             bench.graph,
             self.space,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from hwprune.latency.harvest import Harvest
+    from hwprune.latency.attribution import Attribution
     from hwprune.runtimes.base import Runtime
     from hwprune.structure.space import SearchSpace
 
@@ -164,13 +164,13 @@ class LatencyTable:
         return spread(self._sessions()[:, 0])
 
     @property
-    def pressure(self) -> float:
+    def contention(self) -> float:
         """How far a large and a small network drifted apart while the table was measured.
 
         Neighbours on the machine take cache and memory bandwidth, which slows a network the more the larger
         it is. The relative spread of the heavy reference's latency over the light one's, over the sessions,
         as a part of the logarithm of that ratio: a network of a share s of the unpruned one's latency is
-        expected to wander by `pressure` x ln(1 / s), relatively. 0 where the references are alike; a table
+        expected to wander by `contention` x ln(1 / s), relatively. 0 where the references are alike; a table
         of two or three sessions can hardly tell.
         """
         light, heavy = self._sessions().T
@@ -217,8 +217,8 @@ class LatencyTable:
         return [known[row] for row in rows]
 
     @classmethod
-    def of(cls, rows: Harvest) -> LatencyTable:
-        """The table of harvested rows."""
+    def of(cls, rows: Attribution) -> LatencyTable:
+        """The table of attributed rows."""
         import pandas as pd
 
         kernels = pd.DataFrame(rows.kernels, columns=list(KERNEL_COLUMNS))

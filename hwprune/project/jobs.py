@@ -97,9 +97,9 @@ def _inherited(folder: Path, space: dict[str, Any]) -> None:
 
 
 def _scores(
-    folder: Path, networks: list[list[int]], bar: list[int] | None, known: dict[str, list[Any]]
+    folder: Path, networks: list[list[int]], incumbent: list[int] | None, known: dict[str, list[Any]]
 ) -> None:
-    _kept["score"].share([tuple(net) for net in networks], tuple(bar) if bar else None, known)
+    _kept["score"].share([tuple(net) for net in networks], tuple(incumbent) if incumbent else None, known)
 
 
 def _networks(folder: Path, start: Any, epochs: float, **own: Any) -> None:

@@ -18,7 +18,7 @@ from hwprune.project import estimators
 from hwprune.project.epochs import PRUNINGNET_FROM, forward_share
 from hwprune.project.own_task import remarks_on
 from hwprune.project.shared_score import SharedScore
-from hwprune.searching.initial import macs_score, starts
+from hwprune.searching.initial import initial_population, macs_score
 from hwprune.searching.limits import common_space
 from hwprune.searching.searcher import Searcher
 
@@ -134,7 +134,9 @@ class Scoring:
     def _tells_apart(self, score: SharedScore) -> bool:
         """Whether a score tells the first networks of the tightest budget apart."""
         problem = self.problems[-1]
-        inside = [net for net in starts(problem) if problem.feasible(np.array([net]))[0]][:_LOOKED_AT]
+        inside = [net for net in initial_population(problem) if problem.feasible(np.array([net]))[0]][
+            :_LOOKED_AT
+        ]
         if len(inside) < 2:
             drawn = Sampler(problem).draw(_DRAWN, np.random.default_rng(self.seed))
             inside = [(*net,) for net in Genome(self.space).widths(drawn).tolist()]

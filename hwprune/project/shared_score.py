@@ -39,32 +39,32 @@ class SharedScore:
         seen = [each * outcomes.of(net).size for net in networks]
         return sum(seen) + judge.settings.recalibration_images * sum(count > 0 for count in seen)
 
-    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
+    def race(self, networks: Sequence[Widths], incumbent: Widths | None, /) -> Iterator[float]:
         """Score networks; see `evolution.problem.RacingScore`."""
         if workers.world() == 1:
-            yield from self.racer.race(networks, bar)
+            yield from self.racer.race(networks, incumbent)
             return
         step = _AT_ONCE * workers.world()
         for first in range(0, len(networks), step):  # what a kill can lose
             part = networks[first : first + step]
-            known = self.racer.outcomes.told([*part, *([bar] if bar else [])])
-            with together("scores", networks=part, bar=bar, known=known):
-                scores = self.share(part, bar, known)
+            known = self.racer.outcomes.told([*part, *([incumbent] if incumbent else [])])
+            with together("scores", networks=part, incumbent=incumbent, known=known):
+                scores = self.share(part, incumbent, known)
             yield from scores
 
     def share(
-        self, networks: Sequence[Widths], bar: Widths | None, known: Mapping[str, Sequence[Any]]
+        self, networks: Sequence[Widths], incumbent: Widths | None, known: Mapping[str, Sequence[Any]]
     ) -> list[float]:
         """This worker's part of a `race`, which all workers take part in; worker 0 learns all outcomes.
 
         Args:
             networks: What all of them score.
-            bar: As in `race`.
+            incumbent: As in `race`.
             known: What worker 0 knows of these networks.
         """
         outcomes, own = self.racer.outcomes, workers.mine(networks)
         outcomes.learn(known)
-        scores = workers.gather(list(self.racer.race(own, bar)), len(networks))
+        scores = workers.gather(list(self.racer.race(own, incumbent)), len(networks))
         figures = self.racer.judge.stops[-1]
         # What was not looked at travels as NaN.
         rows = [

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hwprune.pruningnet.outcomes import Outcomes
     from hwprune.structure.space import Widths
 
-CHANCE = 0.05  # of passing the bar on all images, below which a candidate is dropped
+CHANCE = 0.05  # of passing the incumbent on all images, below which a candidate is dropped
 
 
 class Racer:
@@ -30,7 +30,7 @@ class Racer:
     Args:
         judge: What gives the outcomes on each part of sub-val.
         outcomes: What is known already, perhaps from an earlier search; filled on the way.
-        chance: Of passing the bar on all images, below which a candidate is dropped; 0 scores all in full.
+        chance: Of passing the incumbent on all images, below which a candidate is dropped; 0 scores all.
 
     Attributes:
         images: Images that candidates were evaluated on by this object, known ones not counted.
@@ -45,19 +45,19 @@ class Racer:
         """The mean figure of one network on all of sub-val: of classification top-1 accuracy, 0 to 1."""
         return self._score(widths, None)
 
-    def race(self, networks: Sequence[Widths], bar: Widths | None, /) -> Iterator[float]:
+    def race(self, networks: Sequence[Widths], incumbent: Widths | None, /) -> Iterator[float]:
         """Score networks one after the other; see `evolution.problem.RacingScore`.
 
-        A candidate that is dropped gets the bar's score on all of sub-val less the distance between the
+        A candidate that is dropped gets the incumbent's score on all of sub-val less the distance between the
         two on the images seen. The answer depends on the arguments alone, never on what is known already.
         """
         for widths in networks:
-            yield self._score(widths, bar if self._chance else None)
+            yield self._score(widths, incumbent if self._chance else None)
 
-    def _score(self, widths: Widths, bar: Widths | None) -> float:
+    def _score(self, widths: Widths, incumbent: Widths | None) -> float:
         *stops, total = self.judge.stops
-        if bar is not None:
-            against = self.figures(bar, total)
+        if incumbent is not None:
+            against = self.figures(incumbent, total)
             for stop in stops:
                 ours = self.figures(widths, stop)
                 if behind(ours, against[:stop], total, self._chance):
@@ -85,8 +85,10 @@ def _mean(figures: NDArray[np.float32]) -> float:
     return float(figures.mean(dtype=np.float64))
 
 
-def behind(ours: NDArray[np.float32], bar: NDArray[np.float32], total: int, chance: float = CHANCE) -> bool:
-    """Whether a network will hardly pass the bar on `total` images, by figures (n,) of both on n of them.
+def behind(
+    ours: NDArray[np.float32], incumbent: NDArray[np.float32], total: int, chance: float = CHANCE
+) -> bool:
+    """Whether a network will hardly pass the incumbent on `total` images, by figures (n,) of both.
 
     Each image adds the difference of the two to our lead, which after n of them is `lead`, give or take the
     root of the sum of squared differences. With that drift, itself known from n images only, the chance of a
@@ -94,7 +96,7 @@ def behind(ours: NDArray[np.float32], bar: NDArray[np.float32], total: int, chan
     figures that are 0 or 1, an image that only one of the two has right counts, and no other.
     """
     seen = ours.size
-    difference = ours.astype(np.float64) - bar.astype(np.float64)
+    difference = ours.astype(np.float64) - incumbent.astype(np.float64)
     lead, root = float(difference.sum()), math.sqrt(float(np.square(difference).sum()))
     if lead >= 0 or seen >= total:
         return False

@@ -10,9 +10,9 @@ import numpy as np
 
 from hwprune import artifacts
 from hwprune.config import FILE_NAME
-from hwprune.latency.curves import Inversion, WidthCurves
 from hwprune.latency.staircase import Staircase
 from hwprune.latency.table import CURVES, STAIRCASE
+from hwprune.latency.width_sweep import Inversion, WidthSweep
 from hwprune.report.standing import MAX_DROP, Standing, advice, met, standing
 from hwprune.report.verdict import Row, rows, verdict
 from hwprune.results import ExportResult, FrontResult, ProfileResult, SearchResult, TrainResult
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KIND, SCHEMA_VERSION = "report", 4  # report.json
-_Kept = TypeVar("_Kept", Staircase, WidthCurves)
+_Kept = TypeVar("_Kept", Staircase, WidthSweep)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ class Report:
     rows: tuple[Row, ...]
     layers: tuple[LayerRow, ...]
     staircase: Staircase | None
-    curves: WidthCurves | None
+    curves: WidthSweep | None
     front: FrontResult | None
     commands: tuple[str, ...]
     settings: str
@@ -139,7 +139,7 @@ def collect(work: Path, folder: Path, max_drop: float = MAX_DROP) -> Report:
         rows=rows(search, train, export),
         layers=_layers(work / "search-space.json", search),
         staircase=_optional(Staircase, measured / STAIRCASE),
-        curves=_optional(WidthCurves, measured / CURVES),
+        curves=_optional(WidthSweep, measured / CURVES),
         front=front,
         commands=_commands(search, train, export, front),
         settings=artifacts.read_bytes(settings).decode(errors="replace") if settings.exists() else "",

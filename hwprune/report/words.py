@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwprune.latency.curves import Inversion
+    from hwprune.latency.width_sweep import Inversion
     from hwprune.report.facts import Report
     from hwprune.results import ExportResult, FrontResult, SearchResult
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from hwprune.payloads import is_file_name
 from hwprune.results.figures import LEAST, Figure, WithFigures
-from hwprune.results.rows import DeviceFacts, Epoch, FloatFile, Generation, Lesson, Step
+from hwprune.results.rows import CorrectionFacts, DeviceFacts, Epoch, FloatFile, Generation, Step
 from hwprune.results.stored import Stored
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "FloatFile",
     "FrontResult",
     "Generation",
-    "Lesson",
+    "CorrectionFacts",
     "ProfileResult",
     "SearchResult",
     "Step",
@@ -139,7 +139,7 @@ class SearchResult(WithFigures, Stored):
     pruningnet_history: tuple[Epoch, ...] = field(default=(), repr=False)
     history: tuple[Generation, ...] = field(default=(), repr=False)
     candidates: tuple[tuple[float, float], ...] = field(default=(), repr=False)
-    corrections: tuple[Lesson, ...] = field(default=(), repr=False)
+    corrections: tuple[CorrectionFacts, ...] = field(default=(), repr=False)
     inversions: tuple[Step, ...] = field(default=(), repr=False)
     base_score: float = 1.0
     layer_times: dict[str, tuple[float, float]] = field(default_factory=dict, repr=False)

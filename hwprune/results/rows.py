@@ -28,7 +28,7 @@ class Generation(TypedDict):
     budget_use: float | None
 
 
-class Lesson(TypedDict):
+class CorrectionFacts(TypedDict):
     """What measuring the leaders of a generation taught.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lesson(TypedDict):
 
 
 class Step(TypedDict):
-    """Two networks of which the narrower one may be slower, see `latency.curves.Inversion`."""
+    """Two networks of which the narrower one may be slower, see `latency.width_sweep.Inversion`."""
 
     group: str
     narrow: int

@@ -54,8 +54,8 @@ class FakeDevice:
         burst: Chance that a run is preempted and takes three times as long.
         drift: How far the machine's speed wanders (0.1: 10 % either way).
         drift_period_ms: Simulated time in which it wanders to and fro.
-        pressure: How far neighbours slow large networks on top, by taking cache (0.1: 10 % either way).
-        pressure_period_ms: Simulated time in which that wanders to and fro.
+        contention: How far neighbours slow large networks on top, by taking cache (0.1: 10 % either way).
+        contention_period_ms: Simulated time in which that wanders to and fro.
         heavy_ms: Latency from which on a network suffers all of it; a faster one in proportion.
         seed: Seed of the noise.
     """
@@ -74,8 +74,8 @@ class FakeDevice:
     burst: float = 0.0
     drift: float = 0.0
     drift_period_ms: float = 5_000.0
-    pressure: float = 0.0
-    pressure_period_ms: float = 20_000.0
+    contention: float = 0.0
+    contention_period_ms: float = 20_000.0
     heavy_ms: float = 1.0
     seed: int = 0
 
@@ -110,8 +110,8 @@ class FakeRuntime(Runtime):
         return 1.0 + self.device.drift * math.sin(phase)
 
     def _pressure(self, quiet_ms: float) -> float:
-        phase = 2 * math.pi * self.elapsed_ms / self.device.pressure_period_ms
-        return 1.0 + self.device.pressure * math.sin(phase) * min(quiet_ms / self.device.heavy_ms, 1.0)
+        phase = 2 * math.pi * self.elapsed_ms / self.device.contention_period_ms
+        return 1.0 + self.device.contention * math.sin(phase) * min(quiet_ms / self.device.heavy_ms, 1.0)
 
     def spend(self, quiet_ms: float) -> float:
         """Let a run that takes `quiet_ms` on the quiet machine happen now; returns what it takes."""

@@ -56,7 +56,9 @@ class Loop:
         this = Correction(measured=fresh, errors=errors)
         known = _together((known, fresh))
         before = {name for one in earlier for name in one.refitted}
-        factors, refitted = self._lessons(known, _together(one.errors for one in (*earlier, this)), before)
+        factors, refitted = self._corrections(
+            known, _together(one.errors for one in (*earlier, this)), before
+        )
         self._tell(factors, set(refitted) - before, earlier[-1].factors if earlier else {})
         return replace(this, factors=factors, refitted=refitted)
 
@@ -71,7 +73,7 @@ class Loop:
                 f"{name}: one factor does not explain what was measured; the model is refitted."
             )
 
-    def _lessons(
+    def _corrections(
         self, known: _Figures, errors: _Figures, before: set[str]
     ) -> tuple[dict[str, float], tuple[str, ...]]:
         """A factor for each budget's predictions, by all that was measured; a refit where none does."""

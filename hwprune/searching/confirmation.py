@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hwprune.errors import ArtifactError, BudgetError
-from hwprune.latency.curves import MOST_MEASURED, Inversion, inversions
+from hwprune.latency.width_sweep import MOST_MEASURED, Inversion, inversions
 from hwprune.payloads import misfits
 from hwprune.results import Figure, acceptance
 from hwprune.structure.space import Widths

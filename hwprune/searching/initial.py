@@ -30,7 +30,7 @@ def macs_score(space: SearchSpace) -> AccuracyScore:
     return score
 
 
-def starts(problem: Problem) -> list[Widths]:
+def initial_population(problem: Problem) -> list[Widths]:
     """Networks to try first, by rules; the floor, which a search must beat, comes first.
 
     The floor is the largest uniform network in the budget by widths, by depth (blocks dropped evenly, or the

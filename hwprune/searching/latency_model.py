@@ -41,7 +41,7 @@ class LatencyModel:
         base_ms: Measured latency of the unpruned network.
         base_error_ms: One standard error of it.
         drift: How far the machine's own speed wandered while the table was measured: a relative spread.
-        pressure: How far a large and a small network drifted apart meanwhile, see `LatencyTable.pressure`.
+        contention: How far a large and a small network drifted apart, see `LatencyTable.contention`.
         table: Stands for the latency table.
         conditions: What the table was measured under, see `results.SearchResult.devices`.
         device: Measures networks; None when only the table is at hand.
@@ -57,7 +57,7 @@ class LatencyModel:
     base_ms: float
     base_error_ms: float
     drift: float
-    pressure: float
+    contention: float
     table: str
     conditions: DeviceFacts
     device: Device | None
@@ -102,7 +102,7 @@ class LatencyModel:
             base_ms=base_ms,
             base_error_ms=error_ms,
             drift=table.drift,
-            pressure=table.pressure,
+            contention=table.contention,
             table=digest(table.networks.to_csv()),
             conditions=_conditions(table, name, command),
             device=device,

@@ -107,14 +107,14 @@ class Budget:
         """The part of the budget to keep free, so that it also holds in another hour of the machine.
 
         Milliseconds drift with the machine's own speed. A share of the unpruned network's latency does not,
-        but it wanders with the pressure of neighbours, the more the smaller the share is.
+        but it wanders with the contention of neighbours, the more the smaller the share is.
         """
         if self.target is None or self.quantity is None or self.limit is None:
             return 0.0
         if not self.quantity.relative:
             return min(_SPREADS * self.target.drift, _MOST_MARGIN["ms"])
         smaller = max(math.log(self.base / self.limit), 0.0)
-        return min(_SPREADS * self.target.pressure * smaller, _MOST_MARGIN["share"])
+        return min(_SPREADS * self.target.contention * smaller, _MOST_MARGIN["share"])
 
     @property
     def wandering(self) -> str:
@@ -183,12 +183,12 @@ def check_together(targets: Sequence[LatencyModel]) -> None:
             got="; ".join(f"{t.name}: {t.profile.precision}, batch {t.profile.batch}" for t in targets),
             do="search for each of them alone",
         )
-    if strangers := [
+    if others := [
         t.name for t in targets[1:] if space_fingerprint(t.space) != space_fingerprint(targets[0].space)
     ]:
         raise MismatchError(
             "The latency tables are of different models.",
-            got=", ".join(strangers),
+            got=", ".join(others),
             allowed=targets[0].space.model,
             do="profile the same model on every device; where only some tables know networks without blocks, "
             "set depth = false under [model] and profile again",

@@ -21,7 +21,7 @@ from hwprune.results import SearchResult, acceptance
 from hwprune.searching.closed_loop import Loop
 from hwprune.searching.confirmation import Looks, in_units_of, looked_at_twice, why_not_the_best
 from hwprune.searching.device_speed import Speeds
-from hwprune.searching.initial import macs_score, starts
+from hwprune.searching.initial import initial_population, macs_score
 from hwprune.units import format_value
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ class Searcher:
                 state=self.folder / f"search-{self._key(problem, levels)}.jsonl",
                 progress=progress,
                 on_generation=Loop(budgets, self.reporter),
-                starts=starts(problem),
+                initial=initial_population(problem),
                 identity=self._identity(),
                 levels=levels,
             )
@@ -394,11 +394,11 @@ def _trail(outcome: SearchOutcome, budgets: Sequence[Budget]) -> dict[str, Any]:
     return {
         "history": tuple(_finite(asdict(summary)) for summary in outcome.history),
         "candidates": tuple((c.score, ms) for c, ms in zip(outcome.candidates, latencies_ms, strict=True)),
-        "corrections": tuple(_lesson(one, budgets) for one in outcome.corrections),
+        "corrections": tuple(_correction_facts(one, budgets) for one in outcome.corrections),
     }
 
 
-def _lesson(correction: Correction | None, budgets: Sequence[Budget]) -> dict[str, Any]:
+def _correction_facts(correction: Correction | None, budgets: Sequence[Budget]) -> dict[str, Any]:
     """What a generation's measurements taught, as plain data."""
     if correction is None:
         return {"factors": {}, "measured": (), "checks": (), "refitted": ()}

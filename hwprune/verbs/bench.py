@@ -18,7 +18,7 @@ from hwprune.gate.files import markdown as markdown_text
 from hwprune.gate.result import BenchResult, Ratio, Timed
 from hwprune.gate.verdict import Verdict, estimate, judge_all, overall
 from hwprune.latency.measure import measure
-from hwprune.latency.noise import yardstick
+from hwprune.latency.noise import reference_workload
 from hwprune.latency.slow_files import slow_causes
 from hwprune.progress import QUIET, Reporter
 from hwprune.project.outputs import checked_outputs
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 # (relative standard error, share of the time) of a look; a second follows only where the first cannot tell.
 _LOOKS = ((0.005, 0.3), (0.001, 0.7))
-_DRIFT_LEFT = 0.5  # of the machine's own drift, when a latency is related to the yardstick's
+_DRIFT_LEFT = 0.5  # of the machine's own drift, when a latency is related to the reference workload's
 
 
 @contextlib.contextmanager
@@ -133,7 +133,7 @@ def bench(
         others = [load_profile(name) for name in also]
         gate = _Gate(found, beside, target, (*limits, *asked.limits), scored)
         if beside.kind == "figures" and beside.figures and baseline:
-            beside.figures.check_comparable(gate.conditions, gate.yardstick.sha256, baseline)
+            beside.figures.check_comparable(gate.conditions, gate.workload.sha256, baseline)
         result = _measured(gate, seconds, output, reporter)
         result = replace(result, elsewhere=elsewhere(found, target, others, seconds, reporter))
         result = replace(result, slow=gate.slow_causes())
@@ -146,8 +146,8 @@ def _measured(gate: _Gate, seconds: float, output: Path | None, reporter: Report
     result = gate.run(seconds, reporter)
     if output is None:
         return result
-    if result.yardstick is None:
-        result = gate.with_yardstick(result, seconds, reporter)
+    if result.workload is None:
+        result = gate.with_workload(result, seconds, reporter)
     if not result.trusted:
         reporter.note(
             f"The machine was too noisy for the figures in {output} to be trusted: compared with them, later "
@@ -205,8 +205,8 @@ class _Gate:
         }
 
     def run(self, seconds: float, reporter: Reporter) -> BenchResult:
-        """Measure it beside the baseline's model where that is to be had, else beside the yardstick."""
-        beside = self.baseline.model.path if self.baseline.model else "a yardstick network"
+        """Measure it beside the baseline's model where there is one, else beside the reference workload."""
+        beside = self.baseline.model.path if self.baseline.model else "a reference workload"
         reporter.note(f"Measuring {self.model.path} beside {beside} on {self.target.name} ...")
         for model in filter(None, (self.model, self.baseline.model)):
             if self._content(model) is not model.content:
@@ -232,26 +232,26 @@ class _Gate:
             table_runtime=model.table_runtime,
         )
 
-    def with_yardstick(self, result: BenchResult, seconds: float, reporter: Reporter) -> BenchResult:
+    def with_workload(self, result: BenchResult, seconds: float, reporter: Reporter) -> BenchResult:
         """The result with what later runs can compare with when the network itself is gone."""
-        reporter.note(f"Measuring {self.model.path} beside a yardstick network, for later runs ...")
+        reporter.note(f"Measuring {self.model.path} beside a reference workload, for later runs ...")
         relative_error, share = _LOOKS[0]
         found = self._measure(None, relative_error, share * seconds)
         return replace(
             result,
-            yardstick=_to_yardstick(found),
-            yardstick_sha256=self.yardstick.sha256,
+            workload=_to_workload(found),
+            workload_sha256=self.workload.sha256,
             trusted=result.trusted and not found.too_noisy,
         )
 
     @functools.cached_property
-    def yardstick(self) -> ModelFile:
+    def workload(self) -> ModelFile:
         """The network that figures of different hours are related to."""
-        return ModelFile(Path("yardstick"), yardstick(self.runtime, self.target), ())
+        return ModelFile(Path("reference workload"), reference_workload(self.runtime, self.target), ())
 
     def _measure(self, other: ModelFile | None, relative_error: float, seconds: float) -> Measurement:
-        """Time the network interleaved with another one, by default the yardstick."""
-        with self._session(self.model) as session, self._session(other or self.yardstick) as standard:
+        """Time the network interleaved with another one, by default the reference workload."""
+        with self._session(self.model) as session, self._session(other or self.workload) as standard:
             return measure(session, standard, relative_error=relative_error, max_seconds=seconds)
 
     @contextlib.contextmanager
@@ -271,8 +271,8 @@ class _Gate:
 
     def _result(self, found: Measurement) -> BenchResult:
         own = _timed(self.model, found.ms, found.relative_error, found.noise)
-        to_yardstick = None if self.baseline.model else _to_yardstick(found)
-        baseline, ratio = self._compared(found, to_yardstick)
+        to_workload = None if self.baseline.model else _to_workload(found)
+        baseline, ratio = self._compared(found, to_workload)
         earlier = self.baseline.figures if self.baseline.kind == "figures" else None
         trusted, baseline_trusted = not found.too_noisy, earlier is None or earlier.trusted
         checks = judge_all(
@@ -288,8 +288,8 @@ class _Gate:
             baseline=baseline,
             compared_with=self.baseline.kind,
             ratio=ratio,
-            yardstick=to_yardstick,
-            yardstick_sha256=self.yardstick.sha256 if to_yardstick else "",
+            workload=to_workload,
+            workload_sha256=self.workload.sha256 if to_workload else "",
             accuracy=self.scored,
             checks=checks,
             noise=found.noise,
@@ -303,22 +303,22 @@ class _Gate:
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _compared(self, found: Measurement, to_yardstick: Ratio | None) -> tuple[Timed | None, Ratio | None]:
+    def _compared(self, found: Measurement, to_workload: Ratio | None) -> tuple[Timed | None, Ratio | None]:
         """The baseline, and the latency relative to it."""
         if model := self.baseline.model:
             ratio = Ratio(value=found.ratio, error=found.relative_error)
             return _timed(model, found.reference_ms, found.noise), ratio
         figures = self.baseline.figures
-        if figures is None or figures.yardstick is None or to_yardstick is None:
+        if figures is None or figures.workload is None or to_workload is None:
             return None, None
-        return figures.model, to_yardstick.over(figures.yardstick)
+        return figures.model, to_workload.over(figures.workload)
 
 
-def _to_yardstick(found: Measurement) -> Ratio:
-    """A network's latency in yardsticks; these leave about half of the machine's drift.
+def _to_workload(found: Measurement) -> Ratio:
+    """A network's latency relative to the reference workload; these leave about half of the machine's drift.
 
     Seen on two shared cores under load, over five minutes: latencies spread by 4.7 to 6.1 %, those in
-    yardsticks by 2.3 to 3.2 %.
+    those ratios by 2.3 to 3.2 %.
     """
     error = math.hypot(found.relative_error, _DRIFT_LEFT * found.noise)
     return Ratio(value=found.ratio, error=error)

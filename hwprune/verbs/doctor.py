@@ -199,7 +199,7 @@ def _side_by_side(profile: str, seconds: float, facts: dict[str, Any]) -> Findin
 
 def _fastest(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:
     """Which runtime runs a small network fastest under the conditions of a profile."""
-    from hwprune.latency.noise import yardstick
+    from hwprune.latency.noise import reference_workload
     from hwprune.latency.side_by_side import side_by_side
     from hwprune.runtimes.profiles import load_profile
     from hwprune.runtimes.registry import serving
@@ -211,7 +211,7 @@ def _fastest(profile: str, seconds: float, facts: dict[str, Any]) -> Finding:
         for one in serving(target.device):
             on = replace(target, runtime=one.name, options={})
             with contextlib.suppress(ConfigError, DeviceError):  # a number format or a device not served
-                networks.append((yardstick(one, on), one, on))
+                networks.append((reference_workload(one, on), one, on))
         if not networks:
             return Finding(name, f"no runtime for {target.device} is here", None)
         found = side_by_side(networks, seconds)

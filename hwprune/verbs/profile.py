@@ -259,12 +259,12 @@ def _unchanged(folder: Path, result: ProfileResult) -> ProfileResult | None:
     All budgets and measurements are in the unit of the unpruned network's latency, so a second
     `hwprune profile` that measured nothing new must not move it.
     """
-    from hwprune.latency.curves import WidthCurves
     from hwprune.latency.table import CURVES
+    from hwprune.latency.width_sweep import WidthSweep
 
     with contextlib.suppress(ArtifactError):  # missing, damaged or old: measure again
         old = ProfileResult.load(folder / "profile.json")
-        WidthCurves.load(folder / CURVES)
+        WidthSweep.load(folder / CURVES)
         if replace(result, base_ms=old.base_ms, base_error_ms=old.base_error_ms) == old:
             return old
     return None
@@ -272,15 +272,15 @@ def _unchanged(folder: Path, result: ProfileResult) -> ProfileResult | None:
 
 def _keep_curves(folder: Path, model: TableModel, device: Device, base_ms: float, reporter: Reporter) -> None:
     """Latency over the width of each group, and the places where narrower is slower, measured."""
-    from hwprune.latency.curves import MOST_MEASURED, WidthCurves, inversions, width_curves
     from hwprune.latency.table import CURVES
+    from hwprune.latency.width_sweep import MOST_MEASURED, WidthSweep, inversions, width_sweep
 
     space = model.space
     around = {"unpruned": space.full(), "middle": space.uniform(0.5)}
     most = min(MOST_MEASURED, max(1, device.affordable_pairs(base_ms)))
     with reporter.stage("Measuring neighbours that save little by being narrower", "networks"):
         found = inversions(model, around, device.neighbours, most)
-    WidthCurves(curves=width_curves(model), inversions=found).save(folder / CURVES)
+    WidthSweep(curves=width_sweep(model), inversions=found).save(folder / CURVES)
     if confirmed := sum(bool(one.confirmed) for one in found):
         are = "1 narrower network is" if confirmed == 1 else f"{confirmed} narrower networks are"
         reporter.note(f"{are} slower than the next wider neighbour; see the report.")

@@ -131,7 +131,7 @@ def test_a_space_with_few_networks_ends_early(space_of):
 
 def test_starts_are_tried_first_and_shrunk_into_the_budget(toy):
     small, large = toy.space.uniform(0.3), toy.space.full()
-    evolution = Evolution(toy.problem, SMALL, seed=0, starts=[small, large])
+    evolution = Evolution(toy.problem, SMALL, seed=0, initial=[small, large])
     asked = evolution.ask()
     assert asked[0] == small
     assert asked[1] != large

@@ -9,7 +9,7 @@ from hwprune.errors import ImpossibleBudgetError
 from hwprune.evolution import Constraint, Evolution, Problem, SearchSettings
 from hwprune.evolution.operators import Genome, crossover, mutate, polynomial_mutation
 from hwprune.evolution.sampling import Sampler
-from hwprune.searching.initial import starts
+from hwprune.searching.initial import initial_population
 from hwprune.structure.layers import Block, ChannelGroup, ChannelMap, Layer, Product, Run, Tensor
 from hwprune.structure.space import SearchSpace
 
@@ -92,7 +92,7 @@ def test_what_widths_cannot_reach_depth_can():
 
 def test_the_first_networks_are_of_all_kinds_and_in_the_budget():
     asked = problem(0.6)
-    first = np.array(starts(asked))
+    first = np.array(initial_population(asked))
     depth, widths = first[:, BLOCKS:].sum(axis=1), first[:, :BLOCKS].max(axis=1)
     inside = asked.feasible(first)
     assert (inside & (depth == BLOCKS)).any(), "widths alone"
@@ -104,7 +104,7 @@ def test_the_first_networks_are_of_all_kinds_and_in_the_budget():
 def test_evolution_finds_the_best_depth(share):
     asked = problem(share)
     settings = SearchSettings(population=40, mutants=20, crossovers=20, generations=12, fit_children=True)
-    evolution = Evolution(asked, settings, seed=0, starts=starts(asked))
+    evolution = Evolution(asked, settings, seed=0, initial=initial_population(asked))
     while not evolution.finished:
         networks = evolution.ask()
         evolution.tell(networks, [accuracy(one) for one in networks])

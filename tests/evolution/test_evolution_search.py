@@ -299,7 +299,7 @@ def test_the_binding_constraint_is_told(toy):
 
 
 class Racing:
-    """A score that gives networks below the bar an estimate, and remembers what it was asked."""
+    """A score that gives networks below the incumbent an estimate, and remembers what it was asked."""
 
     def __init__(self, toy):
         self.toy, self.asked = toy, []
@@ -307,11 +307,11 @@ class Racing:
     def __call__(self, widths, /):
         return self.toy.accuracy(widths)
 
-    def race(self, networks, bar, /):
+    def race(self, networks, incumbent, /):
         for widths in networks:
-            self.asked.append((widths, bar))
+            self.asked.append((widths, incumbent))
             score = self.toy.accuracy(widths)
-            least = self.toy.accuracy(bar) if bar else 0.0
+            least = self.toy.accuracy(incumbent) if incumbent else 0.0
             yield score if score >= least else least - 0.01
 
 
@@ -321,7 +321,7 @@ def test_a_race_finds_what_full_scores_find(toy):
     racing = Racing(toy)
     raced = search(dataclasses.replace(toy.problem, accuracy=racing), settings, seed=1)
     assert raced.best.widths == full.best.widths
-    bars = [bar for _, bar in racing.asked]
+    bars = [incumbent for _, incumbent in racing.asked]
     assert bars[:5] == [None] * 5, "nothing to compare the first networks with"
     assert None not in bars[5:]
     fifth_best = sorted((toy.accuracy(w) for w, _ in racing.asked[:5]), reverse=True)[4]
@@ -333,8 +333,8 @@ def test_a_race_that_was_killed_goes_on_as_if_it_had_not_been(toy, tmp_path):
     unbroken = search(dataclasses.replace(toy.problem, accuracy=Racing(toy)), settings, seed=1)
 
     class Killed(Racing):
-        def race(self, networks, bar, /):
-            for score in super().race(networks, bar):
+        def race(self, networks, incumbent, /):
+            for score in super().race(networks, incumbent):
                 if len(self.asked) == 33:  # in the middle of a block
                     raise KeyboardInterrupt
                 yield score

@@ -91,15 +91,15 @@ def test_networks_race_against_those_of_their_own_level(toy_of):
         def __call__(self, widths):
             return toy.accuracy(widths)
 
-        def race(self, networks, bar):
-            bars.append((networks, bar))
+        def race(self, networks, incumbent):
+            bars.append((networks, incumbent))
             return iter([toy.accuracy(net) for net in networks])
 
     search(replace(toy.problem, accuracy=Racing()), SETTINGS, seed=0, levels=LEVELS)
     compared = 0
-    for networks, bar in bars:
-        if bar is not None:
-            loads = toy.latency(np.array([*networks, bar])) / toy.limit
+    for networks, incumbent in bars:
+        if incumbent is not None:
+            loads = toy.latency(np.array([*networks, incumbent])) / toy.limit
             level = min(level for level in LEVELS if level >= loads[0] - 1e-9)
             assert loads[-1] <= level + 1e-9
             assert loads[:-1].max() <= level + 1e-9

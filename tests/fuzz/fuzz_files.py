@@ -18,11 +18,11 @@ from hwprune.config import Config, load_config, save_config
 from hwprune.errors import ArtifactError
 from hwprune.evolution.journal import Journal as SearchJournal
 from hwprune.latency import compare
-from hwprune.latency.curves import Inversion, WidthCurve, WidthCurves
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.plan import Plan
 from hwprune.latency.records import Journal
 from hwprune.latency.staircase import Staircase
+from hwprune.latency.width_sweep import Inversion, WidthCurve, WidthSweep
 from hwprune.logbook import Logbook
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.report import html
@@ -58,7 +58,7 @@ spinning = "brief"
 denormal_as_zero = false
 """
 _STAIRCASE = Staircase(channels=(32, 40, 48), latency_ms=(1.0, 1.5, 2.0), error_ms=(0.1,) * 3, multiple=8)
-_CURVES = WidthCurves(
+_CURVES = WidthSweep(
     curves=(
         WidthCurve(group="0", widths=(8, 16), network_ms=(1.0, 2.0), layers_us={"0.weight": (500.0, 900.0)}),
     ),
@@ -214,9 +214,9 @@ def _plan(sandbox: Path) -> Reader:
 
 def _search_state(sandbox: Path) -> Reader:
     search = {"identity": "x", "seed": 0, "groups": [["0", "8 16"], ["3", "8 16 24"]], "starts": []}
-    lesson = {"factors": {"fake": 1.01}, "measured": {"8 8": {"fake": 1.5}}, "errors": {}, "refitted": []}
+    facts = {"factors": {"fake": 1.01}, "measured": {"8 8": {"fake": 1.5}}, "errors": {}, "refitted": []}
     one = {"asked": ["8 8", "16 24"]}
-    entries = (one, {"score": 0.5}, {"score": 0.25}, {"closed": lesson}, one, {"score": 0.5})
+    entries = (one, {"score": 0.5}, {"score": 0.25}, {"closed": facts}, one, {"score": 0.5})
     return Reader(
         name="search-state",
         seeds=(_logbook(sandbox, "search-state", 2, search, entries),),
@@ -321,7 +321,7 @@ def readers(sandbox: Path) -> list[Reader]:
             for kind in (ProfileResult, SearchResult, FrontResult, TrainResult, ExportResult)
         ),
         _json("search-space", SearchSpace.load, files["space.json"]),
-        _json("width-curves", WidthCurves.load, curves),
+        _json("width-curves", WidthSweep.load, curves),
         _json("staircase", lambda path: Staircase.load(path).inversions(), steps),
         _search_state(sandbox),
         _evaluations(sandbox),

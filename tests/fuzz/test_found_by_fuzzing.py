@@ -22,9 +22,9 @@ from hwprune.config import load_config
 from hwprune.data.datasets import open_data
 from hwprune.errors import ArtifactError, ConfigError, DataError, ModelError, nearest
 from hwprune.gate.result import BenchResult
-from hwprune.latency.curves import WidthCurves
 from hwprune.latency.fingerprint import graph_fingerprint
 from hwprune.latency.records import Journal
+from hwprune.latency.width_sweep import WidthSweep
 from hwprune.results import SearchResult
 from hwprune.runtimes.profiles import load_profile
 from hwprune.structure.onnx_graph import read_graph
@@ -102,7 +102,7 @@ def test_a_curve_with_fewer_points_than_widths(tmp_path: Path) -> None:
     path = tmp_path / "curves.json"
     path.write_bytes(sealed("width-curves", 1, {"curves": [curve], "inversions": []}))
     with pytest.raises(ArtifactError, match="other points"):
-        WidthCurves.load(path)
+        WidthSweep.load(path)
 
 
 @pytest.mark.parametrize("session", [{}, {"profile": "x", "device": [], "runtime": 3}])

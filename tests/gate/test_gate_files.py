@@ -41,8 +41,8 @@ def result(file: str = "new.onnx", ms: float = 10.0, *limits: Limit, **changed: 
         "baseline": timed("old.onnx", 10.0),
         "compared_with": "model",
         "ratio": Ratio(value=ms / 10, error=0.005),
-        "yardstick": Ratio(value=ms / 2, error=0.01),
-        "yardstick_sha256": "y",
+        "workload": Ratio(value=ms / 2, error=0.01),
+        "workload_sha256": "y",
         "checks": checks,
         "noise": 0.01,
         "stolen": 0.0,
@@ -131,9 +131,18 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
     again = BenchResult.load(tmp_path / "b.json")
     assert again.checks == found.checks
     assert (again.verdict, again.model, again.baseline) == (found.verdict, found.model, found.baseline)
-    assert again.yardstick == found.yardstick
+    assert again.workload == found.workload
     assert again.exit_code == 1
     again.check_comparable(CONDITIONS, "y", tmp_path / "b.json")
+
+
+def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:
+    found = result("new.onnx", 12.0, REGRESSION, BUDGET, conditions={**CONDITIONS})
+    found.save(tmp_path / "b.json")
+    payload = artifacts.read_json(tmp_path / "b.json", "bench-result", 2)
+    older = {name.replace("workload", "reference workload"): value for name, value in payload.items()}
+    artifacts.write_json(tmp_path / "old.json", "bench-result", 2, older)
+    assert BenchResult.load(tmp_path / "old.json").workload == found.workload
 
 
 @pytest.mark.parametrize(
@@ -145,7 +154,7 @@ def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
         {"model": 3},
         {"baseline": []},
         {"ratio": {"value": -1.0, "error": 0.0}},
-        {"yardstick": {"value": "fast", "error": 0.0}},
+        {"workload": {"value": "fast", "error": 0.0}},
         {"checks": [3]},
         {"checks": None},
         {"trusted": "yes"},
@@ -189,6 +198,6 @@ def test_another_release_of_the_runtime_with_the_same_kernels_may_be_compared() 
     result(conditions={**CONDITIONS, "runtime": runtime}).check_comparable(CONDITIONS, "y", Path("b.json"))
 
 
-def test_figures_related_to_another_yardstick_are_refused() -> None:
-    with pytest.raises(MismatchError, match="another yardstick"):
+def test_figures_related_to_another_workload_are_refused() -> None:
+    with pytest.raises(MismatchError, match="another reference workload"):
         result().check_comparable(CONDITIONS, "z", Path("b.json"))

@@ -43,7 +43,7 @@ def test_drift_is_cancelled_by_the_reference():
 
 def test_a_heavy_reference_cancels_what_slows_large_networks_only():
     """Cache taken by neighbours: the unpruned network suffers most, one of half its latency half of it."""
-    runtime = FakeRuntime(FakeDevice(pressure=0.1, pressure_period_ms=9_000.0, heavy_ms=0.5))
+    runtime = FakeRuntime(FakeDevice(contention=0.1, contention_period_ms=9_000.0, heavy_ms=0.5))
     heavy, between = conv_chain([16, 256, 256]), WIDE
     true_ratio = runtime.latency_ms(between, PROFILE) / runtime.latency_ms(MIDDLE, PROFILE)
     one, two = [], []

@@ -145,9 +145,9 @@ def test_concatenations_are_predicted(fake_profile, concat_net, tmp_path):
 
 
 def test_the_better_regressor_is_chosen_and_all_are_told(quiet_model, quiet_table):
-    errors = quiet_model.judgement.kernel_errors["conv"]
+    errors = quiet_model.cross_validation.kernel_errors["conv"]
     assert set(errors) == {"shaped", "trees", "boosting"}
-    assert quiet_model.judgement.regressors["conv"] == min(errors, key=errors.get)
+    assert quiet_model.cross_validation.regressors["conv"] == min(errors, key=errors.get)
     assert quiet_table.provenance["regressors"]["conv"] in errors
 
 

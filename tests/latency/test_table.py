@@ -142,17 +142,17 @@ def test_drift_is_the_spread_of_the_reference_over_the_sessions(quiet_table):
 
 
 def test_pressure_is_how_far_small_and_large_networks_drift_apart(quiet_table):
-    assert quiet_table.pressure == pytest.approx(0.0, abs=1e-6)
+    assert quiet_table.contention == pytest.approx(0.0, abs=1e-6)
     networks, (light, heavy) = quiet_table.networks.copy(), quiet_table.units_ms
     steps = np.where(np.arange(len(networks)) % 2, 0.99, 1.01)
     networks["reference_ms"], networks["heavy_ms"] = light * steps, heavy * steps
-    assert replace(quiet_table, networks=networks).pressure == pytest.approx(0.0, abs=1e-6), "both alike"
+    assert replace(quiet_table, networks=networks).contention == pytest.approx(0.0, abs=1e-6), "both alike"
     networks["reference_ms"] = light
     spread = 1.4826 * 0.01  # of the heavy one's latency over the light one's
     expected = spread / np.log(heavy / light)
-    assert replace(quiet_table, networks=networks).pressure == pytest.approx(expected, rel=0.02)
+    assert replace(quiet_table, networks=networks).contention == pytest.approx(expected, rel=0.02)
     networks["reference_ms"] = heavy  # references alike cannot tell
-    assert replace(quiet_table, networks=networks).pressure == 0
+    assert replace(quiet_table, networks=networks).contention == 0
 
 
 @pytest.mark.parametrize(

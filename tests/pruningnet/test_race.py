@@ -44,11 +44,11 @@ def test_without_a_bar_everything_is_scored_in_full(racer):
 
 
 def test_a_weak_candidate_is_dropped_early_and_ranks_below_the_bar(racer):
-    bar = racer((70,))
+    incumbent = racer((70,))
     before = racer.images
     (score,) = racer.race([(40,)], (70,))
     assert racer.images - before == STOPS[0]
-    assert score < bar
+    assert score < incumbent
     assert score == pytest.approx(racer((40,)), abs=0.1), "the estimate is near the full score"
 
 
@@ -78,10 +78,10 @@ def test_the_chance_of_a_wrong_drop_is_the_stated_one():
     for _ in range(4000):
         lead = rng.normal(0, 0.02)  # true differences of about the size that the limit is at
         sign = rng.random(total)
-        bar, ours = sign < 0.06 - lead / 2, sign > 1 - 0.06 - lead / 2
-        if behind(ours[:seen], bar[:seen], total):
+        incumbent, ours = sign < 0.06 - lead / 2, sign > 1 - 0.06 - lead / 2
+        if behind(ours[:seen], incumbent[:seen], total):
             dropped += 1
-            wrong += ours.sum() > bar.sum()
+            wrong += ours.sum() > incumbent.sum()
     assert dropped > 500
     assert wrong / dropped < CHANCE
 

@@ -107,10 +107,10 @@ def test_weak_networks_are_judged_on_a_part(trained, loaders, score):
     space = trained[1]
     assert isinstance(score, RacingScore)
     fresh = Scorer(score.judge.net, Place(), loaders[1], training=loaders[0])
-    bar = fresh(space.full())
+    incumbent = fresh(space.full())
     seen = fresh.images
     (weak,) = fresh.race([space.smallest()], space.full())
-    assert weak < bar
+    assert weak < incumbent
     assert 32 <= fresh.images - seen < 160
     whole = Scorer(score.judge.net, Place(), loaders[1], training=loaders[0], race=False)
     list(whole.race([space.full(), space.smallest()], space.full()))

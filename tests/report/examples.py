@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwprune.latency.curves import WidthCurve, WidthCurves
 from hwprune.latency.staircase import Staircase
+from hwprune.latency.width_sweep import WidthCurve, WidthSweep
 from hwprune.report.facts import LayerRow, Report
 from hwprune.report.standing import MAX_DROP, advice, met, standing
 from hwprune.report.verdict import rows, verdict
@@ -184,7 +184,7 @@ def report(
         rows=rows(found, trained, exported),
         layers=tuple(LayerRow(name=n, op="conv", inputs=(16, 16), outputs=(32, 24)) for n in LAYERS),
         staircase=staircase if profiled else None,
-        curves=WidthCurves(curves=curves, inversions=()) if profiled else None,
+        curves=WidthSweep(curves=curves, inversions=()) if profiled else None,
         front=front,
         commands=("hwprune profile", found.command, "hwprune report"),
         settings="[model]\nname = 'example'\n",

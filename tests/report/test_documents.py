@@ -27,7 +27,7 @@ from examples import (
     train,
 )
 
-from hwprune.latency.curves import Inversion
+from hwprune.latency.width_sweep import Inversion
 from hwprune.report import side_by_side
 from hwprune.report.build import document
 from hwprune.report.compare import comparison, entry

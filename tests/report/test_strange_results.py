@@ -13,7 +13,7 @@ from examples import export, search, train
 from hwprune import artifacts
 from hwprune.errors import ArtifactError
 from hwprune.evolution.search import GenerationSummary
-from hwprune.latency.curves import Inversion
+from hwprune.latency.width_sweep import Inversion
 from hwprune.report.facts import collect
 from hwprune.results import Epoch, ExportResult, Generation, SearchResult, Step
 from hwprune.training.history import EpochFigures

@@ -64,7 +64,7 @@ def test_one_noisy_measurement_does_not_speak_for_the_others() -> None:
             result = SimpleNamespace(ms=ms, error_ms=error * ms)
             return [SimpleNamespace(trusted=lambda: result)]
 
-    target = SimpleNamespace(device=Noisy(), base_error_ms=0.0, drift=0.0, pressure=0.0)
+    target = SimpleNamespace(device=Noisy(), base_error_ms=0.0, drift=0.0, contention=0.0)
     quantity = parse_latency(f"{LIMIT}ms")
     budget = Budget("size", "ms", 2 * LIMIT, lambda widths: np.full(len(widths), LIMIT), quantity, target)
     assert first_within(found, [budget], QUIET, looks()).candidate.widths == (1,)
@@ -77,7 +77,7 @@ def test_the_error_of_the_unit_is_part_of_a_latency_in_milliseconds() -> None:
             SimpleNamespace(trusted=lambda: SimpleNamespace(ms=97.0, error_ms=0.3))
         ]
     )
-    target = SimpleNamespace(device=device, base_error_ms=0.8, drift=0.0, pressure=0.0)
+    target = SimpleNamespace(device=device, base_error_ms=0.8, drift=0.0, contention=0.0)
     for text, error in (("100ms", math.hypot(0.3, 97.0 * 0.004)), ("50%", 0.3)):
         budget = Budget("size", "ms", 200.0, lambda widths: np.array([97.0]), parse_latency(text), target)
         (figure,) = first_within(found, [budget], QUIET, looks()).figures
@@ -116,9 +116,9 @@ def test_no_network_within_the_budget_names_the_nearest() -> None:
 class Unsteady:
     """A device on which some networks take longer when they are looked at again, beside their neighbours."""
 
-    def __init__(self, found: SearchOutcome, later: dict[int, float], *, pressure: float = 0.0) -> None:
+    def __init__(self, found: SearchOutcome, later: dict[int, float], *, contention: float = 0.0) -> None:
         self.ms = [one.values[0] for one in found.candidates]
-        self.later, self.pressure = later, pressure
+        self.later, self.contention = later, contention
         self.error, self.noisy = 0.002, False  # of the second look
         self.pairs = 1
         self.looks: list[int] = []
@@ -152,7 +152,12 @@ class Unsteady:
         group = SimpleNamespace(name="g", choices=(1, 2))
         model = SimpleNamespace(predict=predict, space=SimpleNamespace(groups=(group,), canonical=np.asarray))
         target = SimpleNamespace(
-            device=self, base_ms=2 * LIMIT, base_error_ms=0.0, drift=0.0, pressure=self.pressure, model=model
+            device=self,
+            base_ms=2 * LIMIT,
+            base_error_ms=0.0,
+            drift=0.0,
+            contention=self.contention,
+            model=model,
         )
         return Budget(name, "ms", 2 * LIMIT, predict, parse_latency(text) if text else None, target)
 
@@ -187,7 +192,7 @@ def test_a_kill_between_the_looks_loses_the_second_only(tmp_path: Path) -> None:
 
 def test_a_network_that_loses_its_room_at_the_second_look_gives_way_to_one_that_keeps_it() -> None:
     found = outcome(0.94, 0.93, 0.92)
-    device = Unsteady(found, {0: 1.05}, pressure=0.1)  # 5 % of the budget are to stay free
+    device = Unsteady(found, {0: 1.05}, contention=0.1)  # 5 % of the budget are to stay free
     budget = device.budget()
     assert budget.margin == 0.05
     answer = looked_at_twice(found, [budget], QUIET, looks())
@@ -197,7 +202,7 @@ def test_a_network_that_loses_its_room_at_the_second_look_gives_way_to_one_that_
 
 def test_where_no_network_keeps_the_room_the_best_within_the_budget_is_taken() -> None:
     found = outcome(0.98, 0.97)
-    device = Unsteady(found, {}, pressure=0.1)
+    device = Unsteady(found, {}, contention=0.1)
     assert looked_at_twice(found, [device.budget()], QUIET, looks()).candidate.widths == (0,)
     assert sorted(device.looks) == [0, 0, 1], "one look says that the other has no room either"
 

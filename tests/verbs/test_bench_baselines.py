@@ -45,7 +45,7 @@ def test_a_baseline_whose_model_has_changed_is_compared_by_its_figures(work: Pat
 def test_stored_figures_hold_on_a_machine_that_is_slower_today(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are related to the yardstick, which is slower by as much."""
+    """Both are related to the reference workload, which is slower by as much."""
     hwprune.bench(Path("base.onnx"), profile="fake.toml", output=Path("b.json"))
     Path("base.onnx").rename("new.onnx")
 
@@ -83,7 +83,7 @@ def test_figures_of_a_noisy_machine_are_called_so_when_they_are_kept_and_when_th
     assert len(looks) == 1, "a longer look does not help"
 
 
-def test_a_yardstick_run_in_turmoil_makes_no_trusted_figures(
+def test_a_workload_run_in_turmoil_makes_no_trusted_figures(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = module._Gate._measure
@@ -99,14 +99,14 @@ def test_a_yardstick_run_in_turmoil_makes_no_trusted_figures(
     assert hwprune.bench(Path("slim.onnx"), **known).trusted
 
 
-def test_stored_figures_beside_another_yardstick_are_refused(
+def test_stored_figures_beside_another_workload_are_refused(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command("base.onnx", "--output", "b.json") == 0
     Path("base.onnx").unlink()
-    monkeypatch.setattr(module, "yardstick", lambda *_: conv_chain([32, 32]))
+    monkeypatch.setattr(module, "reference_workload", lambda *_: conv_chain([32, 32]))
     assert command("slow.onnx", "--baseline", "b.json") == 2
-    assert "another yardstick" in capsys.readouterr().err
+    assert "another reference workload" in capsys.readouterr().err
 
 
 def test_stored_figures_of_another_machine_are_refused(

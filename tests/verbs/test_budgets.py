@@ -83,9 +83,9 @@ def test_two_devices_are_both_measured_within_their_budgets(project: Path) -> No
     assert result.binding in ("fake", "slow")
     assert max(one.use for one in latencies) > 0.9, "the binding budget is used"
     assert result.budget == "60% on fake, 50% on slow"
-    lesson = result.corrections[0]
-    assert set(lesson["factors"]) == {"fake", "slow"}, "each device corrects its own predictions"
-    assert all(set(figures) == {"fake", "slow"} for _, figures in lesson["measured"])
+    facts = result.corrections[0]
+    assert set(facts["factors"]) == {"fake", "slow"}, "each device corrects its own predictions"
+    assert all(set(figures) == {"fake", "slow"} for _, figures in facts["measured"])
     exported = export(project=project)
     assert [one.name for one in exported.budgets] == ["fake", "slow"]
     assert exported.within_budget
@@ -331,7 +331,7 @@ def test_the_record_of_a_search_is_in_the_milliseconds_of_its_result(
     with monkeypatch.context() as patched:
         made_slower(patched, 1.3)
         answer = found(project, latency=f"{0.8 * base_ms:.6f}ms")
-    checks = [check for lesson in answer.corrections for check in lesson["checks"]]
+    checks = [check for facts in answer.corrections for check in facts["checks"]]
     assert checks
     for _, predicted, measured, _ in checks:
         assert predicted == pytest.approx(measured, rel=0.05)
@@ -399,7 +399,7 @@ def test_a_device_that_changed_in_more_than_its_speed_is_followed_and_the_report
     monkeypatch.setattr(FakeRuntime, "_device", changed)
     answer = found(project, latency="60%", generations=6)
     assert answer.latency.high_use <= 1.0
-    refitted = [lesson for lesson in answer.corrections if lesson["refitted"]]
+    refitted = [facts for facts in answer.corrections if facts["refitted"]]
     assert refitted
     assert refitted[-1]["refitted"] == (answer.latency.name,)
     assert answer.latency.predicted != pytest.approx(answer.latency.value, rel=0.01), "without the refit"
@@ -411,7 +411,7 @@ def test_each_point_of_a_front_keeps_the_room_of_its_own_share(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small networks drift further from the unpruned one, so a tight budget keeps more free."""
-    monkeypatch.setattr(LatencyTable, "pressure", 0.03)
+    monkeypatch.setattr(LatencyTable, "contention", 0.03)
     asked: list[tuple[float, ...]] = []
     as_is = FrontEvolution.__init__
 
@@ -550,7 +550,7 @@ def test_a_report_shows_a_front_only_with_one_of_its_networks(project: Path) -> 
 
 
 def test_a_budget_just_above_the_unpruned_network_is_not_met_by_luck() -> None:
-    target = SimpleNamespace(base_error_ms=0.01, drift=0.0, pressure=0.0, device=None)
+    target = SimpleNamespace(base_error_ms=0.01, drift=0.0, contention=0.0, device=None)
 
     def budget(text: str) -> Budget:
         return Budget("x", "ms", 1.0, np.ones_like, parse_latency(text), target)  # type: ignore[arg-type]
@@ -561,8 +561,8 @@ def test_a_budget_just_above_the_unpruned_network_is_not_met_by_luck() -> None:
 
 
 def test_a_share_keeps_room_for_networks_that_drift_apart() -> None:
-    def margin(text: str, pressure: float) -> float:
-        target = SimpleNamespace(base_error_ms=0.0, drift=0.1, pressure=pressure, device=None)
+    def margin(text: str, contention: float) -> float:
+        target = SimpleNamespace(base_error_ms=0.0, drift=0.1, contention=contention, device=None)
         return Budget("x", "ms", 4.0, np.ones_like, parse_latency(text), target).margin  # type: ignore[arg-type]
 
     assert margin("25%", 0.0) == 0.0, "a share does not drift with the machine's own speed"

@@ -19,7 +19,7 @@ def test_leaders_that_are_known_too_roughly_teach_nothing(error: float, taught: 
     result = SimpleNamespace(ms=97.0, error_ms=error * 97.0, too_noisy=False)
     device = SimpleNamespace(networks=lambda widths, **options: [result for _ in widths])
     model = SimpleNamespace(predict=lambda widths: np.full(len(widths), 90.0))
-    target = SimpleNamespace(device=device, base_error_ms=0.0, drift=0.0, pressure=0.0, model=model)
+    target = SimpleNamespace(device=device, base_error_ms=0.0, drift=0.0, contention=0.0, model=model)
     budget = Budget("size", "ms", 200.0, model.predict, parse_latency("50%"), target)
     told: list[str] = []
     correction = Loop([budget], SimpleNamespace(note=told.append))(found.candidates, ())

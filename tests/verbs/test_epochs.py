@@ -16,7 +16,7 @@ from hwprune.config import Config, load_config, resolved, save_config
 from hwprune.project import estimators
 from hwprune.project.epochs import SCORING, within_epochs
 from hwprune.project.folder import Project
-from hwprune.searching.initial import starts
+from hwprune.searching.initial import initial_population
 from hwprune.verbs.search import search
 from hwprune.verbs.train import train
 
@@ -134,7 +134,7 @@ def test_the_floor_is_among_the_first_networks(opened: Project) -> None:
     searcher = searcher_of(opened, budgets, 0, QUIET)
     (problem,) = searcher.scoring.problems
     space, groups = problem.space, len(problem.space.groups)
-    first = np.array(starts(problem)[:3])
+    first = np.array(initial_population(problem)[:3])
     assert problem.feasible(first).all()
     widths, depth = first[:, :groups], first[:, groups:]
     full = np.array(space.full())

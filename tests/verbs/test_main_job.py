@@ -126,7 +126,7 @@ def test_the_search_keeps_what_its_report_shows(finished: Path) -> None:
     for predicted_ms, measured_ms, error_ms in result.held_out:
         assert predicted_ms == pytest.approx(measured_ms, rel=0.1)
         assert error_ms >= 0
-    checks = [check for lesson in result.corrections for check in lesson["checks"]]
+    checks = [check for facts in result.corrections for check in facts["checks"]]
     assert checks
     assert all(guess == pytest.approx(ms, rel=0.1) and error is not None for _, guess, ms, error in checks)
     assert result.candidates
@@ -233,7 +233,7 @@ def test_budgets_keep_room_for_the_drift_of_the_machine(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(LatencyTable, "drift", 0.01)
-    monkeypatch.setattr(LatencyTable, "pressure", 0.02)
+    monkeypatch.setattr(LatencyTable, "contention", 0.02)
     monkeypatch.setattr("hwprune.searching.searcher.evolve", look)
     for budget in (f"{0.75 * base_ms:.9f}ms", "75%"):
         with pytest.raises(KeyboardInterrupt):

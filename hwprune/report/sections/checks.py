@@ -63,8 +63,8 @@ def _series(report: Report) -> tuple[_Series, ...]:
     leaders = dict.fromkeys(
         (guess, ms, error or 0.0)
         for one in report.searches
-        for lesson in one.corrections
-        for name, guess, ms, error in lesson.get("checks", ())
+        for facts in one.corrections
+        for name, guess, ms, error in facts.get("checks", ())
         if name == search.latency.name
     )
     answer = () if search.base_meets_budget else _row_of(search.latency)
@@ -159,11 +159,11 @@ def _deviation(series: list[_Series], search: SearchResult, table: Table) -> Plo
 def _factors(search: SearchResult) -> tuple[Table, ...]:
     """What the predictions were multiplied with after each generation, or that the model was refitted."""
     rows = tuple(
-        (str(generation), name, how, str(len(lesson["measured"])))
-        for generation, lesson in enumerate(search.corrections)
+        (str(generation), name, how, str(len(facts["measured"])))
+        for generation, facts in enumerate(search.corrections)
         for name, how in (
-            *((name, f"{factor:.4f}") for name, factor in lesson["factors"].items()),
-            *((name, "refitted: a factor for each kernel") for name in lesson.get("refitted", ())),
+            *((name, f"{factor:.4f}") for name, factor in facts["factors"].items()),
+            *((name, "refitted: a factor for each kernel") for name in facts.get("refitted", ())),
         )
     )
     head = ("after generation", "what", "predictions are multiplied with", "networks measured")

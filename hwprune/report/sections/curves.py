@@ -11,8 +11,8 @@ from hwprune.report.words import inversion_lines
 from hwprune.structure.layers import within
 
 if TYPE_CHECKING:
-    from hwprune.latency.curves import WidthCurve
     from hwprune.latency.staircase import Staircase
+    from hwprune.latency.width_sweep import WidthCurve
     from hwprune.report.facts import Report
 
 _LEGEND_LAYERS = 3  # a legend of more layers leaves no room for the curves

@@ -79,7 +79,7 @@ class Inversion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WidthCurves:
+class WidthSweep:
     """All curves of a search space on a device, and the inversions that were found."""
 
     curves: tuple[WidthCurve, ...]
@@ -90,7 +90,7 @@ class WidthCurves:
         artifacts.write_json(path, KIND, SCHEMA_VERSION, asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> WidthCurves:
+    def load(cls, path: Path) -> WidthSweep:
         """Read what `save` wrote.
 
         Raises:
@@ -125,7 +125,7 @@ def _curve_of(payload: dict[str, Any]) -> WidthCurve:
     return curve
 
 
-def width_curves(model: TableModel) -> tuple[WidthCurve, ...]:
+def width_sweep(model: TableModel) -> tuple[WidthCurve, ...]:
     """Sweep each group over its choices."""
     return tuple(_curve(model, index) for index in range(len(model.space.groups)))
 

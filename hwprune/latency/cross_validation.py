@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from hwprune.latency.calibration import Calibration
-from hwprune.latency.tiles import GPU_REGRESSORS
+from hwprune.latency.wave_quantisation import GPU_REGRESSORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from hwprune.latency.table import LatencyTable
 
-_KEY = "judgement"
+_KEY = "judgement"  # its name in the files of tables
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class CrossValidation:
     """How well kernels, and networks, are predicted that a model did not see.
 
     Attributes:

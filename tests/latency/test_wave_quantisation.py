@@ -12,7 +12,7 @@ from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
 from hwprune.latency.regressors import REGRESSORS
 from hwprune.latency.staircase import channel_multiple
-from hwprune.latency.tiles import Tiled
+from hwprune.latency.wave_quantisation import Tiled
 from hwprune.runtimes import TargetProfile
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.structure.kernels import KernelSpec
@@ -78,7 +78,7 @@ def test_held_out_networks_are_predicted_better_with_tiles_than_without(gpu_tabl
     tiled = TableModel.fit(table, space, content)
     monkeypatch.setattr(model_module, "GPU_REGRESSORS", REGRESSORS)
     without = TableModel.fit(table, space, content)
-    assert tiled.judgement.regressors["conv"] == "tiled"
+    assert tiled.cross_validation.regressors["conv"] == "tiled"
     assert tiled.relative_error < without.relative_error
 
 
@@ -87,7 +87,7 @@ def test_tables_of_cpus_are_fitted_as_before(gpu_table):
     profile = {**table.provenance["profile"], "device": "cpu"}
     plain = {k: v for k, v in table.provenance.items() if not k.startswith("regressor")}
     table = replace(table, provenance={**plain, "profile": profile})
-    assert "tiled" not in TableModel.fit(table, space, content).judgement.kernel_errors["conv"]
+    assert "tiled" not in TableModel.fit(table, space, content).cross_validation.kernel_errors["conv"]
 
 
 @pytest.mark.parametrize("tile", [8, 16, 32, 64])

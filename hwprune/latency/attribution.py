@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _LOST_LIMIT = 0.02  # share of a network's time in kernels that cannot be traced to the graph
 
 
-class Harvest(NamedTuple):
+class Attribution(NamedTuple):
     """What makes a latency table; no pandas, for a target device has none.
 
     Attributes:
@@ -46,7 +46,7 @@ class Harvest(NamedTuple):
     provenance: dict[str, Any]
 
 
-def harvest(
+def attribute(
     records: Sequence[NetworkRecord],
     graph: NetGraph,
     space: SearchSpace,
@@ -54,7 +54,7 @@ def harvest(
     *,
     identity: Mapping[str, Any],
     reference: Widths,
-) -> Harvest:
+) -> Attribution:
     """Turn records into rows.
 
     Args:
@@ -88,7 +88,7 @@ def harvest(
     }
     if gpu := summarise([record.gpu for record in ordered]):
         provenance["gpu"] = gpu
-    return Harvest(rows, [_network_row(record, units_ms) for record in ordered], provenance)
+    return Attribution(rows, [_network_row(record, units_ms) for record in ordered], provenance)
 
 
 def _overhead(records: Sequence[NetworkRecord], units_ms: tuple[float, float]) -> Overhead:

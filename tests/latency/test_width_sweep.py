@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from hwprune.errors import ArtifactError
-from hwprune.latency.curves import MOST_MEASURED, WidthCurves, inversions, width_curves
 from hwprune.latency.measure import measure_many
 from hwprune.latency.model import TableModel
 from hwprune.latency.profiler import profile_space
+from hwprune.latency.width_sweep import MOST_MEASURED, WidthSweep, inversions, width_sweep
 from hwprune.runtimes.fake import FakeDevice, FakeRuntime
 from hwprune.structure.onnx_slice import OnnxSlicer
 
@@ -35,7 +35,7 @@ def around(space):
 
 def test_curves_follow_the_model(chain, fake_profile, tmp_path):
     model, _ = model_on(FakeDevice(step=16), chain, fake_profile, tmp_path)
-    curves = width_curves(model)
+    curves = width_sweep(model)
     assert [curve.group for curve in curves] == [group.name for group in model.space.groups]
     for index, curve in enumerate(curves):
         networks = np.tile(np.array(model.space.full()), (len(curve.widths), 1))
@@ -91,11 +91,11 @@ def test_curves_are_kept_and_refused_when_damaged(net_of, fake_profile, tmp_path
     device = FakeDevice(step=4, cliff=8, cliff_cost=3.0)
     model, measured = model_on(device, net_of(multiple=4), fake_profile, tmp_path / "table")
     found = inversions(model, around(model.space), measured)
-    curves = WidthCurves(curves=width_curves(model), inversions=found)
+    curves = WidthSweep(curves=width_sweep(model), inversions=found)
     curves.save(tmp_path / "curves.json")
-    assert WidthCurves.load(tmp_path / "curves.json") == curves
+    assert WidthSweep.load(tmp_path / "curves.json") == curves
     file = json.loads((tmp_path / "curves.json").read_text())
     file["payload"]["curves"][0]["widths"] = "none"
     (tmp_path / "curves.json").write_text(json.dumps(file))
     with pytest.raises(ArtifactError):
-        WidthCurves.load(tmp_path / "curves.json")
+        WidthSweep.load(tmp_path / "curves.json")
