@@ -41,8 +41,8 @@ class RacingScore(AccuracyScore, Protocol):
         Args:
             networks: What to score.
             incumbent: A network that was scored before; what is missing of it is scored too. One that will
-                not be better need not be scored in full: an estimate of its score does, below the incumbent's.
-                None asks for all scores in full.
+                not be better need not be scored in full: an estimate of its score does, below the
+                incumbent's. None asks for all scores in full.
 
         Returns:
             A score for each network, in their order; they depend on the arguments alone.

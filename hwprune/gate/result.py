@@ -168,10 +168,8 @@ class BenchResult(Stored):
 
     @classmethod
     def _completed(cls, payload: dict[str, Any]) -> dict[str, Any]:
-        older = {
-            "reference workload": "workload",
-            "yardstick_sha256": "workload_sha256",
-        }  # names of version 0.1
+        # names of version 0.1
+        older = {"yardstick": "workload", "yardstick_sha256": "workload_sha256"}
         return super()._completed({older.get(name, name): value for name, value in payload.items()})
 
     @classmethod
@@ -192,7 +190,7 @@ class BenchResult(Stored):
         return cls(**made)
 
     def check_comparable(self, now: dict[str, Any], workload_sha256: str, where: Path) -> None:
-        """Refuse to compare with figures of another machine, of other settings or of another reference workload.
+        """Refuse to compare with figures of another machine, other settings or another reference workload.
 
         Args:
             now: The conditions of the present run.

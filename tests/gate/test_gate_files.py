@@ -140,7 +140,7 @@ def test_a_file_of_version_0_1_is_read(tmp_path: Path) -> None:
     found = result("new.onnx", 12.0, REGRESSION, BUDGET, conditions={**CONDITIONS})
     found.save(tmp_path / "b.json")
     payload = artifacts.read_json(tmp_path / "b.json", "bench-result", 2)
-    older = {name.replace("workload", "reference workload"): value for name, value in payload.items()}
+    older = {name.replace("workload", "yardstick"): value for name, value in payload.items()}
     artifacts.write_json(tmp_path / "old.json", "bench-result", 2, older)
     assert BenchResult.load(tmp_path / "old.json").workload == found.workload
 
