@@ -6,8 +6,9 @@
 
 Everybody starts from one trained base, which teaches all of them, and spends E epochs on the same images by
 the same recipe; a rival's better one of two learning rates counts, by test images, which favours rivals.
-The epochs of hwprune include its search, by `hwprune search --epochs E` and `hwprune train`. The latency is
-measured at the end, in turns with the unpruned network's.
+The epochs of hwprune include its search, by `hwprune search --epochs E` and `hwprune train`; `defaults` is
+the same by `init`'s own recipe, as a newcomer would run it. The latency is measured at the end, in turns with
+the unpruned network's.
 
 Every finished run is a row in `runs/equal_epochs`, and those in `results/equal_epochs.json` count as done.
 Each call writes that file from all there is, and prints the figures as one JSON line last.
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 SEEDS = (0, 1, 2)
 PUBLIC = ("uniform_width", "uniform_depth")  # what people do
 FLOOR = ("even_depth", "compound", "scratch")  # our own rules, and hwprune's network from scratch
-METHODS = ("hwprune", *PUBLIC, *FLOOR)
+METHODS = ("hwprune", "defaults", *PUBLIC, *FLOOR)
 DEVICE = "cpu-1t"
 SECONDS_EACH = 3.0
 ROUNDINGS = (16, 8, 4)  # channels: steps of this device, and parts of them
@@ -99,12 +100,13 @@ class Bench:
     def run(self, method: str, budget: str, epochs: int, seed: int) -> None:
         """One training, if it is not on record."""
         name = f"{self.task.name}/{budget}/{epochs}/{method}/{seed}"
-        own = {"hwprune": self._hwprune, "scratch": self._scratch}.get(method, self._rival)
+        verbs = {"hwprune": self._hwprune, "defaults": self._hwprune}
+        own = {**verbs, "scratch": self._scratch}.get(method, self._rival)
         self.rows.once(name, lambda: own(method, budget, epochs, seed))
 
-    def _hwprune(self, _: str, budget: str, epochs: int, seed: int) -> dict[str, Any]:
-        project = self.task.project(seed)
-        if seed:
+    def _hwprune(self, method: str, budget: str, epochs: int, seed: int) -> dict[str, Any]:
+        project = self.task.project(seed, defaults=method == "defaults")
+        if project.folder != self.task.project(0).folder:
             self._share_table(project.path("latency"))
         begun = time.perf_counter()
         try:

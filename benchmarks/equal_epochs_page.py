@@ -15,6 +15,7 @@ _TITLES = {
 }
 _WAYS = {
     "hwprune": "**hwprune**",
+    "defaults": "hwprune as `init` sets it up, its own recipe",
     "pruningnet": "hwprune with a PruningNet in place of MACs (an earlier default)",
     "widths_alone": "hwprune, as its blocks were not found yet",
     "uniform_width": "one share of all widths",

@@ -118,9 +118,14 @@ class Task:
         """The base's weights, as a user gives them."""
         return self.folder / "base.safetensors"
 
-    def project(self, seed: int) -> Project:
-        """Hwprune's project for one seed: `init` with the base's weights, and the task's own recipe."""
-        folder = self.folder / f"seed{seed}"
+    def project(self, seed: int, *, defaults: bool = False) -> Project:
+        """Hwprune's project for one seed: `init` with the base's weights.
+
+        Args:
+            seed: Of everything random.
+            defaults: Whether `init`'s recipe stays; otherwise it is the task's, as everybody's.
+        """
+        folder = self.folder / (f"defaults{seed}" if defaults else f"seed{seed}")
         if not (folder / "hwprune.toml").exists():
             init(
                 project=folder,
@@ -133,7 +138,7 @@ class Task:
             config = load_config(folder / "hwprune.toml")
             names = ("batch_size", "label_smoothing", "weight_decay", "precision", "distill_weight")
             same = {name: getattr(self.tuning, name) for name in names}
-            training = replace(config.training, **same)
+            training = config.training if defaults else replace(config.training, **same)
             data = replace(config.data, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
             save_config(folder / "hwprune.toml", replace(config, seed=seed, data=data, training=training))
         return Project(folder)
