@@ -89,6 +89,28 @@ def test_from_a_module_to_a_measured_file(model, space, tmp_path):
     assert [one.name for one in session.get_outputs()] == ["map", "count"]
 
 
+def test_a_scorer_gives_the_network_that_it_scored(space, latency, model):
+    class Count:
+        """The number in the second output."""
+
+        name = "closeness"
+
+        def loss(self, outputs, batch):
+            return nn.functional.mse_loss(outputs["count"][:, 0], batch[1])
+
+        def metric(self, outputs, batch):
+            return -(outputs["count"][:, 0] - batch[1]).abs()
+
+    draw = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(8, 3, 64, 64, generator=draw), torch.randn(8, generator=draw)) for _ in range(3)]
+    score = hwprune.Scorer(hwprune.Inherited(model, space, batches), Count(), batches)
+    found = hwprune.search(space, score, limits=latency.limit("60%"), settings=QUICK, confirm=False)
+    assert found.score == pytest.approx(
+        hwprune.evaluate(found.network(score), batches, task=Count()), abs=1e-4
+    )
+    assert found.result.score_kind == "own"
+
+
 def test_a_search_that_was_stopped_goes_on(space, latency, tmp_path):
     scored: list[Widths] = []
 

@@ -67,13 +67,18 @@ class Found:
         """The network as an ordinary dense module.
 
         Args:
-            weights: Where its weights come from: a `PruningNet`, `Inherited` weights, or the model itself,
-                whose leading channels of each group are kept.
+            weights: Where its weights come from: the `Scorer`, whose network it is as it was scored; a
+                `PruningNet` or `Inherited` weights; or the model itself, of which the leading channels of
+                each group are kept.
         """
+        from hwprune.pruningnet.scorer import Scorer
+        from hwprune.structure.prune import prune
+
+        if isinstance(weights, Scorer):
+            return weights.network(self.widths)
         if hasattr(weights, "materialise"):
             network: nn.Module = weights.materialise(self.widths)
             return network
-        from hwprune.structure.prune import prune
 
         return prune(weights, self.space, self.widths)
 
