@@ -26,6 +26,12 @@ def search(space: SearchSpace | None = None, score: AccuracyScore | None = None,
         space: The search space.
         score: Network -> number, higher is better.
         **options: Of one or the other.
+
+    Example:
+        >>> score = hwprune.Scorer(hwprune.Inherited(model, space, loader), task, held_out)
+        >>> found = hwprune.search(space, score, limits=latency.limit("80%"), settings=few)
+        >>> found.latency.value <= found.latency.limit
+        True
     """
     if space is None or score is None:
         from hwprune.verbs.search import search as verb

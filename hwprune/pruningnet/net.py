@@ -60,6 +60,11 @@ class PruningNet(nn.Module):
     Raises:
         UsageError: No such generator, or nothing to recompute.
         ModelError: A pattern of tied modules fits no layer.
+
+    Example:
+        >>> net = hwprune.PruningNet(model, space, "residual")
+        >>> net.set_widths(space.uniform(0.5))  # of the next forward passes
+        >>> dense = net.materialise(space.uniform(0.5))
     """
 
     def __init__(

@@ -48,6 +48,12 @@ class LatencyModel:
         build_spread: How far builds of one network differ: a relative standard deviation.
         source: The table, with what belongs to it.
         speed: How many times as long as its table says the device is taken to need now.
+
+    Example:
+        >>> latency = target.profile(model, space)
+        >>> bool(latency.predict([space.smallest()])[0] < latency.base_ms)
+        True
+        >>> limit = latency.limit("60%")
     """
 
     name: str

@@ -188,7 +188,8 @@ def search(
             parse_count(params, "params") if params else None,
         ),
     ]
-    facts = {"model": own.model, "images": False, "structure": space_fingerprint(own), "epochs": 0.0}
+    about = {"model": own.model, "structure": space_fingerprint(own), "images": False, "epochs": 0.0}
+    facts = {**about, "metric": str(getattr(score, "name", "score"))}
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(state or passing)
         scoring, evolution = OneScore(own, score), settings or SETTINGS

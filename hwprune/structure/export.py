@@ -86,6 +86,11 @@ def export_base(model: nn.Module, example: Tensor | Sequence[Tensor] | Sequence[
 
     Raises:
         ModelError: The model cannot be exported.
+
+    Example:
+        >>> content = hwprune.export_base(model, (1, 1, 16, 16))
+        >>> isinstance(content, bytes)
+        True
     """
     exported = export_graph(model, as_inputs(example))
     for node in exported.model.graph.node:

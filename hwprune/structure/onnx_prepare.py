@@ -44,6 +44,11 @@ def prepare_onnx(model: bytes | str | Path) -> bytes:
 
     Raises:
         ModelError: No such file, not an ONNX model, or one with open sizes or weights in other files.
+
+    Example:
+        >>> content = hwprune.prepare_onnx("net.onnx")
+        >>> isinstance(content, bytes)
+        True
     """
     return prepared(read_onnx(model)).content()
 

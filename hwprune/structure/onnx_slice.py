@@ -56,6 +56,12 @@ def slice_onnx(
     Raises:
         UsageError: The widths do not belong to the space.
         ModelError: The ONNX is not the base of this space.
+
+    Example:
+        >>> base = hwprune.export_base(model, (1, 1, 16, 16))
+        >>> small = hwprune.slice_onnx(base, space, space.uniform(0.5))
+        >>> len(small) < len(base)
+        True
     """
     return OnnxSlicer(base_onnx, space).slice(widths, batch=batch)
 

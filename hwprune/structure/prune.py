@@ -43,6 +43,11 @@ def prune(model: nn.Module, space: SearchSpace, widths: Sequence[int]) -> nn.Mod
     Raises:
         UsageError: The widths do not belong to the space.
         ModelError: The model is not the one that was traced.
+
+    Example:
+        >>> small = hwprune.prune(model, space, space.uniform(0.5))
+        >>> small(torch.zeros(1, 1, 16, 16)).shape
+        torch.Size([1, 2])
     """
     chosen = space.check(widths)
     return prune_in_place(copy.deepcopy(model), space, chosen)

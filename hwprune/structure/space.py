@@ -95,6 +95,11 @@ class SearchSpace:
         blocks: The blocks that may go; behind its widths, a network has the gate of each.
         kept: Modules that look like blocks -> why they may not go.
         proof: What was tried before the space was returned.
+
+    Example:
+        >>> half = space.uniform(0.5)
+        >>> bool(space.macs(half) < space.macs(space.full()))
+        True
     """
 
     model: str

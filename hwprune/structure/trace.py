@@ -76,6 +76,11 @@ def trace(
     Raises:
         ModelError: The model does not run on the inputs, cannot be exported, gives other outputs when it is
             called again, or has nothing to prune.
+
+    Example:
+        >>> space = hwprune.trace(model, torch.zeros(1, 1, 16, 16))
+        >>> [group.name for group in space.groups]
+        ['0', '3', '6']
     """
     begun = time.perf_counter()
     inputs = as_inputs(example_inputs)

@@ -53,6 +53,19 @@ class Task(Protocol):
     Attributes:
         metric: Either a function of outputs and batch that gives a figure for each image, (N,), higher is
             better, of which the mean is the score; or a `SetMetric`.
+
+    Example:
+        >>> class Depth:
+        ...     name = "closeness"
+        ...
+        ...     def loss(self, outputs, batch):
+        ...         return (outputs - batch["depth"]).abs().mean()
+        ...
+        ...     def metric(self, outputs, batch):  # (N,)
+        ...         return 1 - (outputs - batch["depth"]).abs().flatten(1).mean(1)
+        >>> batch = {"image": torch.ones(2, 1, 4, 4), "depth": 1.0}
+        >>> hwprune.evaluate(torch.nn.Identity(), [batch], task=Depth())
+        1.0
     """
 
     def loss(self, outputs: Any, batch: Any, /) -> Tensor:
@@ -72,6 +85,11 @@ class Classification:
         label_smoothing: Share of the target spread over all classes.
         class_weights: What each class weighs in the loss, (classes,); None: all alike.
         temperature: Softening of both outputs in distillation.
+
+    Example:
+        >>> task = hwprune.Classification(label_smoothing=0.1)
+        >>> task.metric(torch.tensor([[0.2, 0.8], [0.9, 0.1]]), (None, torch.tensor([1, 1])))
+        tensor([ True, False])
     """
 
     name = "top-1"

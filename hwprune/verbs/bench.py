@@ -114,6 +114,10 @@ def bench(
         MismatchError: Inputs differ, or stored figures are of another machine.
         ArtifactError: A file is missing, damaged, or cannot be written.
         DeviceError: The device is not here.
+
+    Example:
+        >>> hwprune.bench(folder / "pruned.onnx", profile=fake).exit_code
+        0
     """
     with _input_code():
         limits = parse_limits(max_regression, budget, baseline is not None)

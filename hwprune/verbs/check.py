@@ -123,6 +123,10 @@ def check(
 
     Raises:
         ModelError: The network cannot be pruned, exported or predicted; says why.
+
+    Example:
+        >>> hwprune.check(project=folder, latency="80%").reachable
+        True
     """
     begun = time.monotonic()
     wanted = parse_latency(latency) if latency else None

@@ -36,6 +36,10 @@ def compare(
     Raises:
         UsageError: Fewer than two results, or a file to write that is a result.
         ArtifactError: A result is missing, damaged, or not of its project any more.
+
+    Example:
+        >>> len(hwprune.compare((folder, folder)).entries)
+        2
     """
     if len(results) < 2:
         raise UsageError(

@@ -82,6 +82,10 @@ def init(
         profile: A target profile, such as cpu-1t or cpu; "" takes the device's default.
         force: Replace an existing hwprune.toml.
         reporter: Told about progress.
+
+    Example:
+        >>> hwprune.init(project=folder / "new", model="resnet20", data="digits").classes
+        10
     """
     path = project / FILE_NAME
     if path.exists() and not force:

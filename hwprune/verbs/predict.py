@@ -63,6 +63,10 @@ def predict(
     Raises:
         UsageError: Widths that the space does not have.
         ArtifactError: `hwprune profile` has not been run here.
+
+    Example:
+        >>> hwprune.predict(project=folder, uniform=("50%",)).profile
+        'fake'
     """
     if table is not None and (device or profile):
         raise UsageError(

@@ -72,6 +72,11 @@ def profile(
         max_error: Mean error at which to stop earlier, such as 3%.
         plan: Measure nothing here: write a plan into this file, for a target device without torch.
         reporter: Told about progress.
+
+    Example:
+        >>> table = hwprune.profile(project=folder)  # a finished one is not measured again
+        >>> table.networks > 0
+        True
     """
     known = Project(project).config_path.exists()
     opened = _open(project, model, device, profile)

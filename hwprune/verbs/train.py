@@ -45,6 +45,11 @@ def train(
         ArtifactError: `hwprune search` has not been run here.
         UsageError: The front has no such point, or a number below zero.
         DataError: The project has no images.
+
+    Example:
+        >>> trained = hwprune.train(project=folder, epochs=1)
+        >>> 0 <= trained.top1 <= 1
+        True
     """
     if not 0 <= epochs < math.inf:
         raise UsageError(
