@@ -73,6 +73,9 @@ def residual_net(stem: int, hidden: int) -> bytes:
 def test_config_keys_are_spelt_as_the_library_spells_them(policy):
     import onnxruntime
 
+    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    if policy == "brief" and version < (1, 31):
+        pytest.skip("this build is older than the key: `stop` takes its place")
     binary = b"".join(path.read_bytes() for path in Path(onnxruntime.__file__).parent.glob("capi/*state*.so"))
     assert binary
     for key in SPINNING[policy]:
