@@ -36,8 +36,8 @@ share of it.
 CIFAR-10 here is a JPEG copy of 920 bytes an image: its accuracies must not be set beside those of papers.
 Of its training images 10,000 are used after the base was adapted to all of them for two epochs, for time.
 A rule that drops whole blocks may leave much of a budget unused: see the latency beside each figure.
-What is not listed has not been run yet. A row of one seed has no error: differences below about one point
-(CIFAR-10) or two (372 test photos) say nothing there.
+What is not listed has not been run yet. Behind ± is one standard error over seeds; a row of one seed has
+none. Differences below about one point (CIFAR-10) or two (372 test photos) say nothing there.
 """
 
 
@@ -61,8 +61,10 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     ):
         shares = [share for share in row["latency_share"] if share is not None]
         latency = f"{np.mean(shares):.1%}" if shares else "not measured yet"
+        top1, count = [100 * one for one in row["top1"]], len(row["top1"])
+        error = f" ± {np.std(top1, ddof=1) / count**0.5:.1f}" if count > 1 else ""
         lines.append(
-            f"| {row['budget']} | {row['epochs']} | {_WAYS[row['method']]} | {np.mean(row['top1']):.1%} | "
+            f"| {row['budget']} | {row['epochs']} | {_WAYS[row['method']]} | {np.mean(top1):.1f}%{error} | "
             f"{len(row['seeds'])} | {latency} |"
         )
     return lines
