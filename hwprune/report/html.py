@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,12 @@ def _section(section: Section) -> str:
 
 
 def _list(points: tuple[str, ...]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in points) + "</ul>" if points else ""
+    return "<ul>" + "".join(f"<li>{_inline(line)}</li>" for line in points) + "</ul>" if points else ""
+
+
+def _inline(text: str) -> str:
+    """A line whose commands stand between backquotes."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _block(text: str) -> str:

@@ -21,7 +21,7 @@ from pages import PAGES, ROOT, Command, blocks, commands, fences, mentions
 from hwprune.cli.main import VERBS, _options_of
 from hwprune.errors import UsageError
 
-LANGUAGES = {"sh", "python", "toml", "yaml", "text"}
+LANGUAGES = {"sh", "python", "py", "toml", "yaml", "text"}
 COMMANDS = [command for page in PAGES for command in commands(page)]
 # Options of others than the verbs that sentences may name.
 OTHER_OPTIONS = {"--nproc-per-node", "--reference", "--output", "--check", "--help", "--version", "--json"}

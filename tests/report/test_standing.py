@@ -91,5 +91,5 @@ def test_pages_show_it() -> None:
     assert 'class="verdict missed">ACCURACY LOST' in text
     assert 'class="verdict kept">Budget met' in page(document(report(trained=train(), exported=export())))
     for step in made.advice:
-        assert step.split("`")[1] in text
+        assert f"<code>{step.split('`')[1]}</code>" in text
         assert step.split("`")[1] in lines
