@@ -25,7 +25,8 @@ LANGUAGES = {"sh", "python", "py", "toml", "yaml", "text"}
 COMMANDS = [command for page in PAGES for command in commands(page)]
 # Options of others than the verbs that sentences may name.
 OTHER_OPTIONS = {"--nproc-per-node", "--reference", "--output", "--check", "--help", "--version", "--json"}
-OTHER_OPTIONS |= {"--measure", "--profiles", "--models", "--seconds", "--minutes", "--fresh"}  # of scripts in benchmarks/
+# Of scripts in benchmarks/:
+OTHER_OPTIONS |= {"--measure", "--profiles", "--models", "--seconds", "--minutes", "--fresh"}
 
 
 @pytest.mark.parametrize("page", PAGES)
