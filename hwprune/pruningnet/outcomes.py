@@ -99,7 +99,10 @@ def _packed(figures: NDArray[np.float32]) -> str:
 def _unpacked(text: str, count: int) -> NDArray[np.float32]:
     content = base64.b64decode(text, validate=True)
     if len(content) == 4 * count:
-        return np.frombuffer(content, dtype="<f4").astype(np.float32)
+        figures = np.frombuffer(content, dtype="<f4").astype(np.float32)
+        if not np.isfinite(figures).all():
+            raise ValueError("figures that are not finite")
+        return figures
     packed = np.frombuffer(content, dtype=np.uint8)
     if packed.size != -(-count // 8):
         raise ValueError("another number of images")

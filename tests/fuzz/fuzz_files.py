@@ -227,7 +227,7 @@ def _search_state(sandbox: Path) -> Reader:
 
 def _evaluations(sandbox: Path) -> Reader:
     stops = (12, 24)
-    parts = [{"network": net, "images": 12, "right": "/vA="} for net in ("8 16", "8 24", "8 16")]
+    parts = [{"network": net, "images": 12, "figures": "/vA="} for net in ("8 16", "8 24", "8 16")]
 
     def load(path: Path) -> None:
         if not len(Outcomes(stops, path)):
@@ -235,7 +235,7 @@ def _evaluations(sandbox: Path) -> Reader:
 
     return Reader(
         name="evaluations",
-        seeds=(_logbook(sandbox, "evaluations", 3, {"stops": list(stops), "of": ""}, parts),),
+        seeds=(_logbook(sandbox, "evaluations", 4, {"stops": list(stops), "of": ""}, parts),),
         mutate=_bad_logbook,
         read=at("file.jsonl", load),
     )

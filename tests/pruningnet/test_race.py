@@ -125,3 +125,23 @@ def test_what_was_evaluated_before_a_kill_in_the_middle_of_a_line_is_kept(tmp_pa
     Racer(Judge(), Outcomes(STOPS, path))((50,))
     path.write_bytes(path.read_bytes()[:-7])
     assert Outcomes(STOPS, path).of((50,)).size == STOPS[-2]
+
+
+def test_figures_between_0_and_1_are_kept_on_disk_too(tmp_path):
+    path, figures = tmp_path / "evaluations.jsonl", np.linspace(-2, 3, STOPS[0], dtype=np.float32)
+    Outcomes(STOPS, path).add((50,), figures)
+    assert (Outcomes(STOPS, path).of((50,)) == figures).all()
+
+
+def test_figures_that_are_not_finite_are_no_saving(tmp_path):
+    path = tmp_path / "evaluations.jsonl"
+    Outcomes(STOPS, path).add((50,), np.full(STOPS[0], np.inf, dtype=np.float32))
+    assert len(Outcomes(STOPS, path)) == 0
+
+
+def test_networks_are_raced_on_figures_of_any_size():
+    rng = np.random.default_rng(0)
+    bar = rng.normal(10, 3, 400).astype(np.float32)
+    assert behind(bar - 1, bar, 1600)
+    assert not behind(bar + rng.normal(0, 1, 400).astype(np.float32), bar, 1600)
+    assert not behind(bar + 1, bar, 1600)
