@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hwprune.errors import BudgetError, MismatchError, UsageError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.latency.fingerprint import space_fingerprint
@@ -17,6 +15,7 @@ from hwprune.results import SearchResult
 from hwprune.searching.front import undominated
 from hwprune.searching.latency_model import LatencyLimit, LatencyModel
 from hwprune.searching.limits import Budget, check_together, common_space, counted
+from hwprune.searching.scoring import OneScore
 from hwprune.searching.searcher import Searcher
 from hwprune.units import parse_count
 
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from hwprune.evolution.problem import AccuracyScore, Problem
-    from hwprune.evolution.search import SearchOutcome
+    from hwprune.evolution.problem import AccuracyScore
     from hwprune.results import Figure
     from hwprune.searching.target import Target
     from hwprune.structure.space import SearchSpace, Widths
@@ -81,49 +79,6 @@ class Found:
             return network
 
         return prune(weights, self.space, self.widths)
-
-
-class OneScore:
-    """A score that was given, for `Searcher`.
-
-    Args:
-        space: The search space.
-        score: Any callable network -> number, higher is better; one with `race` may stop early on networks.
-            Of its attributes `error` (network -> one standard error) and `fingerprint` are used, if it has
-            them.
-    """
-
-    def __init__(self, space: SearchSpace, score: AccuracyScore) -> None:
-        self.space, self.score = space, score
-        self.problems: Sequence[Problem] = ()
-        self.made: dict[str, Any] = {"score_kind": "own"}
-
-    def figures(self, widths: Widths) -> dict[str, Any]:
-        """The score of a network, how close it is, and that of the unpruned one."""
-        value = float(self.score(widths))
-        whole = float(self.score(self.space.full()))
-        return {"score": value, "score_error": self._error(widths), "base_score": whole}
-
-    def _error(self, widths: Widths) -> float:
-        error = getattr(self.score, "error", None)
-        return float(error(widths)) if callable(error) else 0.0
-
-    def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
-        """The outcome with networks within the score's error of the best one ranked by their MACs."""
-        if not (ranked := outcome.ranked()) or not (noise := self._error(ranked[0].widths)):
-            return outcome
-        tied = [one.widths for one in outcome.candidates if one.score >= ranked[0].score - noise]
-        capacity = dict(zip(tied, self.space.macs(np.array(tied)).tolist(), strict=True))
-        return replace(outcome, noise=noise, capacity=capacity)
-
-    def spent(self, outcome: SearchOutcome) -> dict[str, float]:
-        """Nothing: the score's cost is the caller's."""
-        return {}
-
-    def fingerprint(self) -> str:
-        """Stands for the score, as far as it says what it is."""
-        found = getattr(self.score, "fingerprint", "")
-        return str(found() if callable(found) else found)
 
 
 def search(

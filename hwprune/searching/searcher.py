@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,44 +35,12 @@ if TYPE_CHECKING:
     from hwprune.results import Figure
     from hwprune.searching.latency_model import LatencyModel
     from hwprune.searching.limits import Budget
-    from hwprune.structure.space import SearchSpace, Widths
+    from hwprune.searching.scoring import Scoring
+    from hwprune.structure.space import Widths
 
 _WORTH_TELLING = 0.001
 _FAR_OFF = 0.2  # from the prediction
 _IN_FULL = 12  # networks that may be measured for the answer
-
-
-class Scoring(Protocol):
-    """What scores the networks of a search; `OneScore` where that is one given score.
-
-    Attributes:
-        space: The search space.
-        problems: What is searched for, with any score: one for each budget, the loosest first. The search
-            sets it before anything else is asked for.
-    """
-
-    space: SearchSpace
-    problems: Sequence[Problem]
-
-    @property
-    def score(self) -> AccuracyScore:
-        """Scores one network, or several in a race; made, and trained, when it is asked for."""
-
-    @property
-    def made(self) -> dict[str, Any]:
-        """What a result tells about it."""
-
-    def figures(self, widths: Widths) -> dict[str, Any]:
-        """The score of a network, how close it is, and that of the unpruned one."""
-
-    def with_ties(self, outcome: SearchOutcome) -> SearchOutcome:
-        """The outcome with networks that the score does not tell from the best one ranked by their MACs."""
-
-    def spent(self, outcome: SearchOutcome) -> dict[str, float]:
-        """What the search took of the epochs."""
-
-    def fingerprint(self) -> str:
-        """Stands for the score: the weights behind it, once they are trained."""
 
 
 class Searcher:
