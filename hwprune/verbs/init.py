@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _EXAMPLE = "digits"
 _DIGITS = 2000  # data sets with fewer training images keep the embedded example's recipe
 _FEW = 1000
+_ENOUGH = 10_000  # training images that are steps enough in large batches; with fewer ...
+_FINE: dict[str, Any] = {"batch_size": 32}  # ... trained weights are tuned in small ones
 _ADAMW_LR = 0.001
 
 
@@ -108,7 +110,7 @@ def init(
         reporter.note(f"Weights: {note}.")
     images = len(opened.dataset.train) if data or task else 0
     if data or task:
-        config = _recipe(_normalised(config, opened), images)
+        config = _recipe(_normalised(config, opened), images, tuned=opened.given is not None)
         config = _of_task(config) if task else config
         for note in (_assumed(opened, config), *remarks_on(opened), opened.splits.told):
             reporter.note(note)
@@ -161,7 +163,7 @@ def _of_task(config: Config) -> Config:
     )
 
 
-def _recipe(config: Config, images: int) -> Config:
+def _recipe(config: Config, images: int, *, tuned: bool = False) -> Config:
     """Settings that suit the amount of data."""
     if images > _DIGITS:  # CIFAR-10's size and more: the paper's evolution, and fewer passes
         return replace(
@@ -170,7 +172,7 @@ def _recipe(config: Config, images: int) -> Config:
             search=replace(
                 config.search, population=50, parents=10, mutants=25, crossovers=25, generations=14
             ),
-            training=replace(config.training, epochs=12),
+            training=replace(config.training, epochs=12, **_FINE if tuned and images < _ENOUGH else {}),
         )
     if images > _FEW:
         return config

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from hwprune.cli.main import main
-from hwprune.config import ModelConfig
+from hwprune.config import Config, ModelConfig
 from hwprune.models.registry import build
 from hwprune.progress import QUIET, Quiet
 from hwprune.project.base import trained_base
 from hwprune.project.folder import Project
-from hwprune.verbs.init import init
+from hwprune.verbs.init import _recipe, init
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -44,6 +44,15 @@ def test_weights_of_torchvision_bring_their_normalisation(
     opened = Project(tmp_path)
     assert (opened.dataset.mean, opened.dataset.std) == IMAGENET
     assert opened.dataset.image_size == 32
+
+
+@pytest.mark.parametrize(
+    ("images", "tuned", "size"), [(3000, True, 32), (3000, False, 128), (50_000, True, 128), (500, False, 32)]
+)
+def test_trained_weights_are_tuned_in_small_batches_of_few_images(
+    images: int, tuned: bool, size: int
+) -> None:
+    assert _recipe(Config(), images, tuned=tuned).training.batch_size == size
 
 
 def test_without_weights_small_images_are_normalised_by_their_own_figures(tmp_path: Path) -> None:
