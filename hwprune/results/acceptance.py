@@ -32,9 +32,9 @@ def keeps(value: float, limit: float, error: float = 0.0, errors: float = 0.0, m
 
     Args:
         value: The figure.
-        limit: The most that it may be.
+        limit: The most that it may be; 0 for what may not be lost at all.
         error: One standard error of the figure, in its unit.
         errors: How many of them count.
         margin: The part of the limit to keep free.
     """
-    return use(value, limit, error, errors) <= 1 - margin + _ROUNDING
+    return value + errors * error <= limit * (1 - margin) + _ROUNDING * abs(limit)

@@ -34,6 +34,7 @@ NOT_TYPED = {
     r"hwprune compare A B": "names to fill in: tests/report/test_comparing.py",
     r"hwprune profile .*cuda": "needs a GPU: tests/test_gpu.py",
     r"hwprune bench .*--(data|min-accuracy|max-drop)": "needs a trained file: test_bench_accuracy.py",
+    r"hwprune .*--task my_task.py": "needs the reader's own files: tests/verbs/test_own_task.py",
     r"hwprune doctor": "times the real machine: tests/verbs/test_quickstart_and_doctor.py",
 }
 ELSEWHERE = {"docs/pretrained.md"}  # the tutorial's commands, from weights that would have to be trained

@@ -25,6 +25,12 @@ def test_value_and_errors_are_within_what_the_margin_leaves(value, errors, margi
     assert keeps(value, 10.0, 0.1, errors, margin) is kept
 
 
+def test_a_limit_of_nothing_is_kept_by_nothing_alone():
+    assert keeps(0.0, 0.0)
+    assert keeps(-1.0, 0.0)
+    assert not keeps(0.5, 0.0)
+
+
 def test_the_use_of_a_limit_is_a_share_of_it():
     assert use(5.0, 10.0) == 0.5
     assert use(5.0, 10.0, 1.0, SEARCH) == 0.6

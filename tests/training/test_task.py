@@ -142,7 +142,7 @@ def test_the_best_epoch_is_kept_though_scores_are_negative():
         settings,
         task=Regression(),
         validation=loader(False),
-        progress=lambda done, total, /, **figures: seen.append(figures.get("sub_val")),
+        progress=lambda done, total, /, **figures: seen.append(figures.get("sub_val", -1.0)),
     )
     assert max(seen) < 0
 
