@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from hwprune.errors import ModelError
 from hwprune.structure.export import as_inputs, export_base, tensors_of
+from hwprune.structure.prune import light_copy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,22 +59,29 @@ def largest_difference(
     Returns:
         The largest difference of any output, relative to the largest of that output in torch.
     """
-    import onnxruntime
-
     drawn = torch.Generator().manual_seed(0)
     inputs = [
-        torch.randn(one.shape, generator=drawn) if one.is_floating_point() else one
+        torch.randn(one.shape, generator=drawn) if one.is_floating_point() else one.cpu()
         for one in as_inputs(example)
     ]
     with torch.inference_mode():
-        expected = [one.numpy() for one in tensors_of(model.eval()(*inputs))]
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        expected = [one.numpy() for one in tensors_of(light_copy(model).cpu().eval()(*inputs))]
+    session = _session(content)
     names = [one.name for one in session.get_inputs()]
     got = session.run(None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
     return max(
         float(np.abs(one - true).max() / max(np.abs(true).max(), 1e-12))
         for one, true in zip(got, expected, strict=True)
     )
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own have no common base
+        raise ModelError("ONNX Runtime refuses the file.", got=str(error)[-300:]) from error
 
 
 class FileNetwork(nn.Module):
@@ -83,13 +91,14 @@ class FileNetwork(nn.Module):
         content: The file, of one input; its batch is fixed.
         batch: That batch; images are brought into as many as needed, the last one filled up with zeros.
         like: What the module returns, for the structure of the outputs; None where that is one tensor.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the file.
     """
 
     def __init__(self, content: bytes, batch: int, like: Any = None) -> None:
-        import onnxruntime
-
         super().__init__()
-        self._session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        self._session = _session(content)
         self._input, self._batch = self._session.get_inputs()[0].name, batch
         self._form = pytree.tree_structure(torch.zeros(0) if like is None else like)
 

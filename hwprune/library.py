@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwprune import artifacts
+from hwprune.errors import UsageError
 from hwprune.searching import library
 
 if TYPE_CHECKING:
@@ -33,10 +34,16 @@ def search(space: SearchSpace | None = None, score: AccuracyScore | None = None,
         >>> found.latency.value <= found.latency.limit
         True
     """
-    if space is None or score is None:
+    if space is None and score is None:
         from hwprune.verbs.search import search as verb
 
         return verb(**options)
+    if space is None or score is None:
+        raise UsageError(
+            "A search needs a space and a score.",
+            got=f"no {'space' if space is None else 'score'}",
+            do='write search(space, score, limits=latency.limit("60%")); in a project search(latency="60%")',
+        )
     return library.search(space, score, **options)
 
 
@@ -54,12 +61,13 @@ def export(
         model: Any traced or pruned network.
         example: What it is called with, or the shape of its one input; sizes in the file are fixed to it.
         path: The file to write.
-        **options: Those of the verb.
+        **options: Those of the verb; with a model there are none.
 
     Returns:
         The path of the file.
 
     Raises:
+        UsageError: Options with a model.
         ModelError: It cannot be exported, or the file computes something else than torch.
         StorageError: The file cannot be written.
 
@@ -73,6 +81,13 @@ def export(
         from hwprune.verbs.export import export as verb
 
         return verb(**options)
+    if options:
+        raise UsageError(
+            "With a model these are no options of export.",
+            got=", ".join(sorted(options)),
+            allowed="model, example, path",
+            do="leave them out; `hwprune export` of a project quantises (int8) and measures",
+        )
     from hwprune.exporter import checked_onnx
 
     artifacts.write_bytes(Path(path), checked_onnx(model, example)[0])

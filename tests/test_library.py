@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from torch import nn
 
 import hwprune
-from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, UsageError
+from hwprune.errors import BudgetError, MismatchError, MissingArtifactError, ModelError, UsageError
 from hwprune.evolution import SearchSettings
+from hwprune.latency.device import Device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +137,53 @@ def test_a_search_that_was_stopped_goes_on(space, latency, tmp_path):
     assert len(set(seen) & set(scored)) <= 1, "but for the answer nothing is scored again"
 
 
+def test_a_search_under_a_share_goes_on_in_another_process(model, space, kept, target, tmp_path):
+    """Another process profiles in the same folder, and must come to the same unit."""
+    first, second = (
+        target.profile(model, space, max_seconds=60, max_error=0.1, folder=kept) for _ in range(2)
+    )
+    assert first.base_ms == second.base_ms == hwprune.LatencyModel.load(kept).base_ms
+    seen: list[Widths] = []
+
+    def score(network: Widths) -> float:
+        seen.append(network)
+        return float(space.macs(network))
+
+    found = hwprune.search(space, score, limits=first.limit("60%"), settings=QUICK, state=tmp_path)
+    seen.clear()
+    again = hwprune.search(space, score, limits=second.limit("60%"), settings=QUICK, state=tmp_path)
+    assert again.result == found.result
+    assert not seen
+
+
+def test_a_search_in_milliseconds_leaves_the_model_as_it_was(space, latency, monkeypatch):
+    before = latency.base_ms
+    base = latency.device.base()
+    slower = dataclasses.replace(base, ms=1.5 * before)
+    monkeypatch.setattr(Device, "base", lambda self, *_: slower)
+    hwprune.search(space, macs(space), limits=latency.limit(f"{1.4 * before}ms"), settings=QUICK)
+    assert latency.device.base_ms == before
+
+
+def test_the_unpruned_network_has_its_own_score(space, latency):
+    found = hwprune.search(space, lambda net: 0.5, limits=latency.limit("100%"), confirm=False)
+    assert found.widths == space.full()
+    assert found.score == 0.5
+
+
+def test_a_second_range_is_refused(space, latency):
+    other = dataclasses.replace(latency, name="other")
+    with pytest.raises(UsageError, match="one range"):
+        hwprune.search(space, macs(space), limits=[latency.limit("60%"), other.limit("30%:60%")])
+
+
+def test_options_of_the_verb_are_refused_with_a_model(model, space, tmp_path):
+    with pytest.raises(UsageError, match="no options of export"):
+        hwprune.export(model, (1, 3, 64, 64), tmp_path / "m.onnx", int8=True)
+    with pytest.raises(UsageError, match="a space and a score"):
+        hwprune.search(space, limits=[])
+
+
 def test_what_is_measured_keeps_the_limit(space, latency, target):
     found = hwprune.search(
         space, macs(space), limits=latency.limit("60%"), settings=QUICK, confirm=target, seed=1
@@ -179,8 +228,18 @@ def test_a_saved_model_predicts_the_same_without_its_device(space, latency, kept
 def test_bad_input_is_told(space, latency, target, tmp_path):
     with pytest.raises(UsageError, match="needs a limit"):
         hwprune.search(space, macs(space), limits=[])
+    with pytest.raises(UsageError, match="needs a limit"):
+        hwprune.search(space, macs(space), limits="60%")
     with pytest.raises(UsageError, match="latency"):
         latency.limit("soon")
+    for points in (-3, 1):
+        with pytest.raises(UsageError, match="number of points"):
+            latency.limit("30%:80%", points=points)
+    with pytest.raises(UsageError, match="need a range"):
+        latency.limit("60%", points=3)
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(ModelError):
+        target.measure(tmp_path / "text.onnx")
     with pytest.raises(UsageError, match="same device"):
         hwprune.search(space, macs(space), limits=[latency.limit("60%"), latency.limit("50%")])
     with pytest.raises(BudgetError):

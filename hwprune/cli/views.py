@@ -33,6 +33,7 @@ from hwprune.report.words import (
     front_rows,
 )
 from hwprune.results import FrontResult, ProfileResult
+from hwprune.results.metrics import change_text, is_share, text_of
 from hwprune.runtimes.profiles import default_profile, profile_names
 from hwprune.structure.remedies import remedy
 from hwprune.units import format_count, format_ms, format_seconds
@@ -179,8 +180,12 @@ def _search(result: SearchResult | FrontResult) -> Iterable[RenderableType | Nex
     if result.score_kind == "macs":
         rows.append(("share of MACs kept", f"{result.base_score:.1%}", f"{result.score:.1%}", ""))
     else:
-        top1 = f"{result.score:.1%} ± {result.score_error:.1%}"
-        rows.append((f"{result.metric} on sub-val, not trained yet", f"{result.base_score:.1%}", top1, ""))
+        base, score = result.base_score, result.score
+        error = f"{result.score_error:.1%}" if is_share(base, score) else f"{result.score_error:.2g}"
+        told = f"{text_of(score, base, digits=1)} ± {error}"
+        rows.append(
+            (f"{result.metric} on sub-val, not trained yet", text_of(base, score, digits=1), told, "")
+        )
     head = ("", "unpruned", "chosen", "budget")
     yield table(f"{result.model} under {result.budget}", head, rows)
     yield from _unmeasured(result)
@@ -226,11 +231,14 @@ def _front(result: FrontResult) -> Iterable[RenderableType | Next]:
 
 
 def _train(result: TrainResult) -> Iterable[RenderableType | Next]:
-    points = 100 * (result.top1 - result.base_top1)
+    base, top1 = result.base_top1, result.top1
     yield facts(
         f"{'Top-1' if result.metric == 'top-1' else result.metric} on {result.test_images} test images",
-        ("unpruned network", f"{result.base_top1:.2%}  ({result.base_source})"),
-        ("pruned network", f"{result.top1:.2%}  ({points:+.2f} points, from {START_WORDS[result.start]})"),
+        ("unpruned network", f"{text_of(base, top1)}  ({result.base_source})"),
+        (
+            "pruned network",
+            f"{text_of(top1, base)}  ({change_text(base, top1)}, from {START_WORDS[result.start]})",
+        ),
     )
     yield Next("export --onnx")
 
@@ -276,10 +284,9 @@ def _accuracy(result: ExportResult) -> Iterable[tuple[str, str]]:
     """The metric of the file; rounding to an integer format makes it another than that of the weights."""
     if result.top1 is None or result.trained_top1 is None:
         return
-    text = f"{result.top1:.2%}"
+    text = text_of(result.top1, result.trained_top1)
     if result.precision != "fp32":
-        points = 100 * (result.top1 - result.trained_top1)
-        text += f"  ({points:+.2f} points by {result.precision})"
+        text += f"  ({change_text(result.trained_top1, result.top1)} by {result.precision})"
     yield f"test {result.metric} of the file", text
 
 

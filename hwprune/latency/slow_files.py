@@ -57,7 +57,7 @@ def slow_causes(
         kernels = runtime.profile_kernels(content, target, runs=_RUNS)
     least = LEAST_STEPS[target.device.partition(":")[0]]
     found = (
-        denormal_weights(model),
+        "" if _takes_denormals(target) else denormal_weights(model),
         weights_as_inputs(model),
         dynamic_shapes(model),
         channels_between_steps(model, min(step or least, least)),
@@ -65,6 +65,11 @@ def slow_causes(
         older_runtime(table_runtime or {}, runtime.describe()),
     )
     return tuple(filter(None, found))
+
+
+def _takes_denormals(target: TargetProfile) -> bool:
+    """Whether denormal numbers cost nothing: GPUs compute them as others, and the option does without."""
+    return target.device != "cpu" or bool(target.options.get("denormal_as_zero", False))
 
 
 def denormal_weights(model: onnx.ModelProto) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hwprune.errors import UsageError
 from hwprune.latency.measure import measure
 from hwprune.runtimes.base import TargetProfile
 from hwprune.runtimes.registry import get_runtime
@@ -62,6 +63,13 @@ def lowered(
 def _images(opened: Project, calibration: Path | None) -> Images | None:
     from hwprune.data.datasets import open_unlabelled
 
+    if calibration is not None and opened.own_task:
+        raise UsageError(
+            "A folder of images does not tell how a task of your own reads them.",
+            where="--calibration",
+            got=calibration,
+            do="leave it out: the scales come from the task's train_loader()",
+        )
     if calibration is not None:
         mean, std, _ = opened.normalisation
         return open_unlabelled(calibration, opened.image_size, mean, std)

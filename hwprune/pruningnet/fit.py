@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from hwprune.errors import UsageError
+from hwprune.payloads import digest
 from hwprune.progress import silent
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.settings import PruningNetSettings
@@ -17,7 +20,6 @@ from hwprune.training.task import Classification, Task, check_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     import numpy as np
     from torch import nn
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from hwprune.training.history import History
     from hwprune.training.settings import Recipe
 
+_T = TypeVar("_T", TrainSettings, PruningNetSettings)
 _ADAMW: dict[str, Any] = {"optimiser": "adamw", "lr": 1e-3, "weight_decay": 0.05}
 
 
@@ -41,7 +44,7 @@ def fit(
     teacher: nn.Module | None = None,
     validation: TrainImages | Iterable[Any] | None = None,
     networks: Sequence[Widths] = (),
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> History:
@@ -62,11 +65,13 @@ def fit(
         loader: Batches to learn from, of any structure, that can be gone through again; never those that
             candidates are scored on. `hwprune.data` has images in another form, which do as well.
         task: What to train for; by default classification with the recipe's label smoothing.
-        settings: The recipe, `PruningNetSettings` or `TrainSettings`; by default AdamW at 0.001.
+        settings: The recipe, `PruningNetSettings` for a PruningNet, else `TrainSettings`; by default AdamW at
+            0.001.
         epochs: Passes over the loader, in place of the recipe's; the last one may be a part of one.
         lr: Highest learning rate, in place of the recipe's.
         teacher: A network whose outputs are learnt too; see `training.distill`.
-        validation: Batches that find the best epoch, where the recipe keeps that (`keep="best"`).
+        validation: Batches that find the best epoch of an ordinary network, where the recipe keeps that
+            (`keep="best"`).
         networks: What a PruningNet's steps draw from, for example networks within a budget; by default all
             of the space.
         checkpoint: File written after each epoch. If it is there, the run goes on from it and ends as an
@@ -78,6 +83,7 @@ def fit(
         The figures of every epoch.
 
     Raises:
+        UsageError: A recipe of the other kind, or `validation` for a PruningNet.
         DataError: There are no images.
         ModelError: The loss is not finite, or loss, metric or outputs are not what the task wants.
         MismatchError: The checkpoint is of another run.
@@ -85,13 +91,18 @@ def fit(
     given: dict[str, Any] = {
         name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None
     }
-    run: dict[str, Any] = {"checkpoint": checkpoint, "seed": seed, "progress": progress}
+    kept = None if checkpoint is None else Path(checkpoint)
+    run: dict[str, Any] = {"checkpoint": kept, "seed": seed, "progress": progress}
     if not isinstance(net, PruningNet):
-        recipe = settings if isinstance(settings, TrainSettings) else TrainSettings(**_ADAMW)
-        recipe = replace(recipe, **given)
+        recipe = replace(_recipe(settings, TrainSettings), **given)
         return train(net, loader, recipe, task=task, teacher=teacher, validation=validation, **run)
-    sampled = settings if isinstance(settings, PruningNetSettings) else PruningNetSettings(**_ADAMW)
-    sampled = replace(sampled, **given)
+    if validation is not None:
+        raise UsageError(
+            "A PruningNet has no best epoch.",
+            where="validation",
+            do="leave it out; score networks with a `Scorer` on these batches",
+        )
+    sampled = replace(_recipe(settings, PruningNetSettings), **given)
     own = task or Classification.of(sampled)
     check_task(own)
     if teacher is not None:
@@ -102,6 +113,21 @@ def fit(
         drawn = networks[int(rng.integers(len(networks)))] if networks else net.space.sample(rng)
         net.set_widths(net.space.full() if full else drawn)
 
-    history = run_epochs(net, as_images(loader, own), sampled, own, before_step=draw, **run)
+    about = {"networks": digest(*networks)} if networks else {}
+    history = run_epochs(net, as_images(loader, own), sampled, own, before_step=draw, about=about, **run)
     net.set_widths(net.space.full())
     return history
+
+
+def _recipe(settings: Recipe | None, wanted: type[_T]) -> _T:
+    """The recipe that was given, or AdamW's."""
+    if settings is None:
+        return wanted(**_ADAMW)
+    if not isinstance(settings, wanted):
+        raise UsageError(
+            "This is not a recipe for such a network.",
+            where="settings",
+            got=type(settings).__name__,
+            allowed=wanted.__name__,
+        )
+    return settings

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
+from hwprune.errors import UsageError
 from hwprune.pruningnet.evaluate import Evaluator, Supernet
 from hwprune.pruningnet.outcomes import Outcomes
 from hwprune.pruningnet.race import CHANCE, Racer
@@ -46,6 +48,7 @@ class Scorer(Racer):
         race: Whether networks may be judged on a part.
 
     Raises:
+        UsageError: The weights are those of an ordinary network, or the task is none.
         DataError: The loader is empty, or has no length.
     """
 
@@ -61,6 +64,15 @@ class Scorer(Racer):
         race: bool = True,
     ) -> None:
         check_task(task)
+        if not hasattr(weights, "materialise"):
+            raise UsageError(
+                "These weights make no networks.",
+                where="weights",
+                got=type(weights).__name__,
+                allowed="Inherited or PruningNet",
+                do="write Scorer(Inherited(model, space, loader), ...)",
+            )
+        self._weights: Any = weights
         held_out: Any = as_images(loader, task)
         some: Any = held_out if training is None else as_images(training, task)
         settings = settings or PruningNetSettings(recalibration_images=_RECALIBRATION)
@@ -71,6 +83,13 @@ class Scorer(Racer):
     def name(self) -> str:
         """What the metric is called."""
         return name_of(self.judge.task)
+
+    def fingerprint(self) -> str:
+        """Stands for weights and task: a search that is kept belongs to them."""
+        found = hashlib.sha256(f"{type(self.judge.task).__qualname__} {self.name}".encode())
+        for name, tensor in self._weights.state_dict().items():
+            found.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+        return found.hexdigest()[:16]
 
     def network(self, widths: Widths) -> nn.Module:
         """The network of `widths` as it is scored, to be trained on: an ordinary module in eval mode."""

@@ -9,6 +9,7 @@ from hwprune.report.sections import checks, classes, curves, history, reproduce,
 from hwprune.report.standing import last_top1
 from hwprune.report.verdict import MISSING
 from hwprune.report.words import floats_words
+from hwprune.results.metrics import change_text, text_of
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
@@ -71,5 +72,6 @@ def _accuracy(report: Report) -> tuple[str, str, str]:
         why = "not trained yet" if report.search.images else "no images"
         return (f"test {report.search.metric}", MISSING, why)
     top1 = last_top1(train, report.export)
-    points = 100 * (top1 - train.base_top1)
-    return (f"test {train.metric}", f"{top1:.1%}", f"{points:+.1f} points, unpruned {train.base_top1:.1%}")
+    base = train.base_top1
+    change = f"{change_text(base, top1, digits=1)}, unpruned {text_of(base, top1, digits=1)}"
+    return (f"test {train.metric}", text_of(top1, base, digits=1), change)

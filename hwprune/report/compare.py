@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hwprune.results import DeviceFacts, Figure
 
-_OTHER_SPEED = 0.05  # unpruned latencies further apart than this were taken in other moods of the machine
+_OTHER_SPEED = 0.05  # unpruned latencies further apart than this were taken at other speeds of the machine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from hwprune.report.parts import Document, Plot, Section, Table
 from hwprune.report.standing import Standing
 from hwprune.report.style import SERIES, axis
 from hwprune.report.verdict import MISSING
+from hwprune.results.metrics import change_text, text_of
 
 if TYPE_CHECKING:
     from hwprune.report.compare import Comparison, Entry
@@ -39,12 +40,12 @@ def _kept(one: Entry) -> str:
 
 def _accuracy_rows(entries: tuple[Entry, ...]) -> list[tuple[str, ...]]:
     def text(value: float | None) -> str:
-        return MISSING if value is None else f"{value:.2%}"
+        return MISSING if value is None else text_of(value)
 
     def change(one: Entry) -> str:
         if one.top1 is None or one.base_top1 is None:
             return MISSING
-        return f"{100 * (one.top1 - one.base_top1):+.2f} points"
+        return change_text(one.base_top1, one.top1)
 
     return [
         ("test top-1, unpruned", *(text(one.base_top1) for one in entries)),

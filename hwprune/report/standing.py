@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from hwprune.results import metrics
 from hwprune.units import format_ms
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def last_top1(train: TrainResult, export: ExportResult | None) -> float:
 
 
 def points_lost(train: TrainResult | None, export: ExportResult | None) -> float:
-    """Points of test top-1 lost against the unpruned network; 0 where nothing was trained."""
-    return 0.0 if train is None else 100 * (train.base_top1 - last_top1(train, export))
+    """Points of the test metric lost against the unpruned network, percent where it is no share."""
+    return 0.0 if train is None else metrics.points_lost(train.base_top1, last_top1(train, export))
 
 
 def standing(
@@ -110,9 +111,10 @@ def _for_format(export: ExportResult) -> Iterator[str]:
     if (export.floats["ratio"] or 0.0) > 1:
         yield f"{export.precision} is not faster on this device: export without `--int8`."
     elif export.top1 is not None and export.trained_top1 is not None:
-        points = 100 * (export.trained_top1 - export.top1)
+        points = metrics.points_lost(export.trained_top1, export.top1)
         if points > _LITTLE:
+            unit = metrics.loss_words(export.trained_top1, export.top1)
             yield (
-                f"{export.precision} alone costs {points:.1f} points: export without `--int8`, or take the "
+                f"{export.precision} alone costs {points:.1f} {unit}: export without `--int8`, or take the "
                 "scales from images as the network will see them, `--int8 --calibration DIR`."
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwprune.report.standing import MAX_DROP, Standing, last_top1, met, points_lost, standing
+from hwprune.results.metrics import change_text, loss_words, text_of
 
 if TYPE_CHECKING:
     from hwprune.results import ExportResult, Figure, SearchResult, TrainResult
@@ -34,8 +35,9 @@ def verdict(
         text = f"{words}: {'the exported file' if export else 'the network'} "
         text += " and ".join(_against(one) for one in known.budgets)
     if train and not search.base_meets_budget:
-        top1, points = last_top1(train, export), -points_lost(train, export)
-        text += f"; test {train.metric} {top1:.1%}, {points:+.1f} points against the unpruned network"
+        base, top1 = train.base_top1, last_top1(train, export)
+        told, change = text_of(top1, base, digits=1), change_text(base, top1, digits=1)
+        text += f"; test {train.metric} {told}, {change} against the unpruned network"
     if export and export.weights == "random":
         text += "; its weights are random, it serves for timing only"
     return text + "."
@@ -48,9 +50,10 @@ def _verdict_words(
     if how == Standing.MISSED:
         return "BUDGET MISSED"
     kept = "PREDICTED, NOT MEASURED, to keep the budget" if (export or search).unmeasured else "Budget met"
+    unit = loss_words(train.base_top1, last_top1(train, export)) if train else "points"
     if how == Standing.LOST:
-        return f"ACCURACY LOST, {lost:.1f} points where {max_drop:g} may go. {kept}"
-    return f"{kept}, with {lost:.1f} points of accuracy lost" if how == Standing.COSTLY else kept
+        return f"ACCURACY LOST, {lost:.1f} {unit} where {max_drop:g} may go. {kept}"
+    return f"{kept}, with {lost:.1f} {unit} of accuracy lost" if how == Standing.COSTLY else kept
 
 
 def _against(figure: Figure) -> str:
@@ -89,8 +92,10 @@ def _top1_row(search: SearchResult, train: TrainResult | None) -> Row:
     if train is None:
         todo = "run `hwprune train`" if search.images else "no images"
         return Row(name=name, base=MISSING, pruned=MISSING, change=todo)
-    change = f"{100 * (train.top1 - train.base_top1):+.2f} points"
-    return Row(name=name, base=f"{train.base_top1:.2%}", pruned=f"{train.top1:.2%}", change=change)
+    base, top1 = train.base_top1, train.top1
+    return Row(
+        name=name, base=text_of(base, top1), pruned=text_of(top1, base), change=change_text(base, top1)
+    )
 
 
 def _figure_rows(figure: Figure, searched: Figure) -> list[Row]:
@@ -117,13 +122,12 @@ def _integer_rows(export: ExportResult | None) -> list[Row]:
     """The accuracy of a file in an integer format, which is not that of the trained weights."""
     if export is None or export.top1 is None or export.top1 == export.trained_top1:
         return []
-    points = 100 * (export.top1 - (export.trained_top1 or 0.0))
-    name = f"test {export.metric}, {export.precision} file"
+    trained = export.top1 if export.trained_top1 is None else export.trained_top1
     return [
         Row(
-            name=name,
+            name=f"test {export.metric}, {export.precision} file",
             base=MISSING,
-            pruned=f"{export.top1:.2%}",
-            change=f"{points:+.2f} by {export.precision}",
+            pruned=text_of(export.top1, trained),
+            change=f"{change_text(trained, export.top1)} by {export.precision}",
         )
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hwprune.results.metrics import change_text, is_share, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -68,10 +70,19 @@ def floats_words(export: ExportResult) -> str:
         won.append(f"{faster} on {latency.name} ({100 * ratio:.1f} ± {error} %)")
     won.append(f"{here} in place of {there}")
     if export.top1 is not None and export.trained_top1 is not None:
-        points = 100 * (export.top1 - export.trained_top1)
-        won.append(f"test {export.metric} {points:+.2f} points")
+        won.append(f"test {export.metric} {change_text(export.trained_top1, export.top1)}")
     scales = f", scales from {export.calibration}" if export.calibration else ""
     return f"{export.precision} against 32-bit floats{scales}: {', '.join(won)}."
+
+
+def score_scale(search: SearchResult) -> tuple[int, str]:
+    """What scores are multiplied with on an axis, and the unit behind them: percent where they are shares."""
+    return (100, " %") if is_share(search.score, search.base_score) else (1, "")
+
+
+def on_axis(what: str, search: SearchResult) -> str:
+    """The title of an axis of scores."""
+    return f"{what}, %" if score_scale(search)[1] else what
 
 
 def score_words(search: SearchResult) -> str:
@@ -99,7 +110,7 @@ def front_rows(front: FrontResult) -> list[tuple[str, ...]]:
     for number, one in enumerate(front.points, start=1):
         latency, macs = one.latency, one.figure("macs")
         value = latency.text(latency.value) + ("" if latency.is_measured else " (predicted)")
-        score = f"{one.score:.1%} {score_words(one)}"
+        score = f"{text_of(one.score, one.base_score, digits=1)} {score_words(one)}"
         rows.append((str(number), latency.budget, value, macs.text(macs.value), score))
     return rows
 

@@ -44,8 +44,6 @@ def span_of(latency: str | Sequence[str], points: int) -> tuple[Span | None, tup
             got=" ".join(texts) or "no --latency",
             allowed="--latency 5ms:20ms --points 8",
         )
-    if points < 0 or points == 1:
-        raise UsageError("--points is not a number of points.", got=points, allowed="2, 3, 4 ...")
     if not ranges:
         return None, tuple(texts)
     place, sign, value = texts[0].rpartition("=")
@@ -54,23 +52,8 @@ def span_of(latency: str | Sequence[str], points: int) -> tuple[Span | None, tup
 
 
 def search_front(searcher: Searcher, span: Span) -> FrontResult:
-    """Search the whole range in one evolution, and keep the networks that no other one beats.
-
-    Raises:
-        BudgetError: No budget of the range can be met.
-    """
-    searcher.reporter.note(f"A front at {', '.join(one.text for one in span.budgets)}.")
-    first, *others = searcher.budgets
-    answers = searcher.front([(replace(first, quantity=one), *others) for one in span.budgets])
-    found = [one for one in answers if isinstance(one, SearchResult)]
-    refusals = {id(one): one for one in answers if isinstance(one, BudgetError)}
-    if not found:
-        raise next(iter(refusals.values()))
-    for error in refusals.values():
-        texts = [budget.text for budget, one in zip(span.budgets, answers, strict=True) if one is error]
-        least = f" Allowed: {error.allowed}." if error.allowed else ""
-        searcher.reporter.note(f"{', '.join(texts)}: {error.what}{least}")
-    points = undominated(found)
+    """Search the whole range in one evolution; see `front_of`."""
+    points = front_of(searcher, span.budgets)
     return FrontResult(
         budget=span.text,
         points=tuple(points),
@@ -79,8 +62,30 @@ def search_front(searcher: Searcher, span: Span) -> FrontResult:
     )
 
 
-def undominated(found: Sequence[SearchResult]) -> list[SearchResult]:
-    """Those that no other one beats in both latency and score, the fastest first."""
+def front_of(searcher: Searcher, limits: Sequence[Quantity]) -> list[SearchResult]:
+    """The networks of an evolution under several limits of the first latency that no other one beats.
+
+    Args:
+        searcher: What searches.
+        limits: The limits, the loosest first.
+
+    Returns:
+        The networks, the fastest first.
+
+    Raises:
+        BudgetError: No limit can be kept.
+    """
+    searcher.reporter.note(f"A front at {', '.join(one.text for one in limits)}.")
+    first, *others = searcher.budgets
+    answers = searcher.front([(replace(first, quantity=one), *others) for one in limits])
+    found = [one for one in answers if isinstance(one, SearchResult)]
+    refusals = {id(one): one for one in answers if isinstance(one, BudgetError)}
+    if not found:
+        raise next(iter(refusals.values()))
+    for error in refusals.values():
+        texts = [budget.text for budget, one in zip(limits, answers, strict=True) if one is error]
+        least = f" Allowed: {error.allowed}." if error.allowed else ""
+        searcher.reporter.note(f"{', '.join(texts)}: {error.what}{least}")
     unique = list({one.widths: one for one in found}.values())
     kept = pareto_front([one.score for one in unique], [one.latency.value for one in unique])
     return [unique[index] for index in kept.tolist()]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
-from hwprune.latency.folder import TableFolder
-from hwprune.payloads import NOT_IN_NAMES, as_tuples, digest
+from hwprune import artifacts
+from hwprune.latency.folder import TableFolder, find_table
+from hwprune.payloads import NOT_IN_NAMES, as_tuples, digest, misfits
 from hwprune.runtimes.base import TargetProfile
 from hwprune.searching.ranges import latencies
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from hwprune.structure.space import SearchSpace
     from hwprune.units import Quantity
 
+BASE, _BASE_FILE = "base.json", ("unpruned-latency", 1)
 _DRIFTS, _LEAST_CHANGE = 2.0, 0.02
 
 
@@ -109,7 +112,7 @@ class LatencyModel:
             base_error_ms=error_ms,
             drift=table.drift,
             contention=table.contention,
-            table=digest(table.networks.to_csv()),
+            table=_name_of(table),
             conditions=_conditions(table, name, command),
             device=device,
             build_spread=table.build_spread,
@@ -127,7 +130,8 @@ class LatencyModel:
         Raises:
             ArtifactError: There is no latency table in the folder, or it is damaged.
         """
-        return cls.of(TableFolder.load(Path(folder)))
+        source = TableFolder.load(Path(folder))
+        return cls.of(source, base=kept_base(find_table(Path(folder)), source.table))
 
     def save(self, folder: Path | str) -> None:
         """Write the table with all that `load` needs.
@@ -136,6 +140,8 @@ class LatencyModel:
             StorageError: Full disk, no permission.
         """
         self.source.save(Path(folder))
+        kept = _Base(self.table, self.base_ms, self.base_error_ms)
+        artifacts.write_json(Path(folder) / BASE, *_BASE_FILE, asdict(kept))
 
     def limit(self, text: str, points: int = 0) -> LatencyLimit:
         """A limit on this latency: `15ms`, `800us`, or `60%` of the unpruned network's.
@@ -167,9 +173,10 @@ class LatencyModel:
         now = self.device.base()
         tolerance = max(_DRIFTS * self.drift, _LEAST_CHANGE)
         speed = speeds.settle(self.table, now.ms / self.base_ms, tolerance)
-        self.device.base_ms = now.ms
+        device = copy.copy(self.device)  # whoever holds the model of before goes on with the unit of before
+        device.base_ms = now.ms
         error_ms = math.hypot(now.error_ms, self.build_spread * now.ms)
-        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=error_ms)
+        return replace(self, speed=speed, base_ms=now.ms, base_error_ms=error_ms, device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +191,29 @@ class LatencyLimit:
 
     model: LatencyModel
     quantities: tuple[Quantity, ...]
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What is kept of the unpruned network beside a table: the unit of all that is measured later."""
+
+    table: str
+    ms: float
+    error_ms: float
+
+
+def kept_base(folder: Path, table: LatencyTable) -> tuple[float, float] | None:
+    """Latency of the unpruned network and one standard error (ms), as `save` kept it beside this table."""
+    if not (folder / BASE).is_file():
+        return None
+    kept = artifacts.read_json(folder / BASE, *_BASE_FILE)
+    if misfits(kept, _Base) or not 0 < kept["ms"] < math.inf or not 0 <= kept["error_ms"] < math.inf:
+        raise artifacts.broken(folder / BASE, "no latency of a network", "Target.profile")
+    return (kept["ms"], kept["error_ms"]) if kept["table"] == _name_of(table) else None
+
+
+def _name_of(table: LatencyTable) -> str:
+    return digest(table.networks.to_csv())
 
 
 def _conditions(table: LatencyTable, name: str, command: str) -> DeviceFacts:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwprune.errors import BudgetError, MismatchError, UsageError
+from hwprune.errors import MismatchError, UsageError
 from hwprune.evolution.algorithm import SearchSettings
 from hwprune.latency.fingerprint import space_fingerprint
 from hwprune.progress import QUIET, Reporter
-from hwprune.results import SearchResult
-from hwprune.searching.front import undominated
+from hwprune.searching.front import front_of
 from hwprune.searching.latency_model import LatencyLimit, LatencyModel
 from hwprune.searching.limits import Budget, check_together, common_space, counted
 from hwprune.searching.scoring import OneScore
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hwprune.evolution.problem import AccuracyScore
-    from hwprune.results import Figure
+    from hwprune.results import Figure, SearchResult
     from hwprune.searching.target import Target
     from hwprune.structure.space import SearchSpace, Widths
 
@@ -109,7 +108,7 @@ def search(
         settings: Of the evolution; by default 24 networks in each of 6 generations.
         seed: Of the evolution.
         state: Folder where a search is kept that may be stopped: the same call goes on there. Take another
-            folder for another score.
+            folder for another score that does not say what it is (`Scorer` does).
         reporter: Told about progress.
 
     Returns:
@@ -129,9 +128,16 @@ def search(
         >>> found.latency.value < found.latency.base
         True
     """
-    wanted = [limits] if isinstance(limits, LatencyLimit) else list(limits)
-    if not wanted:
-        raise UsageError("A search needs a limit.", do='give limits=latency.limit("60%")')
+    wanted: list[Any] = list(limits) if isinstance(limits, list | tuple) else [limits]
+    if not wanted or not all(isinstance(one, LatencyLimit) for one in wanted):
+        raise UsageError(
+            "A search needs a limit, of a latency model.",
+            where="limits",
+            got=repr(limits),
+            do='give limits=latency.limit("60%")',
+        )
+    if any(len(one.quantities) > 1 for one in wanted[1:]):
+        raise UsageError("A front needs one range of latencies, on the first device.", where="limits")
     models = [_checked(one.model, space, confirm) for one in wanted]
     check_together(models)
     own = common_space([model.space for model in models])
@@ -150,14 +156,10 @@ def search(
         scoring, evolution = OneScore(own, score), settings or SETTINGS
         searcher = Searcher(scoring, budgets, evolution, seed, folder, facts, reporter)
         points = wanted[0].quantities
-        if len(points) == 1:
-            return Found(searcher.run(), own)
-        first, *others = budgets
-        answers = searcher.front([(replace(first, quantity=one), *others) for one in points])
-    found = {one.widths: one for one in answers if isinstance(one, SearchResult)}
-    if not found:
-        raise next(one for one in answers if isinstance(one, BudgetError))
-    return [Found(one, own) for one in undominated([*found.values()])]
+        if len(points) > 1:
+            return [Found(one, own) for one in front_of(searcher, points)]
+        found = searcher.run()
+        return Found(searcher.judged(found) if found.base_meets_budget else found, own)
 
 
 def _checked(model: LatencyModel, space: SearchSpace, confirm: bool | Target) -> LatencyModel:

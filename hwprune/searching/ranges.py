@@ -23,12 +23,16 @@ def latencies(text: str, points: int = 0) -> tuple[Quantity, ...]:
     Raises:
         UsageError: No latency, no range, or so narrow a one that its points fall together.
     """
+    if points < 0 or points == 1:
+        raise UsageError("This is not a number of points.", got=points, allowed="2, 3, 4 ...; 0: 6")
     if ":" not in text:
+        if points:
+            raise UsageError("Points need a range of latencies.", got=text, allowed="5ms:20ms or 30%:80%")
         return (parse_latency(text),)
     low, high = (parse_latency(part) for part in text.split(":", 1))
     if low.relative != high.relative or low.value >= high.value:
         raise UsageError(
-            "--latency is not a range.", got=repr(text), allowed="5ms:20ms or 30%:80%, the smaller first"
+            "The latency is not a range.", got=repr(text), allowed="5ms:20ms or 30%:80%, the smaller first"
         )
     return _between(low, high, points or _POINTS)
 
@@ -41,4 +45,7 @@ def _between(low: Quantity, high: Quantity, count: int) -> tuple[Quantity, ...]:
         budgets = (high, *map(parse_latency, texts), low)
         if all(loose.value > tight.value for loose, tight in itertools.pairwise(budgets)):
             return budgets
-    raise UsageError("--latency is too narrow a range for so many points.", got=f"{low.text}:{high.text}")
+    raise UsageError(
+        "The range of latencies is too narrow for so many points.",
+        got=f"{low.text}:{high.text}, {count} points",
+    )

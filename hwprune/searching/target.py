@@ -18,9 +18,9 @@ from hwprune.latency.table import STAIRCASE
 from hwprune.progress import silent
 from hwprune.runtimes.profiles import default_profile, for_gpu, load_profile
 from hwprune.runtimes.registry import get_runtime
-from hwprune.searching.latency_model import LatencyModel
+from hwprune.searching.latency_model import LatencyModel, kept_base
 from hwprune.structure.onnx_format import number_format
-from hwprune.structure.onnx_graph import without_weights
+from hwprune.structure.onnx_graph import parse_model, without_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,14 +128,13 @@ class Target:
                 progress=progress,
             )
         device = Device(base, space, self.conditions)
-        measured = device.base(once)
-        device.base_ms = measured.ms
-        found = LatencyModel.of(
-            TableFolder(table, space, without_weights(base)),
-            name=self.name,
-            base=(measured.ms, math.hypot(measured.error_ms, table.build_spread * measured.ms)),
-            device=device,
-        )
+        known = kept_base(Path(folder), table) if folder is not None else None
+        if known is None:  # else a search by shares of it, which was stopped, could not go on
+            measured = device.base(once)
+            known = measured.ms, math.hypot(measured.error_ms, table.build_spread * measured.ms)
+        device.base_ms = known[0]
+        source = TableFolder(table, space, without_weights(base))
+        found = LatencyModel.of(source, name=self.name, base=known, device=device)
         if folder is not None:
             found.save(folder)
         return found
@@ -173,9 +172,11 @@ class Target:
 
         Raises:
             MissingArtifactError: There is no such file.
+            ModelError: It is no ONNX file.
             DeviceError: The machine is too noisy to trust, or the runtime refuses the file.
         """
         own = _content(network)
+        parse_model(own)
         other = own if against is None else _content(against)
         with self._session(own) as session, self._session(other) as reference:
             return measure(

@@ -147,12 +147,12 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def _check_identity(path: Path, got: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [key for key in wanted if got.get(key) != wanted[key]]
+    differing = [key for key in {**got, **wanted} if got.get(key) != wanted.get(key)]
     if differing:
         raise _mismatch(
             path,
             ", ".join(f"{key}={got.get(key)!r}" for key in differing),
-            ", ".join(f"{key}={wanted[key]!r}" for key in differing),
+            ", ".join(f"{key}={wanted.get(key)!r}" for key in differing),
         )
 
 

@@ -37,7 +37,7 @@ from hwprune.training.schedule import learning_rate, total_steps
 from hwprune.training.task import Classification, Task, check_task, images_in, inputs_of, name_of, over_a_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -149,10 +149,14 @@ def run_epochs(
     compiled: bool = False,
     cuda_graph: bool = False,
     extras: Extras = NOTHING,
+    about: Mapping[str, Any] | None = None,
 ) -> History:
-    """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors."""
+    """The loop behind `train` and PruningNet's `fit`; see `train` for arguments, result and errors.
+
+    A checkpoint belongs to what `about` says of the run, too.
+    """
     _check_images(images)
-    identity = {"seed": seed, "images": len(images), **recipe.fingerprint()}
+    identity = {"seed": seed, "images": len(images), **recipe.fingerprint(), **_learnt(task), **(about or {})}
     if isinstance(images, LoaderImages):
         recipe = _of_loader(images, recipe)
     history = History()
@@ -191,6 +195,13 @@ def run_epochs(
     extras.finish()
     module.eval()
     return history
+
+
+def _learnt(task: Task) -> dict[str, str]:
+    """What a checkpoint belongs to beside its recipe: a task that is not classification, and a teacher."""
+    own, taught = getattr(task, "task", task), isinstance(task, Distilled)
+    named = {} if type(own) is Classification else {"task": f"{type(own).__qualname__} {name_of(own)}"}
+    return {**named, **({"teacher": "yes"} if taught else {})}
 
 
 def _of_loader(images: LoaderImages, recipe: Recipe) -> Recipe:
@@ -292,7 +303,7 @@ class _Epochs:
         rng = np.random.default_rng((self.seed, epoch))
         device = self.execution.device
         loss_sum = torch.zeros((), device=device)
-        figures = torch.zeros((), dtype=torch.float64, device=device)
+        figures = torch.zeros(2, dtype=torch.float64, device=device)  # their sum, and of how many images
         self.module.train()
         # Dropout and augmentation draw from torch's own generator; the caller's state of it is put back.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -308,7 +319,8 @@ class _Epochs:
             for index, batch in enumerate(itertools.islice(batches, steps)):
                 loss, found = self._step(batch, rng, self._lr(epoch, index))
                 loss_sum += loss
-                figures += found
+                figures[0] += found
+                figures[1] += images_in(inputs_of(self.task, batch))
                 if index % _CHECK_EVERY == 0:
                     self._finite(loss_sum, epoch, index)
                 self._tell(epoch, index + 1, loss_sum)
@@ -317,7 +329,7 @@ class _Epochs:
         return EpochFigures(
             epoch=epoch + 1,
             loss=self._finite(loss_sum, epoch, steps - 1) / steps,
-            top1=self._mean(figures, steps),
+            top1=self._mean(figures),
             lr=self._lr(epoch, steps - 1),
             seconds=time.perf_counter() - started,
         )
@@ -335,10 +347,10 @@ class _Epochs:
     def _lr(self, epoch: int, index: int) -> float:
         return learning_rate(self.recipe, epoch * self.steps + index, self.steps)
 
-    def _mean(self, figures: Tensor, steps: int) -> float | None:
+    def _mean(self, figures: Tensor) -> float | None:
         """The mean figure of all workers' images; None where only a set has one."""
-        total = workers.summed(figures).item() / (steps * self.batch_size)
-        return None if over_a_set(self.task) or not math.isfinite(total) else total
+        total, images = workers.summed(figures).tolist()
+        return None if over_a_set(self.task) or not math.isfinite(total) else total / images
 
     def _step(self, batch: Any, rng: np.random.Generator, lr: float) -> tuple[Tensor, Tensor]:
         """One step of the optimiser; returns this worker's part of the loss, and the sum of its figures."""

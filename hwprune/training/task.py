@@ -27,7 +27,10 @@ _IMAGE_KEYS = ("image", "images", "input", "inputs", "x")
 
 @runtime_checkable
 class SetMetric(Protocol):
-    """A metric that only a whole set of images has, such as mAP or mIoU; torchmetrics' have these methods."""
+    """A metric that only a whole set of images has, such as mAP or mIoU.
+
+    torchmetrics' have these methods too; wrap them, for their `update` takes predictions and targets.
+    """
 
     def reset(self) -> None:
         """Forget what was seen."""

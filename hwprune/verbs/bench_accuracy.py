@@ -16,6 +16,7 @@ from hwprune.payloads import digest
 from hwprune.project.folder import Project
 from hwprune.structure.onnx_metadata import properties
 from hwprune.units import parse_percent
+from hwprune.verbs.bench_inputs import located
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ class Wanted:
 
 
 def wanted(model: Path, data: str, min_accuracy: str, max_drop: float | None, *, baseline: bool) -> Wanted:
-    """What the options ask for; a project folder brings its own images.
+    """What the options ask for; limits of a project folder are about its own images.
 
     Raises:
         UsageError: A limit that cannot be understood, without images, or without a baseline to lose against.
@@ -180,4 +181,8 @@ def _top1(model: ModelFile, dataset: Dataset) -> float:
             allowed=f"[N, {len(dataset.classes)}]",
         )
     batch = int(model.inputs[0].partition("[")[2].partition(",")[0])
-    return evaluate(FileNetwork(model.content, batch), dataset.test, batch)
+    try:
+        network = FileNetwork(model.content, batch)
+    except ModelError as error:
+        raise located(error, model.path) from error
+    return evaluate(network, dataset.test, batch)

@@ -41,17 +41,18 @@ def elsewhere(
     """
     if not others:
         return ()
-    names = ", ".join(one.name for one in others)
+    floats = number_format(model.content) == "fp32"
+    names = ", ".join(
+        one.name + (f" (the file brought to {one.precision})" if floats and one.precision != "fp32" else "")
+        for one in others
+    )
     reporter.note(f"Measuring {model.path} on {target.name} beside {names} ...")
     runtimes = [get_runtime(one) for one in (target, *others)]
     networks = [
-        (taken(model, runtime, one), runtime, one)
+        (taken(model, runtime, one, always=one is not target), runtime, one)
         for runtime, one in zip(runtimes, (target, *others), strict=True)
     ]
-    try:
-        found = side_by_side(networks, seconds)
-    except (ModelError, DeviceError) as error:
-        raise located(error, model.path) from error
+    found = side_by_side(networks, seconds)
     told = [runtime.describe() for runtime in runtimes]
     return tuple(
         Elsewhere(
@@ -65,14 +66,20 @@ def elsewhere(
     )
 
 
-def taken(model: ModelFile, runtime: Runtime, target: TargetProfile) -> bytes:
+def taken(model: ModelFile, runtime: Runtime, target: TargetProfile, *, always: bool = False) -> bytes:
     """The network in the profile's number format, where the runtime would refuse the file as it is.
+
+    Args:
+        model: The network.
+        runtime: What runs it.
+        target: The profile.
+        always: Whether 32-bit floats are brought to it in any case: then a profile of 8 bits times 8 bits.
 
     Raises:
         ModelError: It cannot be brought to that format.
         DeviceError: The runtime is not here.
     """
-    wanted = target.precision if runtime.refuses_other_formats else "fp32"
+    wanted = target.precision if always or runtime.refuses_other_formats else "fp32"
     if wanted == "fp32" or number_format(model.content) != "fp32":
         return model.content
     try:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from hwprune.results import Figure, SearchResult
 
-# (relative error, most seconds) of a look at the file. A budget in milliseconds meets the machine's mood, so
-# a first look that finds the file over its budget is followed by a longer one, whose figure stands.
+# (relative error, most seconds) of a look at the file. A budget in milliseconds depends on the speed of the
+# hour: a first look that finds the file over its budget is followed by a longer one, which stands.
 _LOOKS = ((0.005, 10.0), (0.002, 30.0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -145,6 +146,13 @@ def test_a_sound_file_is_not_warned_of_and_a_faulty_one_is_by_every_cause() -> N
         "convolution",
         runtime.describe()["version"],
     ]
+
+
+def test_denormals_that_cost_nothing_are_not_told() -> None:
+    faulty = change(chain(16, 64, 64), lambda array: np.full_like(array, 1e-40)).SerializeToString()
+    assert any("denormal" in one for one in slow_causes(faulty, PROFILE, OnnxRuntime()))
+    cured = replace(PROFILE, options={**PROFILE.options, "denormal_as_zero": True})
+    assert not any("denormal" in one for one in slow_causes(faulty, cured, OnnxRuntime()))
 
 
 def test_a_device_without_steps_is_not_warned_of_any() -> None:

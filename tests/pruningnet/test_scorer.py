@@ -10,15 +10,17 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from hwprune.errors import DataError, ModelError, UsageError
+from hwprune.errors import DataError, MismatchError, ModelError, UsageError
 from hwprune.evolution import Constraint, Problem, SearchSettings, search
 from hwprune.evolution.problem import RacingScore
 from hwprune.pruningnet.fit import fit
 from hwprune.pruningnet.inherited import Inherited
 from hwprune.pruningnet.net import PruningNet
 from hwprune.pruningnet.scorer import Scorer
+from hwprune.pruningnet.settings import PruningNetSettings
 from hwprune.structure.trace import trace
 from hwprune.training.evaluation import evaluate
+from hwprune.training.settings import TrainSettings
 
 
 def images(count: int, seed: int) -> TensorDataset:
@@ -188,3 +190,40 @@ def test_what_cannot_be_scored_is_told(trained, loaders, score):
 
     with pytest.raises(ModelError, match="finite"):
         Scorer(weights, Lost(), loaders[1])(space.full())
+
+
+def test_a_recipe_of_the_other_kind_is_refused(trained, loaders):
+    model, space = trained
+    with pytest.raises(UsageError, match="not a recipe"):
+        fit(copy.deepcopy(model), loaders[0], Place(), PruningNetSettings(epochs=1))
+    net = PruningNet(model, space, generator="residual")
+    with pytest.raises(UsageError, match="not a recipe"):
+        fit(net, loaders[0], Place(), TrainSettings(epochs=1))
+    with pytest.raises(UsageError, match="no best epoch"):
+        fit(net, loaders[0], Place(), epochs=1, validation=loaders[1])
+
+
+def test_a_checkpoint_of_other_networks_is_refused(trained, loaders, tmp_path):
+    model, space = trained
+    kept = str(tmp_path / "net.safetensors")
+
+    def fitted(drawn: list) -> None:
+        net = PruningNet(model, space, generator="residual")
+        fit(net, loaders[0], Place(), epochs=1, checkpoint=kept, networks=drawn)
+
+    networks = [space.full(), space.uniform(0.5)]
+    fitted(networks)
+    fitted(networks)  # which is done already
+    with pytest.raises(MismatchError):
+        fitted([])
+
+
+def test_a_score_says_what_it_is(trained, loaders, score):
+    model, space = trained
+    assert score.fingerprint() == Scorer(score.judge.net, Place(), loaders[1]).fingerprint()
+    other = Scorer(
+        Inherited(model, space, loaders[0], importance="taylor", task=Place()), Place(), loaders[1]
+    )
+    assert other.fingerprint() != score.fingerprint()
+    with pytest.raises(UsageError, match="make no networks"):
+        Scorer(model, Place(), loaders[1])

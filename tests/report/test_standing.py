@@ -45,6 +45,15 @@ def test_a_missed_budget_stays_missed_whatever_the_accuracy() -> None:
     assert "hwprune doctor" in line
 
 
+def test_what_is_no_share_is_told_as_it_is() -> None:
+    trained = replace(train(), metric="PSNR", base_top1=32.0, top1=31.8)
+    file = replace(export(), metric="PSNR", top1=31.8, trained_top1=31.8)
+    assert standing(search(), trained, file) == Standing.GOOD
+    assert "test PSNR 31.8, -0.2 (-0.6 %) against" in verdict(search(), trained, file)
+    worse = replace(trained, top1=20.0), replace(file, top1=20.0, trained_top1=20.0)
+    assert verdict(search(), *worse).startswith("ACCURACY LOST, 37.5 % where 15 may go.")
+
+
 def test_lost_accuracy_heads_the_sentence() -> None:
     text = verdict(search(), *lost(30.0))
     assert text.startswith("ACCURACY LOST, 30.0 points where 15 may go. Budget met:")

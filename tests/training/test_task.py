@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hwprune.errors import DataError, ModelError, UsageError
+from hwprune.errors import DataError, MismatchError, ModelError, UsageError
 from hwprune.training import workers
 from hwprune.training.batches import LoaderImages
 from hwprune.training.distill import Distilled, distance
@@ -145,6 +145,28 @@ def test_the_best_epoch_is_kept_though_scores_are_negative():
         progress=lambda done, total, /, **figures: seen.append(figures.get("sub_val", -1.0)),
     )
     assert max(seen) < 0
+
+
+def test_a_last_batch_that_is_smaller_counts_by_its_images():
+    class One(Regression):
+        def metric(self, outputs, batch):
+            return torch.ones(len(batch["image"]))
+
+    history = train(Halves(), loader(), replace(SETTINGS, epochs=1), task=One())
+    assert len(whole()["image"]) % 64, "else this shows nothing"
+    assert history.epochs[0].top1 == 1.0
+
+
+def test_a_checkpoint_of_another_task_is_refused(tmp_path):
+    class Other(Regression):
+        name = "another one"
+
+    kept, once = tmp_path / "c.safetensors", replace(SETTINGS, epochs=1)
+    train(Halves(), loader(), once, task=Regression(), checkpoint=kept)
+    with pytest.raises(MismatchError):
+        train(Halves(), loader(), once, task=Other(), checkpoint=kept)
+    with pytest.raises(MismatchError):
+        train(Halves(), loader(), once, task=Regression(), checkpoint=kept, teacher=Halves())
 
 
 def test_a_teacher_of_dicts_teaches():

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from hwprune.report.draw import digits, points
 from hwprune.report.parts import Plot, Section, Table, missing
 from hwprune.report.style import axis, count_axis
-from hwprune.report.words import SCORE_WORDS, score_words
+from hwprune.report.words import SCORE_WORDS, on_axis, score_scale, score_words
+from hwprune.results.metrics import text_of
 
 if TYPE_CHECKING:
     from hwprune.report.facts import Report
+    from hwprune.results import SearchResult
 
 _SEARCH, _NET = "Search history", "Training of PruningNet"
 
@@ -21,16 +23,17 @@ def generations(report: Report) -> Section:
     if not search.history:
         return missing(_SEARCH, "nothing was searched, for the unpruned network keeps the budget.")
     x = [one["generation"] for one in search.history]
+    times, percent = score_scale(search)
     traces = tuple(
         points(
             name,
             x,
-            [None if score is None else digits(100 * score) for score in scores],
+            [None if score is None else digits(times * score) for score in scores],
             colour,
             symbol=symbol,
             size=7,
             mode="lines+markers",
-            hovertemplate="generation %{x}: %{y} %",
+            hovertemplate=f"generation %{{x}}: %{{y}}{percent}",
         )
         for name, scores, colour, symbol in (
             ("best so far", [one["best_score"] for one in search.history], "@blue", "circle"),
@@ -41,8 +44,8 @@ def generations(report: Report) -> Section:
         (
             str(one["generation"]),
             str(one["evaluated"]),
-            _percent(one["best_score"]),
-            _percent(one["mean_score"]),
+            _score(one["best_score"], search),
+            _score(one["mean_score"], search),
             _percent(one["budget_use"]),
         )
         for one in search.history
@@ -51,11 +54,18 @@ def generations(report: Report) -> Section:
     plot = Plot(
         caption=f"Best and mean score ({score_words(search)}) of each generation",
         data=traces,
-        layout={"xaxis": count_axis("generation", len(x)), "yaxis": axis("score, %")},
+        layout={
+            "xaxis": count_axis("generation", len(x)),
+            "yaxis": axis(on_axis("score", search)),
+        },
         table=Table(title="Generations", head=head, rows=rows),
     )
     text = "The best score falls where a correction found the best network outside the budget."
     return Section(title=_SEARCH, text=(text,), plots=(plot,))
+
+
+def _score(value: float | None, search: SearchResult) -> str:
+    return _percent(None) if value is None else text_of(value, search.base_score)
 
 
 def _percent(value: float | None) -> str:
@@ -78,7 +88,7 @@ def pruningnet(report: Report) -> Section:
             (
                 str(one["epoch"]),
                 f"{one['loss']:.4f}",
-                "" if one["top1"] is None else f"{one['top1']:.2%}",
+                "" if one["top1"] is None else text_of(one["top1"], search.base_score),
                 f"{one['lr']:.3g}",
                 f"{one['seconds']:.1f}",
             )
@@ -86,13 +96,14 @@ def pruningnet(report: Report) -> Section:
         ),
     )
     epochs = [one["epoch"] for one in rows]
-    figures = [100 * one["top1"] for one in rows if one["top1"] is not None]
+    times, _ = score_scale(search)
+    figures = [times * one["top1"] for one in rows if one["top1"] is not None]
     return Section(
         title=_NET,
         text=("One random network in each step, on sub-train images.",),
         plots=(
             _curve("Loss", epochs, [one["loss"] for one in rows], "loss", table),
-            *([_curve(seen, epochs, figures, f"{search.metric}, %", table)] if figures else ()),
+            *([_curve(seen, epochs, figures, on_axis(search.metric, search), table)] if figures else ()),
         ),
     )
 

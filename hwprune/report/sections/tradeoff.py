@@ -8,7 +8,16 @@ from hwprune.evolution.pareto import pareto_front
 from hwprune.report.draw import digits, errors, points, unit_of
 from hwprune.report.parts import Plot, Section, Table, missing
 from hwprune.report.style import axis
-from hwprune.report.words import FRONT_HEAD, front_line, front_rows, score_words, tradeoff_title
+from hwprune.report.words import (
+    FRONT_HEAD,
+    front_line,
+    front_rows,
+    on_axis,
+    score_scale,
+    score_words,
+    tradeoff_title,
+)
+from hwprune.results.metrics import text_of
 from hwprune.units import format_ms
 
 if TYPE_CHECKING:
@@ -43,8 +52,9 @@ def _plot(
     scores, latencies_ms = zip(*evaluated, strict=True)
     best = pareto_front(scores, latencies_ms).tolist()
     x = [digits(scale * ms) for ms in latencies_ms]
-    y = [digits(100 * score) for score in scores]
-    hover = f"%{{y}} %, %{{x}} {unit}"
+    times, percent = score_scale(search)
+    y = [digits(times * score) for score in scores]
+    hover = f"%{{y}}{percent}, %{{x}} {unit}"
     traces = [
         points("evaluated", x, y, "@pale", size=6, hovertemplate=hover),
         points(
@@ -60,24 +70,27 @@ def _plot(
         points(
             "unpruned",
             [digits(scale * search.latency.base)],
-            [digits(100 * search.base_score)],
+            [digits(times * search.base_score)],
             "@purple",
             symbol="diamond",
             size=11,
             hovertemplate=hover,
         ),
         _chosen(search, scale, hover),
-        *_budget(search, scale, min(y), max(*y, 100 * search.base_score)),
+        *_budget(search, scale, min(y), max(*y, times * search.base_score)),
     ]
     rows = tuple(
-        (str(i + 1), f"{score:.2%}", format_ms(ms), "yes" if i in set(best) else "")
+        (str(i + 1), text_of(score, search.base_score), format_ms(ms), "yes" if i in set(best) else "")
         for i, (score, ms) in enumerate(evaluated)
     )
     head = ("network", score_words(search), "latency, predicted or measured", "no other is better in both")
     return Plot(
         caption="Score against latency of all networks that were evaluated, the unpruned and the chosen one",
         data=tuple(traces),
-        layout={"xaxis": axis(f"latency, {unit}"), "yaxis": axis(f"{score_words(search)}, %")},
+        layout={
+            "xaxis": axis(f"latency, {unit}"),
+            "yaxis": axis(on_axis(score_words(search), search)),
+        },
         table=Table(title="Networks that were evaluated", head=head, rows=rows),
         height=460,
     )
@@ -92,7 +105,7 @@ def _chosen(search: SearchResult, scale: float, hover: str) -> dict[str, Any]:
     return points(
         f"chosen, {_how(search)}",
         [digits(scale * latency.value)],
-        [digits(100 * search.score)],
+        [digits(score_scale(search)[0] * search.score)],
         "@orange",
         symbol="star",
         size=15,
@@ -107,7 +120,7 @@ def _front(front: FrontResult, scale: float, hover: str) -> dict[str, Any]:
     return points(
         f"front, {_how(found[0])}",
         [digits(scale * one.latency.value) for one in found],
-        [digits(100 * one.score) for one in found],
+        [digits(score_scale(one)[0] * one.score) for one in found],
         "@green",
         symbol="square",
         size=10,
