@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from torch import nn
 
-from hwprune.exporter import largest_difference
+from hwprune.errors import ModelError
+from hwprune.exporter import FileNetwork, largest_difference
 from hwprune.structure.export import export_base
 
 
@@ -52,3 +54,8 @@ def test_a_wrong_file_is_found_out() -> None:
     difference = largest_difference(model, content, (1, 3, 16, 16))
     assert np.isfinite(difference)
     assert difference > 1e-2
+
+
+def test_a_file_that_onnx_runtime_refuses_is_told():
+    with pytest.raises(ModelError, match="refuses the file"):
+        FileNetwork(b"no network", 1)

@@ -20,10 +20,12 @@ from hwprune.errors import ArtifactError, HwpruneError, HwpruneWarning, UsageErr
 from hwprune.latency.attribution import attribute
 from hwprune.latency.bench import ROUND, Bench, Planned, References, is_held_out
 from hwprune.latency.calibration import mean_error
+from hwprune.latency.device import BASE_SECONDS, NEIGHBOUR_SECONDS
 from hwprune.latency.measure import ERROR_LIMIT, NOISE_LIMIT
 from hwprune.latency.model import TableModel, judged
 from hwprune.latency.records import Journal, NetworkRecord, steady
 from hwprune.latency.sampling import planned, pool
+from hwprune.latency.staircase import PROBE_SECONDS
 from hwprune.latency.table import LatencyTable
 from hwprune.progress import silent
 
@@ -38,7 +40,24 @@ _log = logging.getLogger(__name__)
 MIN_NETWORKS = 32  # before an error is believed: eight of them judge
 _GROWTH = 1.3  # the model is fitted again when the table has grown by this factor
 _POOL = 200
+_ASIDE = 0.1  # of the time at most for each of what is measured beside the networks of the table
 _ADAPTIVE_PER_ROUND = 3
+
+
+class Times(NamedTuple):
+    """Seconds at most for each part of a profile; the same in every visit, so that a later one goes on."""
+
+    steps: float
+    networks: float
+    base: float
+    neighbours: float
+
+    @classmethod
+    def of(cls, seconds: float) -> Times:
+        """Share out the time of the whole."""
+        longest = (PROBE_SECONDS, BASE_SECONDS, NEIGHBOUR_SECONDS)
+        steps, base, neighbours = (min(one, _ASIDE * seconds) for one in longest)
+        return cls(steps, seconds - steps - base - neighbours, base, neighbours)
 
 
 def profile_space(

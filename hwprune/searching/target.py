@@ -12,7 +12,7 @@ from hwprune.errors import UsageError
 from hwprune.latency.device import Device
 from hwprune.latency.folder import TableFolder
 from hwprune.latency.measure import measure
-from hwprune.latency.profiler import profile_space
+from hwprune.latency.profiler import Times, profile_space
 from hwprune.latency.staircase import known_multiple
 from hwprune.latency.table import STAIRCASE
 from hwprune.progress import silent
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from hwprune.progress import Progress
     from hwprune.runtimes.base import Session
     from hwprune.structure.space import SearchSpace
-
-_STEPS_SECONDS, _BASE_SECONDS = 6.0, 8.0  # at most, and at most an eighth of the whole
 
 
 class Target:
@@ -109,11 +107,10 @@ class Target:
             ModelError: The model cannot be exported.
             DeviceError: The machine is too noisy, or the runtime fails.
         """
-        aside = max_seconds / 8
-        steps, once = min(_STEPS_SECONDS, aside), min(_BASE_SECONDS, aside)
+        times = Times.of(max_seconds)
         with tempfile.TemporaryDirectory() as passing:
             kept = Path(folder or passing)
-            multiple = known_multiple(kept / STAIRCASE, self.runtime, self.conditions, seconds=steps)
+            multiple = known_multiple(kept / STAIRCASE, self.runtime, self.conditions, seconds=times.steps)
             space = space.with_choices(multiple)
             base = self.runtime.lower(self._onnx(model, space, example), self.conditions)
             table = profile_space(
@@ -123,14 +120,14 @@ class Target:
                 self.runtime,
                 folder=kept,
                 seed=seed,
-                max_seconds=max_seconds - steps - once,
+                max_seconds=times.networks + times.neighbours,
                 max_error=max_error,
                 progress=progress,
             )
         device = Device(base, space, self.conditions)
         known = kept_base(Path(folder), table) if folder is not None else None
         if known is None:  # else a search by shares of it, which was stopped, could not go on
-            measured = device.base(once)
+            measured = device.base(times.base)
             known = measured.ms, math.hypot(measured.error_ms, table.build_spread * measured.ms)
         device.base_ms = known[0]
         source = TableFolder(table, space, without_weights(base))

@@ -6,7 +6,7 @@ import contextlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from hwprune import artifacts
 from hwprune.errors import ArtifactError, ConfigError, ModelError, UsageError
@@ -18,7 +18,6 @@ from hwprune.results import ProfileResult
 from hwprune.units import parse_seconds
 
 _PLAN_NETWORKS = 160
-_ASIDE = 0.1  # of the time at most for each of what is measured beside the networks of the table
 
 if TYPE_CHECKING:
     from hwprune.latency.device import Device
@@ -154,30 +153,11 @@ def _write_plan(
     return PlanResult(str(path), space.model, target.name, len(drawn.networks), path.stat().st_size)
 
 
-class _Times(NamedTuple):
-    """Seconds at most for each part of a profile; the same in every visit, so that a later one goes on."""
-
-    steps: float
-    networks: float
-    base: float
-    neighbours: float
-
-    @classmethod
-    def of(cls, seconds: float) -> _Times:
-        """Share out the time of the whole."""
-        from hwprune.latency.device import BASE_SECONDS, NEIGHBOUR_SECONDS
-        from hwprune.latency.staircase import PROBE_SECONDS
-
-        longest = (PROBE_SECONDS, BASE_SECONDS, NEIGHBOUR_SECONDS)
-        steps, base, neighbours = (min(one, _ASIDE * seconds) for one in longest)
-        return cls(steps, seconds - steps - base - neighbours, base, neighbours)
-
-
 def build_table(opened: Project, device: str, profile_name: str, reporter: Reporter) -> ProfileResult:
     """Trace, export and profile; see `profile`."""
     from hwprune.latency.device import Device
     from hwprune.latency.model import TableModel
-    from hwprune.latency.profiler import profile_space
+    from hwprune.latency.profiler import Times, profile_space
     from hwprune.latency.staircase import known_multiple
     from hwprune.latency.table import GRAPH, SPACE, STAIRCASE
     from hwprune.runtimes.registry import get_runtime
@@ -193,7 +173,7 @@ def build_table(opened: Project, device: str, profile_name: str, reporter: Repor
     space = traced(opened)
     reporter.note("Looking for the steps of the device's latency over the width of a layer.")
     settings = opened.config.profiling
-    times = _Times.of(settings.max_seconds)
+    times = Times.of(settings.max_seconds)
     multiple = settings.channel_multiple or known_multiple(
         folder / STAIRCASE, runtime, target, seconds=times.steps
     )
